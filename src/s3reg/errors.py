@@ -1,0 +1,597 @@
+"""Every failure, once: its code, its kind (HTTP status and exit code), what it says and what to do next.
+
+An error is data: `code` never changes and is for programs, `says` and `remedy` are for the person who meets it, `detail`
+fills the braces in both. Both ends of the native API build the same class from the same data. Two places end an error's
+journey: `api/render.py` turns it into an answer, `cli/main.py` into a line and an exit code.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar
+
+
+class Kind(enum.Enum):
+    """What sort of failure it is: the HTTP status of the native API and the exit code of the CLI.
+
+    3, 18 and 30 are the codes that the Anka CLI uses for the same failures; scripts compare them. Codes are only ever
+    added: a script must take a code it does not know as a failure.
+    """
+
+    INVALID = (400, 2)
+    """What was asked for makes no sense; asking again will not help."""
+    NOT_FOUND = (404, 3)
+    CONFLICT = (409, 18)
+    """Somebody else's change, or an earlier one, stands in the way."""
+    NO_REGISTRY = (400, 30)
+    """No registry is configured on this node."""
+    UNAUTHENTICATED = (401, 4)
+    FORBIDDEN = (403, 5)
+    TOO_LARGE = (413, 6)
+    EXPIRED = (410, 7)
+    """It was there and its time is over; start anew."""
+    DAMAGED = (500, 8)
+    """Bytes are not what a record says they are."""
+    UNSUPPORTED = (501, 9)
+    """A format, feature or promise that this release or this store lacks."""
+    UNAVAILABLE = (503, 10)
+    """Somebody does not answer now; the same call may succeed later."""
+    LOCAL = (500, 11)
+    """This machine refuses: disk full, no permission, a VM that runs."""
+    INTERRUPTED = (499, 130)
+    INTERNAL = (500, 1)
+    """A defect of ours."""
+
+    def __init__(self, status: int, exit_code: int) -> None:
+        self.status = status
+        self.exit_code = exit_code
+
+
+class S3regError(Exception):
+    """A failure with a name. Constructed from its detail: `TagNotFound(template="base", tag="v1")`."""
+
+    code: ClassVar[str] = "internal"
+    kind: ClassVar[Kind] = Kind.INTERNAL
+    says: ClassVar[str] = "something went wrong inside s3reg: {reason}"
+    remedy: ClassVar[str] = "look into the log; if it happens again, report it with the log lines around it"
+
+    def __init__(self, **detail: Any) -> None:
+        self.detail = detail
+        super().__init__(self.says.format_map(_Told(detail)))
+
+    @property
+    def next_step(self) -> str:
+        """The remedy, its braces filled."""
+        return self.remedy.format_map(_Told(self.detail))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as the native API sends it."""
+        return {"code": self.code, "message": str(self), "remedy": self.next_step, "detail": self.detail}
+
+
+class _Told(dict[str, Any]):
+    """Detail for a format string; what was not told reads as a question mark, never as a second error."""
+
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def from_dict(body: dict[str, Any]) -> S3regError:
+    """The error that `as_dict` gave on the other end; a code this release does not know becomes a plain S3regError."""
+    detail = body.get("detail")
+    found = by_code().get(str(body.get("code")))
+    if found is None or not isinstance(detail, dict):
+        return S3regError(reason=str(body.get("message", "no reason given")))
+    return found(**{str(name): value for name, value in detail.items()})
+
+
+def by_code() -> dict[str, type[S3regError]]:
+    """Every error class under its code."""
+    found: dict[str, type[S3regError]] = {}
+    queue: list[type[S3regError]] = [S3regError]
+    while queue:
+        here = queue.pop()
+        found[here.code] = here
+        queue.extend(here.__subclasses__())
+    return found
+
+
+# --- What was asked for ----------------------------------------------------------------------------------------------
+
+
+class Invalid(S3regError):
+    """What was asked for makes no sense. `reason` says why."""
+
+    code = "invalid"
+    kind = Kind.INVALID
+    says = "{reason}"
+    remedy = "correct it and ask again"
+
+
+class NameInvalid(Invalid):
+    """A name, tag, id or digest from outside is none."""
+
+    code = "name-invalid"
+    says = "{what} {text!r} is not valid: {reason}"
+    remedy = "choose another {what}"
+
+
+class RequestInvalid(Invalid):
+    """A request's body or parameters have the wrong shape. `problems`: field to what is wrong."""
+
+    code = "request-invalid"
+    says = "the request is malformed: {reason}"
+    remedy = "compare it with the description at /transfer/v1/openapi.json"
+
+
+class RequestTooLarge(S3regError):
+    """A body is larger than any honest one."""
+
+    code = "request-too-large"
+    kind = Kind.TOO_LARGE
+    says = "the request's body is larger than {limit} bytes"
+    remedy = "disk bytes go straight to the store; the API takes only small records"
+
+
+class SettingInvalid(Invalid):
+    """A setting is unknown or its value is not of its type."""
+
+    code = "setting-invalid"
+    says = "setting {name}: {reason}"
+    remedy = "see docs/reference.md for the settings and their values"
+
+
+class ConfigInvalid(Invalid):
+    """A VM's configuration file cannot be read as one."""
+
+    code = "config-invalid"
+    says = "the configuration {file!r} is not usable: {reason}"
+    remedy = "open the file in an editor; a VM's configuration is a YAML mapping of at most 1 MiB without aliases"
+
+
+class CommitInvalid(Invalid):
+    """A commit claims what its maps, packs or bases do not bear out. Nothing was written to the template."""
+
+    code = "commit-invalid"
+    says = "the commit was refused: {reason}"
+    remedy = "push again; if it is refused again, the pushing node's memory or its release is at fault"
+
+
+class SessionTooLarge(S3regError):
+    """A push session uploaded more than its limit."""
+
+    code = "session-too-large"
+    kind = Kind.TOO_LARGE
+    says = "the push wants to upload {size} bytes, more than the session's limit of {limit}"
+    remedy = "raise the registry's S3REG_SESSION_BYTES, or push a smaller VM"
+
+
+# --- Not there -------------------------------------------------------------------------------------------------------
+
+
+class TemplateNotFound(S3regError):
+    """No template has this id or name."""
+
+    code = "template-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{template}: not found"
+    remedy = "s3reg list shows the templates of the registry"
+
+
+class TagNotFound(S3regError):
+    """The template has no version with this tag."""
+
+    code = "tag-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{template}: no version with tag {tag!r}"
+    remedy = "s3reg describe {template} shows its tags"
+
+
+class VersionNotFound(S3regError):
+    """The template has no version with this number or id."""
+
+    code = "version-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{template}: no version {version}"
+    remedy = "s3reg describe {template} shows its versions"
+
+
+class SessionNotFound(S3regError):
+    """No push session has this id: it was committed, aborted or swept."""
+
+    code = "session-not-found"
+    kind = Kind.EXPIRED
+    says = "the push session {session} does not exist any more"
+    remedy = "push again; what was uploaded under a finished version is not sent twice"
+
+
+class SessionExpired(S3regError):
+    """The push session was left alone too long, or was aborted."""
+
+    code = "session-expired"
+    kind = Kind.EXPIRED
+    says = "the push session {session} has expired"
+    remedy = "push again"
+
+
+class RouteNotFound(S3regError):
+    """No such path in this API."""
+
+    code = "route-not-found"
+    kind = Kind.NOT_FOUND
+    says = "there is nothing at {path}"
+    remedy = "see /transfer/v1/openapi.json for what there is"
+
+
+class MethodNotAllowed(S3regError):
+    """The path exists, not with this method."""
+
+    code = "method-not-allowed"
+    kind = Kind.INVALID
+    says = "{path} does not take {method}"
+    remedy = "see /transfer/v1/openapi.json for what there is"
+
+
+class VmNotFound(S3regError):
+    """No VM in this node's library has this id or name."""
+
+    code = "vm-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{vm}: not found in the library {library}"
+    remedy = "s3reg import makes a VM of disk files; --library chooses another library"
+
+
+class RegistryUnknown(S3regError):
+    """No remote has this name on this node."""
+
+    code = "registry-unknown"
+    kind = Kind.NOT_FOUND
+    says = "no registry named {name!r} is configured"
+    remedy = "s3reg list-repos shows the configured ones; s3reg add NAME URL adds one"
+
+
+class NoRegistry(S3regError):
+    """No registry is configured and none was named."""
+
+    code = "no-registry"
+    kind = Kind.NO_REGISTRY
+    says = "No registry configured"
+    remedy = "s3reg add NAME URL adds one, or name it with -a URL"
+
+
+# --- In the way ------------------------------------------------------------------------------------------------------
+
+
+class TagTaken(S3regError):
+    """The template has a version with this tag already."""
+
+    code = "tag-taken"
+    kind = Kind.CONFLICT
+    says = "{template}: tag {tag!r} already exists"
+    remedy = "choose another tag, or replace the version with --force"
+
+
+class NameTaken(S3regError):
+    """Another template, or another local VM, carries this name."""
+
+    code = "name-taken"
+    kind = Kind.CONFLICT
+    says = "the name {name!r} is already taken by {ids}"
+    remedy = "use --remote-vm to push a new version of that template, --force-name to let two carry one name"
+
+
+class NameAmbiguous(S3regError):
+    """Several templates or VMs carry this name."""
+
+    code = "name-ambiguous"
+    kind = Kind.CONFLICT
+    says = "several carry the name {name!r}: {ids}"
+    remedy = "use the id"
+
+
+class DomainMismatch(S3regError):
+    """The template lives in another domain than the push asked for."""
+
+    code = "domain-mismatch"
+    kind = Kind.CONFLICT
+    says = "template {template} lives in domain {domain!r}, not in {asked!r}"
+    remedy = "a template's domain is chosen when it is made; leave --domain out"
+
+
+class TooBusy(S3regError):
+    """A record kept changing under a compare-and-swap."""
+
+    code = "too-busy"
+    kind = Kind.CONFLICT
+    says = "{what} is being changed by others faster than it can be read"
+    remedy = "try again in a moment"
+
+
+class ParentUnknown(S3regError):
+    """A layer names a parent that is not among the version's files."""
+
+    code = "parent-unknown"
+    kind = Kind.CONFLICT
+    says = "layer {name!r} names the parent {parent!r}, which the version does not have"
+    remedy = "push the whole chain of layers"
+
+
+# --- Access ----------------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(S3regError):
+    """No credential, or none that is known."""
+
+    code = "unauthenticated"
+    kind = Kind.UNAUTHENTICATED
+    says = "Authentication Required"
+    remedy = "give a credential"
+
+
+class Forbidden(S3regError):
+    """The credential is known and does not allow this."""
+
+    code = "forbidden"
+    kind = Kind.FORBIDDEN
+    says = "not allowed: {reason}"
+    remedy = "ask whoever runs the registry"
+
+
+class LinkRefused(S3regError):
+    """A signed object URL is expired, altered, or used with other bytes or headers than were signed."""
+
+    code = "link-refused"
+    kind = Kind.FORBIDDEN
+    says = "the signed link is refused: {reason}"
+    remedy = "ask the registry for a fresh one"
+
+
+# --- The store -------------------------------------------------------------------------------------------------------
+
+
+class ObjectNotFound(S3regError):
+    """The store has nothing under this key."""
+
+    code = "object-not-found"
+    kind = Kind.DAMAGED
+    says = "the store has nothing under {key!r}"
+    remedy = "s3reg fsck tells what is missing"
+
+
+class PreconditionFailed(S3regError):
+    """A put's precondition did not hold: the key is taken, or its object is not the one that was read."""
+
+    code = "precondition-failed"
+    kind = Kind.CONFLICT
+    says = "{key!r} was changed by somebody else"
+    remedy = "try again"
+
+
+class PutUnsettled(S3regError):
+    """A conditional put got no answer: it may or may not have been applied. Read again to know."""
+
+    code = "put-unsettled"
+    kind = Kind.UNAVAILABLE
+    says = "the store did not answer whether {key!r} was written: {reason}"
+    remedy = "try again; the registry finds out by itself whether the first try counted"
+
+
+class KeyInvalid(S3regError):
+    """A key is none: a defect of the caller, never a person's mistake."""
+
+    code = "key-invalid"
+    kind = Kind.INTERNAL
+    says = "{key!r} is not a key: {reason}"
+
+
+class ChecksumMismatch(S3regError):
+    """Bytes sent to the store are not the bytes that were signed for."""
+
+    code = "checksum-mismatch"
+    kind = Kind.INVALID
+    says = "the bytes sent for {key!r} are not the ones announced: {reason}"
+    remedy = "send them again"
+
+
+class StoreUnavailable(S3regError):
+    """The store does not answer, or says that it cannot now."""
+
+    code = "store-unavailable"
+    kind = Kind.UNAVAILABLE
+    says = "the store {store} does not answer: {reason}"
+    remedy = "check the endpoint and the network, then try again"
+
+
+class StoreDenied(S3regError):
+    """The store refuses the registry's own credentials."""
+
+    code = "store-denied"
+    kind = Kind.UNAVAILABLE
+    says = "the store {store} refuses our credentials: {reason}"
+    remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the role, and the bucket's policy"
+
+
+class BucketMissing(S3regError):
+    """The bucket does not exist."""
+
+    code = "bucket-missing"
+    kind = Kind.UNAVAILABLE
+    says = "the bucket {bucket!r} does not exist at {store}"
+    remedy = "create it first; the registry never makes buckets"
+
+
+class RegionWrong(S3regError):
+    """The bucket lies in another region than requests are signed for."""
+
+    code = "region-wrong"
+    kind = Kind.UNAVAILABLE
+    says = "the bucket {bucket!r} is not in region {region!r}{hint}"
+    remedy = "set AWS_REGION to the bucket's region"
+
+
+class StoreReadOnly(S3regError):
+    """The directory store cannot be written."""
+
+    code = "store-read-only"
+    kind = Kind.UNAVAILABLE
+    says = "the directory store {store} cannot be written: {reason}"
+    remedy = "give it a writable directory with free space: --store DIR"
+
+
+class StoreFull(S3regError):
+    """The directory store's disk is full."""
+
+    code = "store-full"
+    kind = Kind.UNAVAILABLE
+    says = "the directory store {store} has no space left"
+    remedy = "free space on that disk; nothing half-written stays behind"
+
+
+class StoreUnsuitable(S3regError):
+    """The store lacks a promise that the registry stands on."""
+
+    code = "store-unsuitable"
+    kind = Kind.UNSUPPORTED
+    says = "the store {store} does not keep: {promises}"
+    remedy = "s3reg store check {store} tells more; use a store that keeps them"
+
+
+class StoreCopied(S3regError):
+    """The bucket is a copy of another one and may not be written until it is adopted."""
+
+    code = "store-copied"
+    kind = Kind.UNSUPPORTED
+    says = "the store was made as {made_as} and is now {now}: a copy is read-only"
+    remedy = "serve the original; a copy is taken over with s3reg adopt"
+
+
+# --- Records and formats ---------------------------------------------------------------------------------------------
+
+
+class RecordDamaged(S3regError):
+    """A record on the store, a map or a pack does not hold what its format promises."""
+
+    code = "record-damaged"
+    kind = Kind.DAMAGED
+    says = "{what} is damaged: {reason}"
+    remedy = "s3reg fsck tells what is affected; other templates are not"
+
+
+class FormatUnknown(S3regError):
+    """A format, record version or feature that this release does not know."""
+
+    code = "format-unknown"
+    kind = Kind.UNSUPPORTED
+    says = "{what} has {feature}, which this release does not know"
+    remedy = "use a newer release of s3reg; nothing was changed"
+
+
+class ChunkDamaged(S3regError):
+    """A chunk does not decode to the bytes its digest says."""
+
+    code = "chunk-damaged"
+    kind = Kind.DAMAGED
+    says = "a chunk of {what} is damaged: {reason}"
+    remedy = "try again; if it stays, the pack is bad and s3reg fsck --read-data on the registry names what needs it"
+
+
+# --- The node --------------------------------------------------------------------------------------------------------
+
+
+class RegistryUnreachable(S3regError):
+    """The registry or its store does not answer, after every retry."""
+
+    code = "registry-unreachable"
+    kind = Kind.UNAVAILABLE
+    says = "{url} does not answer: {reason}"
+    remedy = "check the address and the network; the transfer goes on where it was when you repeat the command"
+
+
+class VmRunning(S3regError):
+    """The VM runs; its files change underneath."""
+
+    code = "vm-running"
+    kind = Kind.LOCAL
+    says = "the VM {vm} is running: {reason}"
+    remedy = "stop or suspend it first"
+
+
+class LibraryIncomplete(S3regError):
+    """A VM's configuration names a file that the library does not have."""
+
+    code = "library-incomplete"
+    kind = Kind.LOCAL
+    says = "the VM {vm} needs {file!r}, which is not in {folder}"
+    remedy = "pull the VM again, or put the file back"
+
+
+class LayersUnknown(S3regError):
+    """The chain of a VM's layers could not be read."""
+
+    code = "layers-unknown"
+    kind = Kind.LOCAL
+    says = "the parent of layer {file!r} cannot be told: {reason}"
+    remedy = "check that anka_image info works for this file"
+
+
+class FileChanged(S3regError):
+    """A file changed while it was being pushed."""
+
+    code = "file-changed"
+    kind = Kind.LOCAL
+    says = "{file!r} changed while it was being read"
+    remedy = "stop the VM, then push again"
+
+
+class LocalChanges(S3regError):
+    """The library's copy has changes that no registry has."""
+
+    code = "local-changes"
+    kind = Kind.CONFLICT
+    says = "the VM {vm} has local changes in {files} that a pull would overwrite"
+    remedy = "push them under a tag first, or discard them with pull --force"
+
+
+class FileTaken(S3regError):
+    """Another VM uses a file of this name with other bytes."""
+
+    code = "file-taken"
+    kind = Kind.CONFLICT
+    says = "the file {file!r} is used by the VM {vm} with other bytes"
+    remedy = "pull into another library with --library"
+
+
+class DiskFull(S3regError):
+    """There is no room on this machine."""
+
+    code = "disk-full"
+    kind = Kind.LOCAL
+    says = "no space left in {folder}: {needed} bytes needed, {free} free"
+    remedy = "free space and repeat the command; it goes on where it was"
+
+
+class LocalDenied(S3regError):
+    """The operating system refuses."""
+
+    code = "local-denied"
+    kind = Kind.LOCAL
+    says = "{file!r} cannot be used: {reason}"
+    remedy = "check the path and its permissions"
+
+
+class Busy(S3regError):
+    """Another s3reg on this machine is at work on the same thing."""
+
+    code = "busy"
+    kind = Kind.CONFLICT
+    says = "another s3reg is at work on {what}"
+    remedy = "wait for it, or end it"
+
+
+class Interrupted(S3regError):
+    """The person at the terminal pressed Ctrl-C, or the process was told to end."""
+
+    code = "interrupted"
+    kind = Kind.INTERRUPTED
+    says = "interrupted"
+    remedy = "repeat the command to go on where it was"

@@ -1,0 +1,1 @@
+"""What the registry is about: values and pure functions, no I/O."""

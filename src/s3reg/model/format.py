@@ -1,0 +1,447 @@
+"""The on-store format, v1: every key, and every record as JSON.
+
+    format.json                           what this store is
+    heads/<uuid>.json                     mutable, compare-and-swap
+    versions/<uuid>/<vid>.json            immutable
+    maps/<domain>/<sid>/<sha256>          immutable
+    packs/<domain>/<sid>/<sha256>         immutable
+    sessions/<sid>.json                   mutable, compare-and-swap
+    gc/<gcid>.json                        immutable: what a sweep is about to remove
+    pulls/<uuid>/<vid>                    empty; its time is the last pull
+    damaged/<sha256>                      a pack found bad
+    check/…                               scratch of `store check`
+    auth/signing.json                     the secret of signed links and logins
+
+Keys are derived here and nowhere else: records and messages hold ids and digests, so that no client can have another key
+signed. A record of a newer version than ours is refused with FormatUnknown; one that does not hold what it must, with
+RecordDamaged. Fields of a mutable record that we do not know are kept when it is rewritten.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.model import names
+from s3reg.model.packs import LARGEST_PACK, PackRef
+from s3reg.model.template import (
+    CONFIG_BYTES,
+    MOST_FILES,
+    Base,
+    Entry,
+    File,
+    Head,
+    MapRef,
+    Marker,
+    PackUse,
+    Role,
+    Session,
+    SessionState,
+    Version,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
+
+FORMAT = 1
+RECORD_VERSION = 1
+LARGEST_RECORD = 64 * 1024**2
+"""Bytes of the largest JSON record that is read."""
+MOST_ENTRIES = 100_000
+MOST_PACKS_OF_A_FILE = 1_000_000
+LARGEST_SIZE = 1 << 53
+"""JSON readers keep integers exact up to here."""
+
+FORMAT_KEY = "format.json"
+SIGNING_KEY = "auth/signing.json"
+HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
+SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
+
+
+# --- Keys ------------------------------------------------------------------------------------------------------------
+
+
+def head_key(template: TemplateId) -> str:
+    """Where a template's head lies."""
+    return f"{HEADS}{template}.json"
+
+
+def template_of_head_key(key: str) -> TemplateId:
+    """The template whose head lies at `key`. Raises NameInvalid for a foreign key."""
+    return names.template_id(key.removeprefix(HEADS).removesuffix(".json"))
+
+
+def version_key(template: TemplateId, version: VersionId) -> str:
+    """Where a version lies."""
+    return f"{VERSIONS}{template}/{version}.json"
+
+
+def map_key(domain: Domain, sid: SessionId, sha256: Digest) -> str:
+    """Where a map lies."""
+    return f"{MAPS}{domain}/{sid}/{sha256}"
+
+
+def pack_key(domain: Domain, sid: SessionId, sha256: Digest) -> str:
+    """Where a pack lies."""
+    return f"{PACKS}{domain}/{sid}/{sha256}"
+
+
+def packs_prefix(domain: Domain, sid: SessionId) -> str:
+    """Under which the packs of one session lie."""
+    return f"{PACKS}{domain}/{sid}/"
+
+
+def session_key(sid: SessionId) -> str:
+    """Where a session lies."""
+    return f"{SESSIONS}{sid}.json"
+
+
+def pull_key(template: TemplateId, version: VersionId) -> str:
+    """Whose time is the last pull of a version."""
+    return f"{PULLS}{template}/{version}"
+
+
+def damaged_key(sha256: Digest) -> str:
+    """Whose presence says that a pack is bad."""
+    return f"{DAMAGED}{sha256}"
+
+
+# --- format.json -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFormat:
+    """What a store is: made where, and which features one must know to read, write or sweep it."""
+
+    store: str
+    made_as: str
+    read: frozenset[str] = frozenset()
+    write: frozenset[str] = frozenset()
+    sweep: frozenset[str] = frozenset()
+
+
+def write_format(value: StoreFormat) -> bytes:
+    """`format.json`."""
+    features = {"read": sorted(value.read), "write": sorted(value.write), "sweep": sorted(value.sweep)}
+    return _dump({"format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
+
+
+def read_format(data: bytes) -> StoreFormat:
+    """`format.json` read; a format that is not ours is refused."""
+    with _reading("format.json"):
+        raw = _load(data)
+        if raw["format"] != FORMAT:
+            raise FormatUnknown(what="the store", feature=f"format {raw['format']}")
+        features = raw["features"]
+        return StoreFormat(
+            _string(raw["store"]),
+            _string(raw["made_as"]),
+            *(frozenset(_string(name) for name in features[use]) for use in ("read", "write", "sweep")),
+        )
+
+
+# --- Heads -----------------------------------------------------------------------------------------------------------
+
+_HEAD_FIELDS = {"v", "gen", "ops", "id", "name", "arch", "domain", "size", "versions", "removed", "deleted"}
+
+
+def write_head(head: Head) -> bytes:
+    """A head as it lies on the store."""
+    return _dump(
+        {
+            **head.unknown,
+            "v": RECORD_VERSION,
+            "gen": head.gen,
+            "ops": list(head.operations),
+            "id": head.id,
+            "name": head.name,
+            "arch": head.arch,
+            "domain": head.domain,
+            "size": head.size,
+            "versions": [_entry_json(entry) for entry in head.versions],
+            "removed": [_entry_json(entry) for entry in head.removed],
+            "deleted": head.deleted,
+        }
+    )
+
+
+def read_head(data: bytes, template: TemplateId) -> Head:
+    """The head of `template`."""
+    with _reading(f"the head of template {template}"):
+        raw = _record(data)
+        if raw["id"] != template:
+            raise ValueError("it is for another template")
+        head = Head(
+            id=template,
+            name=names.template_name(raw["name"]),
+            domain=names.domain(raw["domain"]),
+            arch=names.arch(raw["arch"]),
+            gen=_count(raw["gen"]),
+            operations=tuple(_string(op) for op in _list(raw["ops"], MOST_ENTRIES)),
+            size=_count(raw["size"]),
+            versions=tuple(_entry(entry) for entry in _list(raw["versions"], MOST_ENTRIES)),
+            removed=tuple(_entry(entry) for entry in _list(raw["removed"], MOST_ENTRIES)),
+            deleted=_truth(raw["deleted"]),
+            unknown={name: value for name, value in raw.items() if name not in _HEAD_FIELDS},
+        )
+        seqs = [entry.seq for entry in head.versions]
+        if seqs != sorted(set(seqs)) or len({entry.tag for entry in head.versions}) != len(seqs):
+            raise ValueError("its versions are not in order, or share a tag")
+        return head
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "id": entry.id,
+        "seq": entry.seq,
+        "tag": entry.tag,
+        "description": entry.description,
+        "size": entry.size,
+        "created": entry.created,
+    }
+    if entry.removed is not None:
+        out |= {"removed": entry.removed, "removed_by": entry.removed_by or ""}
+    return out
+
+
+def _entry(raw: dict[str, Any]) -> Entry:
+    return Entry(
+        id=names.version_id(raw["id"]),
+        seq=_count(raw["seq"]),
+        tag=names.tag(raw["tag"]),
+        description=names.description(raw["description"]),
+        size=_count(raw["size"]),
+        created=_count(raw["created"]),
+        removed=_count(raw["removed"]) if "removed" in raw else None,
+        removed_by=_string(raw["removed_by"]) if "removed_by" in raw else None,
+    )
+
+
+# --- Versions --------------------------------------------------------------------------------------------------------
+
+
+def write_version(version: Version) -> bytes:
+    """A version as it lies on the store."""
+    return _dump(
+        {
+            "v": RECORD_VERSION,
+            "id": version.id,
+            "template": version.template,
+            "domain": version.domain,
+            "session": version.session,
+            "created": version.created,
+            "config": version.config,
+            "files": [_file_json(file) for file in version.files],
+        }
+    )
+
+
+def read_version(data: bytes, template: TemplateId, vid: VersionId) -> Version:
+    """The version `vid` of `template`."""
+    with _reading(f"version {vid} of template {template}"):
+        raw = _record(data)
+        if (raw["id"], raw["template"]) != (vid, template):
+            raise ValueError("it is another version")
+        return Version(
+            id=vid,
+            template=template,
+            domain=names.domain(raw["domain"]),
+            session=names.session_id(raw["session"]),
+            created=_count(raw["created"]),
+            config=raw["config"],
+            files=tuple(_file(file) for file in _list(raw["files"], MOST_FILES)),
+        )
+
+
+def _file_json(file: File) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": file.name,
+        "role": file.role.value,
+        "drive": file.drive,
+        "parent": file.parent,
+        "size": file.size,
+        "digest": file.digest,
+    }
+    if file.inline is not None:
+        out["inline"] = base64.b64encode(file.inline).decode()
+    if file.map is not None:
+        out["map"] = {"sid": file.map.sid, "sha256": file.map.sha256, "size": file.map.size}
+        out["packs"] = [[use.pack.sid, use.pack.sha256, use.pack.size, use.live] for use in file.packs]
+    return out
+
+
+def _file(raw: dict[str, Any]) -> File:
+    inline = base64.b64decode(raw["inline"], validate=True) if "inline" in raw else None
+    if (inline is None) == ("map" not in raw):
+        raise ValueError("a file has either its bytes or a map")
+    size = _count(raw["size"])
+    if inline is not None and (len(inline) != size or size > CONFIG_BYTES):
+        raise ValueError("an inline file has another size than it says")
+    return File(
+        name=names.file_name(raw["name"]),
+        role=Role(raw["role"]),
+        size=size,
+        digest=names.digest(raw["digest"]),
+        drive=None if raw["drive"] is None else _count(raw["drive"]),
+        parent=None if raw["parent"] is None else names.file_name(raw["parent"]),
+        inline=inline,
+        map=_map_ref(raw["map"]) if "map" in raw else None,
+        packs=tuple(_pack_use(use) for use in _list(raw.get("packs", []), MOST_PACKS_OF_A_FILE)),
+    )
+
+
+def _map_ref(raw: dict[str, Any]) -> MapRef:
+    return MapRef(names.session_id(raw["sid"]), names.digest(raw["sha256"]), _count(raw["size"]))
+
+
+def _pack_use(raw: list[Any]) -> PackUse:
+    sid, sha256, size, live = raw
+    if not 0 < _count(size) <= LARGEST_PACK or _count(live) > size:
+        raise ValueError("a pack has an impossible size")
+    return PackUse(PackRef(names.session_id(sid), names.digest(sha256), size), live)
+
+
+# --- Sessions --------------------------------------------------------------------------------------------------------
+
+_SESSION_FIELDS = {
+    "v", "id", "state", "owner", "template", "version", "domain", "bases", "limit", "signed", "opened",
+}  # fmt: skip
+
+
+def write_session(session: Session) -> bytes:
+    """A session as it lies on the store."""
+    return _dump(
+        {
+            **session.unknown,
+            "v": RECORD_VERSION,
+            "id": session.id,
+            "state": session.state.value,
+            "owner": session.owner,
+            "template": session.template,
+            "version": session.version,
+            "domain": session.domain,
+            "bases": [[base.template, base.version] for base in session.bases],
+            "limit": session.limit,
+            "signed": session.signed,
+            "opened": session.opened,
+        }
+    )
+
+
+def read_session(data: bytes, sid: SessionId) -> Session:
+    """The session `sid`."""
+    with _reading(f"session {sid}"):
+        raw = _record(data)
+        if raw["id"] != sid:
+            raise ValueError("it is another session")
+        return Session(
+            id=sid,
+            state=SessionState(raw["state"]),
+            owner=_string(raw["owner"]),
+            template=names.template_id(raw["template"]),
+            version=names.version_id(raw["version"]),
+            domain=names.domain(raw["domain"]),
+            bases=tuple(Base(names.template_id(t), names.version_id(v)) for t, v in _list(raw["bases"], MOST_ENTRIES)),
+            limit=_count(raw["limit"]),
+            signed=_count(raw["signed"]),
+            opened=None if raw["opened"] is None else _count(raw["opened"]),
+            unknown={name: value for name, value in raw.items() if name not in _SESSION_FIELDS},
+        )
+
+
+# --- Markers ---------------------------------------------------------------------------------------------------------
+
+
+def write_marker(marker: Marker) -> bytes:
+    """A sweep's marker as it lies on the store."""
+    return _dump(
+        {
+            "v": RECORD_VERSION,
+            "id": marker.id,
+            "packs": sorted(marker.packs),
+            "maps": sorted(marker.maps),
+            "versions": sorted(marker.versions),
+        }
+    )
+
+
+def read_marker(data: bytes) -> Marker:
+    """A sweep's marker."""
+    with _reading("a sweep's marker"):
+        raw = _record(data)
+        return Marker(
+            _string(raw["id"]),
+            frozenset(_three(row) for row in _list(raw["packs"], MOST_ENTRIES)),
+            frozenset(_three(row) for row in _list(raw["maps"], MOST_ENTRIES)),
+            frozenset((names.template_id(t), names.version_id(v)) for t, v in _list(raw["versions"], MOST_ENTRIES)),
+        )
+
+
+def _three(row: list[Any]) -> tuple[str, str, str]:
+    domain, sid, sha256 = row
+    return names.domain(domain), names.session_id(sid), names.digest(sha256)
+
+
+# --- Reading with bounds ---------------------------------------------------------------------------------------------
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _load(data: bytes) -> dict[str, Any]:
+    if len(data) > LARGEST_RECORD:
+        raise ValueError("it is larger than any record")
+    raw = json.loads(data)
+    if not isinstance(raw, dict):
+        raise TypeError("it is not a JSON object")
+    return raw
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    raw = _load(data)
+    if raw["v"] != RECORD_VERSION:
+        raise FormatUnknown(what="a record", feature=f"version {raw['v']}")
+    return raw
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Whatever is wrong with a record's shape, said as RecordDamaged with its name."""
+    try:
+        yield
+    except (KeyError, IndexError) as e:
+        raise RecordDamaged(what=what, reason=f"it lacks {e}") from e
+    except (NameInvalid, TypeError, ValueError, AttributeError, binascii.Error, RecursionError) as e:
+        raise RecordDamaged(what=what, reason=str(e)) from e
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_SIZE:
+        raise ValueError(f"{str(value)[:40]!r} is not a count")
+    return value
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is not text")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:40]!r} is neither true nor false")
+    return value
+
+
+def _list(value: object, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise TypeError("a list is missing or too long")
+    return value

@@ -1,0 +1,279 @@
+"""What a registry holds: templates, their versions and files, and the pushes under way. Frozen values and their rules."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from s3reg.errors import NameInvalid, TagNotFound, TagTaken, VersionNotFound
+from s3reg.model import names
+from s3reg.model.chunks import CHUNK_LOG2, FileTree, chunk_digest, is_zero
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
+    from s3reg.model.packs import PackRef
+
+INLINE_BYTES = 256 * 1024
+"""A file up to this size lies in its version's record, not in packs. A config always does."""
+CONFIG_BYTES = 1024**2
+INLINE_BYTES_IN_ALL = 4 * 1024**2
+"""Of one version; what does not fit goes into packs."""
+MOST_FILES = 4096
+"""Files of one version."""
+OPERATIONS_KEPT = 16
+
+
+class Role(enum.Enum):
+    """What a file is to its VM."""
+
+    IMAGE = "image"
+    STATE = "state"
+    NVRAM = "nvram"
+    CONFIG = "config"
+    EXTRA = "extra"
+
+
+@dataclass(frozen=True, slots=True)
+class MapRef:
+    """A map by name: the session that made it and the SHA-256 of its bytes."""
+
+    sid: SessionId
+    sha256: Digest
+    size: int
+    """In bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackUse:
+    """A pack that a file needs."""
+
+    pack: PackRef
+    live: int
+    """Bytes of frames in it that the file uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a version. Its bytes lie inline, or where its map says."""
+
+    name: str
+    role: Role
+    size: int
+    digest: Digest
+    drive: int | None = None
+    """Images: which drive, from 0, in the order of the config."""
+    parent: str | None = None
+    """Images and states: the name of the layer below, None for the lowest."""
+    inline: bytes | None = None
+    map: MapRef | None = None
+    packs: tuple[PackUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One frozen state of a template, whole: what a pull needs to know."""
+
+    id: VersionId
+    template: TemplateId
+    domain: Domain
+    session: SessionId
+    created: int
+    """Seconds since 1970."""
+    config: Any
+    """The config parsed, as JSON values."""
+    files: tuple[File, ...]
+
+    def layers(self) -> list[File]:
+        """The files that count as the version's size: images and states."""
+        return [file for file in self.files if file.role in {Role.IMAGE, Role.STATE}]
+
+    def file(self, name: str) -> File | None:
+        """The file of this name."""
+        return next((file for file in self.files if file.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A version as its template's head lists it."""
+
+    id: VersionId
+    seq: int
+    """Orders the versions; a replacement inherits it."""
+    tag: str
+    description: str
+    size: int
+    """Bytes of all its images and states, shared or not."""
+    created: int
+    """Seconds since 1970."""
+    removed: int | None = None
+    """When it was removed, in seconds since 1970."""
+    removed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A template's mutable record."""
+
+    id: TemplateId
+    name: str
+    domain: Domain
+    arch: str = ""
+    gen: int = 0
+    """Grows with every write, so that equal bytes never come back."""
+    operations: tuple[str, ...] = ()
+    """The last ones written, newest last: after a lost answer, finding mine means that it is done."""
+    size: int = 0
+    """Bytes of the union, by digest, of its versions' images and states."""
+    versions: tuple[Entry, ...] = ()
+    """In order of seq; a version's number is its place here."""
+    removed: tuple[Entry, ...] = ()
+    deleted: bool = False
+    unknown: dict[str, Any] = field(default_factory=dict)
+    """Fields of a newer release, kept when the record is rewritten."""
+
+    def number(self, entry: Entry) -> int:
+        """The version's number, from 0."""
+        return self.versions.index(entry)
+
+    def latest(self) -> Entry | None:
+        """The newest version."""
+        return self.versions[-1] if self.versions else None
+
+    def with_id(self, vid: str) -> Entry | None:
+        """The version of this id."""
+        return next((entry for entry in self.versions if entry.id == vid), None)
+
+    def tagged(self, tag: str) -> Entry | None:
+        """The version of this tag."""
+        return next((entry for entry in self.versions if entry.tag == tag), None)
+
+    def select(self, *, tag: str | None = None, number: int | None = None) -> Entry:
+        """The version asked for, the newest by default. Raises TagNotFound, VersionNotFound."""
+        if tag is not None:
+            found = self.tagged(tag)
+            if found is None:
+                raise TagNotFound(template=self.name, tag=tag)
+            if number is not None and self.number(found) != number:
+                raise VersionNotFound(template=self.name, version=f"{number} with tag {tag!r}")
+            return found
+        if number is not None:
+            if not 0 <= number < len(self.versions):
+                raise VersionNotFound(template=self.name, version=number)
+            return self.versions[number]
+        latest = self.latest()
+        if latest is None:
+            raise VersionNotFound(template=self.name, version="at all")
+        return latest
+
+    def wrote(self, operation: str) -> Head:
+        """This head as it is written: one generation on, the operation noted."""
+        return replace(self, gen=self.gen + 1, operations=(*self.operations, operation)[-OPERATIONS_KEPT:])
+
+    def add(self, new: Entry, *, force: bool, by: str) -> Head:
+        """With `new` as the newest version; or, forced over a taken tag, in the old one's place. Raises TagTaken.
+
+        `new.seq` is ignored. What is replaced goes to `removed`.
+        """
+        old = self.tagged(new.tag)
+        if old is None:
+            seqs = [entry.seq for entry in (*self.versions, *self.removed)]
+            placed = replace(new, seq=max(seqs, default=-1) + 1)
+            return replace(self, versions=(*self.versions, placed), deleted=False)
+        if not force:
+            raise TagTaken(template=self.name, tag=new.tag)
+        placed = replace(new, seq=old.seq)
+        gone = replace(old, removed=new.created, removed_by=by)
+        kept = tuple(placed if entry is old else entry for entry in self.versions)
+        return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
+
+
+class SessionState(enum.Enum):
+    """A session is open until it is committed (then its record is gone) or its time is over."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A version that a push may reuse chunks of."""
+
+    template: TemplateId
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A push under way."""
+
+    id: SessionId
+    state: SessionState
+    owner: str
+    template: TemplateId
+    version: VersionId
+    """The id that its version will have."""
+    domain: Domain
+    bases: tuple[Base, ...] = ()
+    limit: int = 0
+    """Bytes that it may upload."""
+    signed: int = 0
+    """Bytes that upload links were given for."""
+    opened: int | None = None
+    """Seconds since 1970 by the store's clock: known, and written down, from the second write of the record on."""
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a sweep is about to remove."""
+
+    id: str
+    packs: frozenset[tuple[str, str, str]]
+    """(domain, session id, sha256) each."""
+    maps: frozenset[tuple[str, str, str]]
+    versions: frozenset[tuple[str, str]]
+    """(template id, version id) each."""
+
+    def touches(self, version: Version) -> bool:
+        """Whether anything that the version needs is about to be removed."""
+        if (version.template, version.id) in self.versions:
+            return True
+        for file in version.files:
+            if file.map and (version.domain, file.map.sid, file.map.sha256) in self.maps:
+                return True
+            if any((version.domain, use.pack.sid, use.pack.sha256) in self.packs for use in file.packs):
+                return True
+        return False
+
+
+def bytes_digest(data: bytes) -> Digest:
+    """The file digest of a file that is held in memory."""
+    tree, chunk = FileTree(len(data), CHUNK_LOG2), 1 << CHUNK_LOG2
+    for start in range(0, len(data), chunk):
+        part = memoryview(data)[start : start + chunk]
+        if is_zero(part):
+            tree.add_holes(1)
+        else:
+            tree.add(chunk_digest(part))
+    return tree.digest()
+
+
+def union_bytes(versions: Iterable[Version]) -> int:
+    """Bytes of the union, by digest, of the versions' images and states: a template's size."""
+    return sum({file.digest: file.size for version in versions for file in version.layers()}.values())
+
+
+def check_file_names(files: Iterable[tuple[str, Role]]) -> None:
+    """Raise NameInvalid unless every name is fit for a library and no two collide where case is ignored.
+
+    Images and states share a folder on some nodes, so they are looked at together; the VM folder's files are another.
+    """
+    seen: dict[tuple[bool, str], str] = {}
+    for name, role in files:
+        key = (role in {Role.IMAGE, Role.STATE}, names.folded(names.file_name(name)))
+        if key in seen:
+            raise NameInvalid(what="file name", text=name, reason=f"it collides with {seen[key]!r}")
+        seen[key] = name
