@@ -14,9 +14,12 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from s3reg.errors import RecordDamaged
-from s3reg.model.names import Digest, SessionId
+
+if TYPE_CHECKING:
+    from s3reg.model.names import Digest, SessionId
 
 LARGEST_PACK = 64 * 1024**2
 """Bytes of a pack, seek table included."""
