@@ -86,7 +86,9 @@ class ObjectStore(Protocol):
     """See the module's promises."""
 
     location: str
-    """Where it is, for people and for `format.json`: never holds a credential."""
+    """Where it is, for people: never holds a credential."""
+    made_as: str
+    """What `format.json` records, to tell a copy of the store from the original; the same from every machine."""
 
     def get(self, key: str, *, first: int = 0, length: int | None = None) -> Object:
         """The object's bytes from offset `first`, at most `length` of them. `first=-n` means the last n bytes.
