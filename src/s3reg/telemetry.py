@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-LEVELS = ("debug", "info", "warning", "error")
-FORMATS = ("plain", "json")
 WITHHELD: Final = "[withheld]"
 LONGEST_VALUE = 2000
 """Characters of one value; a hostile name must not fill the disk."""
