@@ -1,0 +1,337 @@
+"""All that differs by platform: copy-on-write copies, holes, durability, exclusive renames, who writes a file.
+
+Linux and macOS. Where a kernel or a file system lacks something, each function does the next best thing that keeps its
+promise, and says which. What Python's standard library does not reach goes through ctypes, in this module only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# Only modules that Windows lacks: typeshed knows them for Linux and macOS alike.
+import fcntl
+
+_DARWIN = sys.platform == "darwin"
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EXDEV}
+"""What kernels answer for an operation that this file system, or this pair of them, does not know."""
+_ZEROS = bytes(1 << 20)
+
+# Linux: include/uapi/linux/{fs,falloc}.h, fcntl.h; man 2 ioctl_ficlone, fallocate, sync_file_range, renameat2.
+_FICLONE = 0x40049409
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+_SYNC_FILE_RANGE_WRITE = 2
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+# macOS: sys/fcntl.h, sys/clonefile.h, sys/stdio.h; man 2 fcntl, clonefile, renamex_np.
+_F_FULLFSYNC = 51
+_F_PUNCHHOLE = 99
+_CLONE_NOFOLLOW = 1
+_RENAME_EXCL = 4
+_APFS_BLOCK = 4096
+
+
+# --- Bytes -----------------------------------------------------------------------------------------------------------
+
+
+def clone(src: Path, dst: Path) -> bool:
+    """Make `dst` a copy of `src` that shares its blocks until either is written. `dst` is writable by its owner.
+
+    False, with nothing left at `dst`, where the file system cannot. Raises FileExistsError if there is a `dst`.
+    """
+    if _DARWIN:
+        return _clonefile(src, dst)
+    return _ficlone(src, dst)
+
+
+def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """The parts of the first `size` bytes that may hold data, as (start, end), end open, in order; between them are holes.
+
+    A file system that knows no holes gives one extent. The file offset is moved.
+    """
+    start = 0
+    while start < size:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as e:
+            if e.errno == errno.ENXIO:  # only a hole from here on
+                return
+            if e.errno not in _UNSUPPORTED:
+                raise
+            yield start, size
+            return
+        if start >= size:
+            return
+        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        yield start, end
+        start = end
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make `length` bytes from `offset` read as zeros and, where the file system can, cost nothing.
+
+    The range lies inside the file. Where no hole can be made, zeros are written.
+    """
+    if length <= 0:
+        return
+    if _DARWIN:
+        _punch_darwin(fd, offset, length)
+    elif not _libc_call("fallocate", fd, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)):
+        _write_zeros(fd, offset, length)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the kernel to begin writing this range to the disk, so that a later `sync` has less to wait for.
+
+    A hint: it waits for nothing, promises nothing, and does nothing where there is no such call.
+    """
+    if not _DARWIN:
+        _libc_call(
+            "sync_file_range", fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE)
+        )
+
+
+def sync(fd: int) -> None:
+    """Return once the file's bytes and size would survive a power cut."""
+    if sys.platform == "darwin":
+        # fsync there stops at the drive's cache; man 2 fsync sends those who mean it to F_FULLFSYNC.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, _F_FULLFSYNC)
+            return
+        os.fsync(fd)
+    else:
+        os.fdatasync(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Return once the names in this folder would survive a power cut, where the file system can tell."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as e:
+        if e.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(fd)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write where `path` lies."""
+    return shutil.disk_usage(path).free
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+
+def rename_exclusive(src: Path, dst: Path) -> None:
+    """Rename a file or a folder; FileExistsError if there is a `dst`, decided by the kernel in the same step.
+
+    Where the file system has no such rename, a file is linked and unlinked, and a folder moved over an empty one that this
+    call made. A kill between these two steps leaves both names of the file, or the empty folder.
+    """
+    source, target = os.fsencode(src), os.fsencode(dst)
+    if _DARWIN:
+        done = _libc_call("renamex_np", source, target, ctypes.c_uint(_RENAME_EXCL))
+    else:
+        done = _libc_call("renameat2", _AT_FDCWD, source, _AT_FDCWD, target, ctypes.c_uint(_RENAME_NOREPLACE))
+    if done:
+        return
+    if src.is_dir() and not src.is_symlink():
+        dst.mkdir()
+        try:
+            src.rename(dst)
+        except OSError:
+            dst.rmdir()
+            raise
+    else:
+        os.link(src, dst, follow_symlinks=False)
+        src.unlink()
+
+
+# --- The machine -----------------------------------------------------------------------------------------------------
+
+
+def open_for_writing(paths: Iterable[Path]) -> set[Path]:
+    """Those of `paths` that another process has open for writing.
+
+    Only what this user may see counts: other users' processes are visible to root alone. On Linux a file behind a writable
+    loop device counts too.
+    """
+    wanted: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            wanted[found.st_dev, found.st_ino] = path
+    if not wanted:
+        return set()
+    if _DARWIN:
+        return _written_says_lsof(set(wanted.values()))
+    return {wanted[key] for key in _written_says_proc(wanted.keys())}
+
+
+@functools.cache
+def boot_id() -> str:
+    """A text that changes with every boot of this machine, and only then."""
+    if sys.platform == "darwin":
+        size = ctypes.c_size_t(64)
+        text = ctypes.create_string_buffer(size.value)
+        if not _libc_call("sysctlbyname", b"kern.bootsessionuuid", text, ctypes.byref(size), None, ctypes.c_size_t(0)):
+            return "unknown"
+        return text.value.decode("ascii", "replace")
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def default_library() -> Path:
+    """Where this user's VMs lie if nothing else is said: Anka's own library on macOS."""
+    if _DARWIN:
+        return Path.home() / "Library" / "Application Support" / "Veertu" / "Anka"
+    return Path.home() / ".local" / "share" / "s3reg" / "library"
+
+
+# --- Linux -----------------------------------------------------------------------------------------------------------
+
+
+def _ficlone(src: Path, dst: Path) -> bool:
+    source = os.open(src, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        target = os.open(dst, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.ioctl(target, _FICLONE, source)
+        except OSError as e:
+            dst.unlink()
+            if e.errno in _UNSUPPORTED:
+                return False
+            raise
+        else:
+            return True
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _written_says_proc(wanted: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those (device, inode) that /proc shows open for writing in another process; man 5 proc_pid_fdinfo."""
+    keys, found = set(wanted), set[tuple[int, int]]()
+    own = str(os.getpid())
+    for process in os.scandir("/proc"):
+        if not process.name.isdigit() or process.name == own:
+            continue
+        # Processes end, and close files, while we look.
+        with contextlib.suppress(OSError):
+            for file in os.scandir(f"/proc/{process.name}/fd"):
+                with contextlib.suppress(OSError):
+                    seen = file.stat()
+                    key = (seen.st_dev, seen.st_ino)
+                    if key in keys and _opened_to_write(f"/proc/{process.name}/fdinfo/{file.name}"):
+                        found.add(key)
+    for device in Path("/sys/block").glob("loop*"):
+        with contextlib.suppress(OSError):
+            backing = Path((device / "loop" / "backing_file").read_text(encoding="utf-8").rstrip("\n")).stat()
+            if (backing.st_dev, backing.st_ino) in keys and (device / "ro").read_text(encoding="ascii").strip() == "0":
+                found.add((backing.st_dev, backing.st_ino))
+    return found
+
+
+def _opened_to_write(fdinfo: str) -> bool:
+    with open(fdinfo, encoding="ascii", errors="replace") as lines:  # noqa: PTH123 - a hot loop over /proc
+        for line in lines:
+            if line.startswith("flags:"):
+                return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+# --- macOS -----------------------------------------------------------------------------------------------------------
+
+
+def _clonefile(src: Path, dst: Path) -> bool:
+    if not _libc_call("clonefile", os.fsencode(src), os.fsencode(dst), ctypes.c_uint(_CLONE_NOFOLLOW)):
+        return False
+    dst.chmod(dst.stat().st_mode | 0o200)  # a clone has the mode of its source
+    return True
+
+
+def _punch_darwin(fd: int, offset: int, length: int) -> None:
+    """F_PUNCHHOLE takes whole blocks only; zeros are written at the edges."""
+    first = -(-offset // _APFS_BLOCK) * _APFS_BLOCK
+    last = (offset + length) // _APFS_BLOCK * _APFS_BLOCK
+    if first < last:
+        try:
+            # struct fpunchhole: flags, reserved, offset, length
+            fcntl.fcntl(fd, _F_PUNCHHOLE, struct.pack("=IIqq", 0, 0, first, last - first))
+        except OSError as e:
+            if e.errno not in _UNSUPPORTED:
+                raise
+        else:
+            _write_zeros(fd, offset, first - offset)
+            _write_zeros(fd, last, offset + length - last)
+            return
+    _write_zeros(fd, offset, length)
+
+
+def _written_says_lsof(paths: set[Path]) -> set[Path]:
+    """What lsof -F prints: a line each for process (p), file descriptor (f), access (a: r, w or u) and name (n)."""
+    by_name = {str(path.resolve()): path for path in paths}
+    lsof = shutil.which("lsof", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if lsof is None:
+        return set()
+    # It exits 1 when one of the files is open nowhere: what it printed is the answer.
+    answer = subprocess.run(  # noqa: S603 - a fixed program, full paths as arguments
+        [lsof, "-F", "pan", "--", *by_name], capture_output=True, text=True, check=False, timeout=60
+    )
+    found, own, access = set[Path](), False, ""
+    for line in answer.stdout.splitlines():
+        kind, text = line[:1], line[1:]
+        if kind == "p":
+            own = text == str(os.getpid())
+        elif kind == "a":
+            access = text
+        elif kind == "n" and access in {"w", "u"} and not own and text in by_name:
+            found.add(by_name[text])
+    return found
+
+
+# --- ctypes ----------------------------------------------------------------------------------------------------------
+
+
+def _write_zeros(fd: int, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        offset += os.pwrite(fd, _ZEROS[: end - offset], offset)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _libc_call(name: str, *arguments: object) -> bool:
+    """Call a function of the C library that answers 0 for success. False where there is none, or it is not supported.
+
+    Raises the OSError that errno says.
+    """
+    call = getattr(_libc(), name, None)
+    if call is None:
+        return False
+    call.restype = ctypes.c_int
+    while call(*arguments) != 0:
+        code = ctypes.get_errno()
+        if code == errno.EINTR:
+            continue
+        # EINVAL is among these: file systems answer it for a flag that they do not know.
+        if code in _UNSUPPORTED:
+            return False
+        raise OSError(code, os.strerror(code))
+    return True
