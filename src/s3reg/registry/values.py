@@ -1,0 +1,143 @@
+"""What the registry's verbs take and give: frozen values, neither records nor messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from s3reg.model.names import Digest, Domain, TemplateId, VersionId
+    from s3reg.model.packs import PackRef
+    from s3reg.model.template import Base, Entry, Head, MapRef, Role, Session, Version
+    from s3reg.store import Link
+
+LARGEST_MAP = 256 * 1024**2
+"""Bytes of a map as it lies on the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much and how long. The defaults are what `settings.py` has."""
+
+    session_bytes: int = 2 * 1024**4
+    """That one push may upload."""
+    link_seconds: int = 3600
+    """That a signed link works."""
+    idle_seconds: int = 24 * 3600
+    """After its last heartbeat, a session may be expired."""
+    age_seconds: int = 7 * 24 * 3600
+    """So long after it was opened, a session takes no heartbeat any more."""
+    bases: int = 64
+    """Versions that one push may build on."""
+    attempts: int = 20
+    """To change a record that others change too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to know of the store without looking at any template."""
+
+    store: str
+    """Its id."""
+    location: str
+    copied: bool
+    """It was made elsewhere: read-only until it is adopted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a node asks for when it opens a push session."""
+
+    template: TemplateId
+    name: str
+    tag: str
+    arch: str = ""
+    force: bool = False
+    """Replace the version that has this tag."""
+    same_name: bool = False
+    """Let another template carry this name too."""
+    domain: Domain | None = None
+    """For a new template; None: the template's own, or `main`."""
+    bases: tuple[Base, ...] = ()
+    """Besides the template's latest version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session, and what its push may build on."""
+
+    session: Session
+    chunk_log2: int
+    """The chunk size of the lineage."""
+    bases: tuple[Version, ...] = ()
+    map_links: dict[MapRef, Link] = field(default_factory=dict)
+    """To read the maps of the bases' files."""
+    dropped: tuple[tuple[Base, str], ...] = ()
+    """Bases that were asked for and may not be used, and why."""
+    damaged: tuple[Digest, ...] = ()
+    """Packs of the bases that were found bad: nothing may build on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedFile:
+    """A file as a commit claims it. Nothing about it is believed."""
+
+    name: str
+    role: Role
+    size: int
+    digest: Digest
+    drive: int | None = None
+    parent: str | None = None
+    inline: bytes | None = field(default=None, repr=False)
+    map: MapRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a node asks to be made visible."""
+
+    tag: str
+    name: str
+    """Of the template, where it is new; an existing one keeps its own."""
+    files: tuple[ProposedFile, ...]
+    description: str = ""
+    arch: str = ""
+    force: bool = False
+    same_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A version as its template's head now lists it."""
+
+    head: Head
+    entry: Entry
+    stored: int
+    """Bytes of the packs that the push added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A template with its versions."""
+
+    head: Head
+    versions: tuple[Version | None, ...]
+    """In the order of `head.versions`; None where a record cannot be read."""
+    last_pulls: dict[VersionId, int]
+    """Seconds since 1970, by the store's clock; versions that were never pulled are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a node needs to pull one version."""
+
+    head: Head
+    entry: Entry
+    version: Version
+    map_links: dict[MapRef, Link]
+    packs: list[tuple[PackRef, int, Link]]
+    """Each pack once, with the bytes of it that the version uses."""
+    expires: int
+    """When the first of the links ends, in seconds since 1970."""
+    now: int
+    """The registry's clock."""
