@@ -1,0 +1,383 @@
+"""The store in a directory: the embedded default for one machine.
+
+    <root>/format.json                    object `format.json`
+    <root>/heads.d/<uuid>.json            object `heads/<uuid>.json`: the directories of a key carry `.d`, objects do not,
+                                          so that `a` and `a/b` lie side by side
+    <root>/.tmp/                          objects being written
+    <root>/.locks/00 … ff                 one is locked while an object whose key hashes to it is put in place or removed
+
+An object is written aside, synced and renamed into place: a crash leaves the old object or the new one. What a precondition
+asks is looked at under the key's lock (flock: it holds between threads and between processes). The ETag is the time of
+last change, in nanoseconds, and the size. Each write sets that time itself, later than the one it replaces, so one directory
+scan tells all that a listing needs and no object is read for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+import zlib
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+
+from s3reg.errors import (
+    ChecksumMismatch,
+    ObjectNotFound,
+    PreconditionFailed,
+    PutUnsettled,
+    S3regError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+from s3reg.store import ABSENT, Absent, Link, Match, Object, Stat, check_key, durable, links, paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_TMP, _LOCKS = ".tmp", ".locks"
+_LEFTOVER_SECONDS = 24 * 3600
+"""A temporary file that nobody wrote to for so long belongs to a process that died."""
+_PIECE = 1 << 20
+_MOST_TRIES = 100
+"""To rename into a directory that others prune meanwhile."""
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_GONE = {errno.ENOENT, errno.ENOTDIR}
+
+
+class Readable(Protocol):
+    """What `receive` reads: a request's body, which ends where the request ends."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+        ...
+
+
+class _Temp(NamedTuple):
+    """An object being written: whole and synced, not yet in place."""
+
+    path: str
+    fd: int
+
+
+class FilesStore:
+    """An object store in the directory `root`, which is made if it is missing.
+
+    `secret` signs links; it may come later with `sign_with`, because it is itself a record of the store. A directory that
+    cannot be written is good for reading: puts then raise StoreReadOnly.
+    """
+
+    made_as = "directory"
+    """Always the same: a directory may be moved, and a copied one cannot be told from a moved one."""
+
+    def __init__(self, root: Path, *, secret: bytes | None = None) -> None:
+        self._root = os.path.abspath(root)
+        self.location = f"directory {self._root}"
+        self._secret = secret
+        self._ready = False
+        with contextlib.suppress(StoreReadOnly):
+            self._make_ready()
+
+    # --- The port ---
+
+    def get(self, key: str, *, first: int = 0, length: int | None = None) -> Object:
+        """See the port."""
+        found, file = self.read_object(key)
+        with file, self._reading(key):
+            start = max(0, found.size + first) if first < 0 else min(first, found.size)
+            rest = found.size - start
+            file.seek(start)
+            return Object(file.read(rest if length is None else min(length, rest)), found)
+
+    def stat(self, key: str) -> Stat:
+        """See the port."""
+        with self._reading(key):
+            return _stat(key, os.stat(self._path(key)))
+
+    def put(self, key: str, data: bytes, *, only_if: Absent | Match | None = None) -> str:
+        """See the port. Raises StoreReadOnly, StoreFull and StoreUnsuitable besides."""
+        path = self._path(key)
+        with self._writing():
+            # Looked at twice: a loser of a race should not have to write and sync first.
+            self._check(key, path, only_if)
+            with self._temp() as temp:
+                with open(temp.fd, "wb", buffering=0, closefd=False) as file:
+                    durable.write(file, data)
+                return self._place(key, path, temp, only_if)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See the port."""
+        folders: set[str] = set()
+        with self._writing():
+            for key in keys:
+                path = self._path(key)
+                with self._lock(key):
+                    try:
+                        os.unlink(path)
+                    except FileNotFoundError:
+                        continue
+                folders.add(os.path.dirname(path))
+            for folder in folders:
+                self._prune(folder)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
+        """See the port. One directory at a time is read, in order."""
+        folder = prefix[: prefix.rfind("/") + 1]
+        if paths.is_folder(folder):
+            yield from self._walk(folder, prefix, after)
+
+    def sign_get(self, key: str, *, seconds: int) -> Link:
+        """See the port."""
+        expires = int(time.time()) + seconds
+        return Link(links.sign(self._signing(), "GET", check_key(key), expires=str(expires)), expires)
+
+    def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
+        """See the port."""
+        expires = int(time.time()) + seconds
+        fields = {"expires": str(expires), "size": str(size), "sha256": sha256}
+        return Link(links.sign(self._signing(), "PUT", check_key(key), **fields), expires)
+
+    # --- For the API, which serves the links ---
+
+    def sign_with(self, secret: bytes) -> None:
+        """Sign and verify links with `secret` from now on."""
+        self._secret = secret
+
+    def open_link(self, method: str, key: str, query: Mapping[str, str], now: float) -> links.Grant:
+        """What a link allows that came with this method, decoded key and decoded query. Raises LinkRefused."""
+        return links.verify(self._signing(), method, key, query, now)
+
+    def read_object(self, key: str) -> tuple[Stat, BinaryIO]:
+        """The object's stat and its bytes as an open file, which is the caller's to close. Raises ObjectNotFound.
+
+        The file goes on giving these bytes when the object is replaced or deleted meanwhile.
+        """
+        with self._reading(key):
+            file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+            try:
+                return _stat(key, os.fstat(file.fileno())), file
+            except BaseException:
+                file.close()
+                raise
+
+    def receive(self, key: str, stream: Readable, *, size: int, sha256: str) -> str:
+        """Create the object from exactly `size` bytes of this SHA-256, read from `stream` to its end, and give its ETag.
+
+        Raises ChecksumMismatch and PreconditionFailed, and then nothing appears. The stream is read to the end even if the
+        key is taken: a client that is still sending would not see the answer.
+        """
+        path = self._path(key)
+        with self._writing(), self._temp() as temp:
+            digest, left = hashlib.sha256(), size
+            with open(temp.fd, "wb", buffering=0, closefd=False) as file:
+                while piece := stream.read(_PIECE if left else 1):
+                    left -= len(piece)
+                    if left < 0:
+                        raise ChecksumMismatch(key=key, reason=f"more than {size} bytes")
+                    digest.update(piece)
+                    durable.write(file, piece)
+            if left:
+                raise ChecksumMismatch(key=key, reason=f"{size - left} bytes instead of {size}")
+            if digest.hexdigest() != sha256:
+                raise ChecksumMismatch(key=key, reason="another SHA-256")
+            return self._place(key, path, temp, ABSENT)
+
+    def _signing(self) -> bytes:
+        if self._secret is None:
+            raise S3regError(reason="links are signed before the store's secret was read")
+        return self._secret
+
+    # --- Writing ---
+
+    def _make_ready(self) -> None:
+        """Make what is ours in the root, and remove what processes that died left behind."""
+        with self._writing():
+            for folder in (self._root, f"{self._root}/{_TMP}", f"{self._root}/{_LOCKS}"):
+                if not os.path.isdir(folder):
+                    os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._ready = True
+            with os.scandir(f"{self._root}/{_TMP}") as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                            os.unlink(entry.path)
+
+    @contextlib.contextmanager
+    def _temp(self) -> Iterator[_Temp]:
+        """A new file aside; what is left of it afterwards is removed."""
+        if not self._ready:
+            self._make_ready()
+        path = f"{self._root}/{_TMP}/{os.getpid()}-{secrets.token_hex(8)}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield _Temp(path, fd)
+        finally:
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        # Opened anew each time: flock belongs to the open file, so this is what makes it hold between threads.
+        slot = f"{self._root}/{_LOCKS}/{zlib.crc32(key.encode()) & 0xFF:02x}"
+        fd = os.open(slot, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _place(self, key: str, path: str, temp: _Temp, only_if: Absent | Match | None) -> str:
+        """Make `temp` the object, if the precondition holds, and give its ETag once that is durable."""
+        durable.sync(temp.fd)
+        with self._lock(key):
+            before = self._check(key, path, only_if)
+            etag = self._stamp(temp.fd, before)
+            made = self._rename(temp.path, path)
+        try:
+            # Its time was set after the first sync. A journal keeps its order, so this mostly finds nothing left to do.
+            durable.sync(temp.fd)
+            for folder in (os.path.dirname(path), *made):
+                durable.sync_folder(folder)
+        except OSError as e:
+            raise PutUnsettled(key=key, reason=e.strerror) from e
+        return etag
+
+    def _check(self, key: str, path: str, only_if: Absent | Match | None) -> os.stat_result | None:
+        """What lies under the key now, if that is what the precondition asks for. Raises PreconditionFailed."""
+        try:
+            before = os.stat(path)
+        except FileNotFoundError:
+            before = None
+        match only_if:
+            case Absent() if before is not None:
+                raise PreconditionFailed(key=key)
+            case Match(etag) if before is None or _etag(before) != etag:
+                raise PreconditionFailed(key=key)
+        return before
+
+    def _stamp(self, fd: int, before: os.stat_result | None) -> str:
+        """Set the file's time to now, but later than that of what it replaces, and give the ETag that follows."""
+        now = time.time_ns()
+        if before is not None:
+            now = max(now, before.st_mtime_ns + 1)
+        os.utime(fd, ns=(now, now))
+        after = os.fstat(fd)
+        if after.st_mtime_ns != now:
+            raise StoreUnsuitable(store=self.location, promises="times of files to the nanosecond")
+        return _etag(after)
+
+    def _rename(self, source: str, path: str) -> set[str]:
+        """Rename into place, making directories as needed, and give those in which one was made."""
+        changed: set[str] = set()
+        for _ in range(_MOST_TRIES):
+            # Again and again: a delete may prune the directory between its making and the rename.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(source, path)
+                return changed
+            with contextlib.suppress(FileNotFoundError):
+                self._make_folders(os.path.dirname(path), changed)
+        raise StoreUnavailable(store=self.location, reason="a directory vanishes as fast as it is made")
+
+    def _make_folders(self, folder: str, changed: set[str]) -> None:
+        if folder == self._root or os.path.isdir(folder):
+            self._check_alive()
+            return
+        parent = os.path.dirname(folder)
+        self._make_folders(parent, changed)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+            changed.add(parent)
+
+    def _prune(self, folder: str) -> None:
+        """Make removals in `folder` durable, and remove it and those above as far as they are empty."""
+        while folder != self._root:
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError as e:
+                if e.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+                break
+            folder = os.path.dirname(folder)
+        durable.sync_folder(folder)
+
+    # --- Reading ---
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{paths.of_key(check_key(key))}"
+
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Stat]:
+        """The objects below `folder`, a key's beginning up to a slash, as `list` wants them."""
+        directory = f"{self._root}/{paths.of_folder(folder)}"
+        for name, entry in self._entries(directory):
+            key = folder + name
+            if name.endswith("/"):
+                if (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
+                    yield from self._walk(key, prefix, after)
+            elif key > after and key.startswith(prefix):
+                try:
+                    found = os.stat(directory + entry)
+                except FileNotFoundError:
+                    continue  # deleted meanwhile
+                except OSError as e:
+                    raise StoreUnavailable(store=self.location, reason=e.strerror) from e
+                if stat.S_ISREG(found.st_mode):
+                    yield _stat(key, found)
+
+    def _entries(self, directory: str) -> Sequence[tuple[str, str]]:
+        """What lies in a directory, in the order of keys: names, those of directories with a slash, and file names."""
+        try:
+            return sorted((name, entry) for entry in os.listdir(directory) if (name := paths.name_of(entry)))
+        except OSError as e:
+            if e.errno not in _GONE:
+                raise StoreUnavailable(store=self.location, reason=e.strerror) from e
+        self._check_alive()
+        return []
+
+    def _check_alive(self) -> None:
+        """Raise StoreUnavailable if the store itself is gone: a volume that is not mounted is not an empty store."""
+        if not os.path.isdir(f"{self._root}/{_LOCKS}" if self._ready else self._root):
+            raise StoreUnavailable(store=self.location, reason="the directory is gone, or its volume is not mounted")
+
+    # --- What the operating system says ---
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            if e.errno not in _GONE:
+                raise StoreUnavailable(store=self.location, reason=e.strerror) from e
+            self._check_alive()
+            raise ObjectNotFound(key=key) from None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError:
+            raise  # whoever sends to `receive` went away; that is not the store's failure
+        except OSError as e:
+            if e.errno in _READ_ONLY:
+                raise StoreReadOnly(store=self.location, reason=e.strerror) from e
+            if e.errno in _FULL:
+                raise StoreFull(store=self.location) from e
+            raise StoreUnavailable(store=self.location, reason=e.strerror) from e
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+def _stat(key: str, found: os.stat_result) -> Stat:
+    return Stat(key, _etag(found), found.st_size, found.st_mtime)
