@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3reg.errors import DiskFull, LocalDenied
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -198,6 +200,24 @@ def default_library() -> Path:
     if _DARWIN:
         return Path.home() / "Library" / "Application Support" / "Veertu" / "Anka"
     return Path.home() / ".local" / "share" / "s3reg" / "library"
+
+
+@contextlib.contextmanager
+def refusals_named(path: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Whatever the operating system refuses inside, said as DiskFull or LocalDenied; `path` if it names no file itself.
+
+    `needed`: the bytes that were to be written, if known. FileExistsError passes: it is an answer, not a refusal.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as e:
+        if e.errno in {errno.ENOSPC, errno.EDQUOT}:
+            there = next(folder for folder in (path, *path.parents) if folder.is_dir())
+            wanted = "more" if needed is None else needed
+            raise DiskFull(folder=str(there), needed=wanted, free=free_bytes(there)) from e
+        raise LocalDenied(file=str(e.filename or path), reason=e.strerror or str(e)) from e
 
 
 # --- Linux -----------------------------------------------------------------------------------------------------------
