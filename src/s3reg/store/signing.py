@@ -1,0 +1,171 @@
+"""AWS Signature Version 4 for S3: signed URLs by the thousand, and the few requests that the adapter sends itself.
+
+The signing key depends on day, region and secret only, so it is derived once a day: a URL then costs two hashes.
+See "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" and "Signature Calculations for the
+Authorization Header" in the Amazon S3 API reference. The URLs are those of botocore, byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+LONGEST_SECONDS = 7 * 24 * 3600
+"""S3 refuses a URL that asks for a longer life."""
+SPARE_SECONDS = 60
+"""A URL ends so long before the credentials that signed it: a request under way must not lose them."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_EMPTY_SHA256 = hashlib.sha256().hexdigest()
+_SAFE = "-_.~"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What signs."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    """Of a session; part of every request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a bucket's requests go."""
+
+    origin: str
+    """Scheme, host and port, as they stand in a URL."""
+    host: str
+    """The Host header, which is signed: without the scheme's own port."""
+    base: str
+    """The path before a key; begins and ends with a slash."""
+
+
+class _Moment(NamedTuple):
+    """All that a signature takes from the clock."""
+
+    second: int
+    date: str
+    scope: str
+    head: str
+    """Of a signed URL's query, up to the date."""
+    key: bytes
+
+
+def target(endpoint: str, bucket: str, *, path_style: bool) -> Target:
+    """Where requests for `bucket` at `endpoint` go: `host/bucket/key` in path style, else `bucket.host/key`."""
+    parts = urlsplit(endpoint)
+    name = (parts.hostname or "").lower()
+    name = f"[{name}]" if ":" in name else name
+    base = f"{quote(parts.path.rstrip('/'), safe=_SAFE + '/%')}/"
+    if path_style:
+        base += f"{quote(bucket, safe=_SAFE)}/"
+    else:
+        name = f"{bucket}.{name}"
+    shown = name if parts.port is None else f"{name}:{parts.port}"
+    host = name if parts.port == _DEFAULT_PORTS.get(parts.scheme) else shown
+    return Target(f"{parts.scheme}://{shown}", host, base)
+
+
+def lifetime(wanted: int, *, now: float, credentials_end: float | None) -> int:
+    """Seconds that a URL made at `now` may live: 0 when the credentials that would sign it are about to end."""
+    longest = min(wanted, LONGEST_SECONDS)
+    if credentials_end is not None:
+        longest = min(longest, int(credentials_end - now) - SPARE_SECONDS)
+    return max(longest, 0)
+
+
+class Signer:
+    """Signs for one bucket with one set of credentials. Safe to share between threads."""
+
+    def __init__(self, credentials: Credentials, where: Target, region: str) -> None:
+        self.credentials = credentials
+        self.target = where
+        self.region = region
+        token = credentials.token
+        self._token = None if token is None else f"&X-Amz-Security-Token={quote(token, safe=_SAFE)}"
+        self._moment: _Moment | None = None
+        self._day: tuple[str, bytes] | None = None
+
+    def get(self, key: str, *, seconds: int, now: float) -> str:
+        """A URL that reads the object until `seconds` after `now`, which is in seconds since 1970."""
+        return self._url("GET", key, "host", f"host:{self.target.host}\n", seconds=seconds, now=now)
+
+    def put(self, key: str, *, size: int, sha256: str, seconds: int, now: float) -> str:
+        """A URL that creates the object from exactly these bytes, sent with the headers of `put_headers`."""
+        checksum = _checksum(sha256)
+        names = "content-length;host;if-none-match;x-amz-checksum-sha256"
+        lines = f"content-length:{size}\nhost:{self.target.host}\nif-none-match:*\nx-amz-checksum-sha256:{checksum}\n"
+        return self._url("PUT", key, names, lines, seconds=seconds, now=now)
+
+    def _url(self, method: str, key: str, names: str, lines: str, *, seconds: int, now: float) -> str:
+        at = self._at(now)
+        path = self.target.base + quote(key, safe="/-_.~")
+        signed = f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}"
+        query = f"{at.head}&X-Amz-Expires={seconds}"
+        if self._token is None:
+            query = canonical = query + signed
+        else:
+            # The canonical query is sorted by name; in its URL botocore puts the token last.
+            query, canonical = query + signed + self._token, query + self._token + signed
+        request = f"{method}\n{path}\n{canonical}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
+        return f"{self.target.origin}{path}?{query}&X-Amz-Signature={_signature(at, request)}"
+
+    def list_request(self, query: dict[str, str], *, now: float) -> tuple[str, dict[str, str]]:
+        """A GET of the bucket itself: its URL, and the headers that make it valid for a few minutes after `now`."""
+        at = self._at(now)
+        path = self.target.base.rstrip("/") or "/"
+        canonical = "&".join(f"{quote(n, safe=_SAFE)}={quote(v, safe=_SAFE)}" for n, v in sorted(query.items()))
+        headers = {"host": self.target.host, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": at.date}
+        if self.credentials.token is not None:
+            headers["x-amz-security-token"] = self.credentials.token
+        names = ";".join(headers)
+        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+        request = f"GET\n{path}\n{canonical}\n{lines}\n{names}\n{_EMPTY_SHA256}"
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={self.credentials.access_key}/{at.scope}, "
+            f"SignedHeaders={names}, Signature={_signature(at, request)}"
+        )
+        return f"{self.target.origin}{path}?{canonical}", headers
+
+    def _at(self, now: float) -> _Moment:
+        """The moment, kept for as long as the second lasts; two threads that make it at once make the same."""
+        found, second = self._moment, int(now)
+        if found is None or found.second != second:
+            found = self._moment = self._begin(second)
+        return found
+
+    def _begin(self, second: int) -> _Moment:
+        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        day, known = date[:8], self._day
+        if known is not None and known[0] == day:
+            key = known[1]
+        else:
+            key = f"AWS4{self.credentials.secret_key}".encode()
+            for part in (day, self.region, "s3", "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._day = (day, key)
+        scope = f"{day}/{self.region}/s3/aws4_request"
+        credential = quote(f"{self.credentials.access_key}/{scope}", safe=_SAFE)
+        head = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}"
+        return _Moment(second, date, scope, head, key)
+
+
+def put_headers(size: int, sha256: str) -> dict[str, str]:
+    """What must be sent with a URL of `Signer.put`: the signed headers besides Host. `sha256` is in hex."""
+    return {"Content-Length": str(size), "If-None-Match": "*", "x-amz-checksum-sha256": _checksum(sha256)}
+
+
+def _checksum(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
+def _signature(at: _Moment, request: str) -> str:
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    return hmac.digest(at.key, f"AWS4-HMAC-SHA256\n{at.date}\n{at.scope}\n{digest}".encode(), "sha256").hex()
