@@ -95,6 +95,10 @@ class Ledger:
         """What was recorded of the file last, whether or not it still holds."""
         return _parsed(_read(self._file_record(path), LARGEST_RECORD), "the record of a file", _file_record)
 
+    def is_as_recorded(self, path: Path) -> bool:
+        """Whether the file's size, mtime and inode are still as recorded, whatever its digest."""
+        return self._valid(path) is not None
+
     def record(
         self,
         path: Path,

@@ -1,0 +1,303 @@
+"""A node's library of VMs, in Anka's shape of both generations.
+
+    LIBRARY/vm_lib/<uuid>/      config.yaml (or <uuid>.yaml), nvram, policies: one folder a VM
+    LIBRARY/img_lib/            disk layers of all VMs
+    LIBRARY/state_lib/          memory of suspended VMs; some releases keep it in img_lib, so both are looked into
+    LIBRARY/vm_lib/.locks/      a lock file of each VM that runs
+    LIBRARY/.s3reg/             what is ours: records, maps, staging, locks
+
+What is not a VM is passed over; what is one and cannot be read is reported and hides nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from s3reg.client import layers, platform, vmconfig
+from s3reg.client.ledger import Ledger
+from s3reg.errors import (
+    Busy,
+    ConfigInvalid,
+    LayersUnknown,
+    LibraryIncomplete,
+    NameAmbiguous,
+    S3regError,
+    VmNotFound,
+    VmRunning,
+)
+from s3reg.model import names
+from s3reg.model.template import CONFIG_BYTES, Role, check_file_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from s3reg.client.vmconfig import VmConfig
+    from s3reg.model.names import TemplateId
+
+CONFIG = "config.yaml"
+LAYERS = frozenset({Role.IMAGE, Role.STATE})
+"""Files of these roles lie in folders that all VMs share; the others in the VM's own."""
+
+_LOCK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One file of a local VM."""
+
+    name: str
+    role: Role
+    path: Path
+    drive: int | None = None
+    """Images: the place in the configuration's list of drives."""
+    parent: str | None = None
+    """Images and states: the layer below; None for the lowest."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmFolder:
+    """A VM as its configuration tells it; none of its other files was looked at."""
+
+    id: TemplateId
+    name: str
+    folder: Path
+    config_name: str
+    config: bytes
+    parsed: VmConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVm:
+    """A VM with every file that it needs, each of which exists."""
+
+    id: TemplateId
+    name: str
+    arch: str
+    folder: Path
+    config_name: str
+    config: bytes
+    """The configuration's bytes as they are."""
+    values: dict[str, Any]
+    """The configuration's values."""
+    files: tuple[LocalFile, ...]
+    """The configuration itself first, then drive by drive from the top layer down, states, nvram, extras."""
+
+    def of_role(self, role: Role) -> list[LocalFile]:
+        """The files of one role, in order."""
+        return [file for file in self.files if file.role is role]
+
+
+class Library:
+    """The library at `root`. Nothing needs to exist there yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.vm_lib = root / "vm_lib"
+        self.img_lib = root / "img_lib"
+        self.state_lib = root / "state_lib"
+        self.own = root / ".s3reg"
+        self.ledger = Ledger(root)
+
+    def create(self) -> None:
+        """Make the folders that are missing: Anka's agent fails without them. Raises LocalDenied, DiskFull."""
+        with platform.refusals_named(self.root):
+            for folder in (self.vm_lib, self.img_lib, self.state_lib, self.own):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def path_of(self, name: str, role: Role, template: TemplateId) -> Path:
+        """Where the library's file of this name and role lies; where it would, if there is none."""
+        if role not in LAYERS:
+            return self.folder_of(template) / name
+        if role is Role.IMAGE:
+            return self.img_lib / name
+        places = (self.state_lib / name, self.img_lib / name)
+        return next((place for place in places if place.is_file()), places[0])
+
+    def folder_of(self, template: TemplateId) -> Path:
+        """The VM's folder, whatever the case of its name; where it would be, if there is none."""
+        usual = self.vm_lib / template
+        if usual.is_dir() or not self.vm_lib.is_dir():
+            return usual
+        return next((folder for folder in self.vm_lib.iterdir() if folder.name.lower() == template), usual)
+
+    # --- Finding ---
+
+    def vms(self) -> list[VmFolder]:
+        """Every VM whose configuration can be read, by name, then by id."""
+        return self.scan()[0]
+
+    def scan(self) -> tuple[list[VmFolder], list[S3regError]]:
+        """`vms`, and for each folder that is a VM's and cannot be read the reason why."""
+        found: list[VmFolder] = []
+        problems: list[S3regError] = []
+        with platform.refusals_named(self.vm_lib):
+            folders = sorted(self.vm_lib.iterdir()) if self.vm_lib.is_dir() else []
+        for folder in folders:
+            try:
+                if _is_vm_name(folder.name) and (vm := _read_folder(folder)) is not None:
+                    found.append(vm)
+            except S3regError as e:
+                problems.append(e)
+        return sorted(found, key=lambda vm: (vm.name, vm.id)), problems
+
+    def peek(self, ref: str) -> VmFolder:
+        """The VM of this id, else the one of this name. Raises VmNotFound, NameAmbiguous, ConfigInvalid."""
+        if names.is_template_id(ref):
+            vm = _read_folder(self.folder_of(names.template_id(ref)))
+            if vm is not None:
+                return vm
+        called = [vm for vm in self.vms() if vm.name == ref]
+        if len(called) > 1:
+            raise NameAmbiguous(name=ref, ids=", ".join(vm.id for vm in called))
+        if not called:
+            raise VmNotFound(vm=ref, library=str(self.root))
+        return called[0]
+
+    def find(self, ref: str) -> LocalVm:
+        """`peek`, with all files. Raises also LibraryIncomplete, LayersUnknown, NameInvalid (a file that cannot travel)."""
+        return self.whole(self.peek(ref))
+
+    def holds(self, template: TemplateId) -> bool:
+        """Whether a VM of this id is in the library, readable or not."""
+        return self.folder_of(template).is_dir()
+
+    def whole(self, vm: VmFolder) -> LocalVm:
+        """The VM with all its files; errors as `find`."""
+        files = [LocalFile(vm.config_name, Role.CONFIG, vm.folder / vm.config_name)]
+        seen: set[str] = set()
+        for drive, top in vm.parsed.drives:
+            files += self._chain(vm, top, Role.IMAGE, seen, drive)
+        if vm.parsed.state:
+            files += self._chain(vm, vm.parsed.state, Role.STATE, seen, None)
+        files += self._beside(vm)
+        check_file_names((file.name, file.role) for file in files)
+        return LocalVm(
+            vm.id, vm.name, vm.parsed.arch, vm.folder, vm.config_name, vm.config, vm.parsed.values, tuple(files)
+        )
+
+    def _chain(self, vm: VmFolder, top: str, role: Role, seen: set[str], drive: int | None) -> Iterator[LocalFile]:
+        """A layer and all below it, down to the lowest or to one that another chain brought already."""
+        name: str | None = top
+        above: set[str] = set()
+        while name is not None and (name not in seen or name in above):
+            if name in above:
+                raise LayersUnknown(file=top, reason=f"{name} stands on itself")
+            seen.add(name)
+            above.add(name)
+            path = self.path_of(name, role, vm.id)
+            if not path.is_file():
+                raise LibraryIncomplete(vm=vm.name, file=name, folder=str(path.parent))
+            parent = layers.parent(self.ledger, path)
+            yield LocalFile(name, role, path, drive, parent)
+            name = parent
+
+    def _beside(self, vm: VmFolder) -> list[LocalFile]:
+        """What else lies in the VM's folder: its nvram and, as extras, every other file that is not hidden."""
+        found, nvram = [], vm.parsed.nvram
+        with platform.refusals_named(vm.folder):
+            for entry in sorted(os.scandir(vm.folder), key=lambda entry: entry.name):
+                if (
+                    entry.name.startswith(".")
+                    or entry.name == vm.config_name
+                    or not entry.is_file(follow_symlinks=False)
+                ):
+                    continue
+                role = Role.NVRAM if entry.name == nvram else Role.EXTRA
+                found.append(LocalFile(names.file_name(entry.name), role, vm.folder / entry.name))
+        if nvram and vm.parsed.nvram_named and all(file.role is not Role.NVRAM for file in found):
+            raise LibraryIncomplete(vm=vm.name, file=nvram, folder=str(vm.folder))
+        return sorted(found, key=lambda file: file.role is Role.EXTRA)
+
+    # --- Locks ---
+
+    def check_stopped(self, vm: LocalVm) -> None:
+        """Raise VmRunning if the VM's lock is held, or one of its layers or its nvram is open for writing elsewhere."""
+        locks = self.vm_lib / ".locks"
+        if locks.is_dir():
+            for place in sorted(locks.iterdir()):
+                if names.folded(place.name).startswith(vm.id) and _is_locked(place):
+                    raise VmRunning(vm=vm.name, reason=f"its lock {place.name} is held")
+        paths = {file.path: file.name for file in vm.files if file.role in LAYERS | {Role.NVRAM}}
+        written = platform.open_for_writing(paths)
+        if written:
+            raise VmRunning(
+                vm=vm.name, reason=f"{', '.join(sorted(paths[path] for path in written))} is open for writing"
+            )
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of this name among all processes that use this library; Busy if it is held and `wait` is false.
+
+        The kernel drops it with the process, however that ends. Two holders in one process exclude each other too.
+        """
+        file = name if _LOCK_NAME.fullmatch(name) else hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        place = self.own / "locks" / file
+        with platform.refusals_named(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise Busy(what=name) from None
+            yield
+        finally:
+            os.close(fd)
+
+
+def _is_vm_name(text: str) -> bool:
+    return names.is_template_id(text) and text.lower() == names.template_id(text)
+
+
+def _read_folder(folder: Path) -> VmFolder | None:
+    """The VM in this folder; None if it is no VM's. Raises ConfigInvalid, LocalDenied."""
+    with platform.refusals_named(folder):
+        for name in (CONFIG, f"{folder.name}.yaml"):
+            place = folder / name
+            try:
+                if not stat.S_ISREG(place.stat().st_mode):
+                    continue
+                with place.open("rb") as file:
+                    data = file.read(CONFIG_BYTES + 1)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return _as_vm(folder, name, data)
+    return None
+
+
+def _as_vm(folder: Path, config_name: str, data: bytes) -> VmFolder:
+    shown = f"{folder.name}/{config_name}"
+    parsed = vmconfig.parse(data, shown)
+    template = names.template_id(folder.name)
+    if parsed.id not in {None, template}:
+        raise ConfigInvalid(file=shown, reason=f"its uuid is {parsed.id}, its folder's is another")
+    if parsed.name is None:
+        raise ConfigInvalid(file=shown, reason="it has no name")
+    return VmFolder(template, parsed.name, folder, config_name, data, parsed)
+
+
+def _is_locked(place: Path) -> bool:
+    """Whether another process holds a lock on the file, of either kind: flock or POSIX."""
+    try:
+        fd = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    except PermissionError:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Shared, and dropped at once: two that only ask do not take each other for a running VM.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(fd)
+    return False

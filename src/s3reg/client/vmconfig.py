@@ -1,0 +1,225 @@
+"""A VM's configuration: a YAML mapping that names the VM, its drives, its suspended state and its nvram.
+
+It travels as bytes. What is read here is little, with bounds: at most 1 MiB, one document, no aliases (a few lines of them
+unfold to gigabytes), no deep nesting. Names and ids are taken as they are spelled, because a VM may be called `11.60`,
+which YAML takes for a number. Only two things are ever written: id and name, in place, for --remote-vm, and a whole
+configuration, for import.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from s3reg.errors import ConfigInvalid, NameInvalid
+from s3reg.model import names
+from s3reg.model.template import CONFIG_BYTES
+
+if TYPE_CHECKING:
+    from s3reg.model.names import TemplateId
+
+DEEPEST = 64
+"""Levels of nesting."""
+NVRAM = "nvram"
+"""The file's name when the configuration only says that there is one."""
+
+_ARCHES = {"arm64": "arm64", "aarch64": "arm64", "amd64": "amd64", "x86_64": "amd64", "x86-64": "amd64"}
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML values as JSON has them: a date stays the text that it was."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what _Loader read: a text that looks like a date needs no quotes."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class VmConfig:
+    """What a configuration says about a VM's files."""
+
+    id: TemplateId | None
+    name: str | None
+    arch: str
+    """`arm64`, `amd64`, or empty."""
+    drives: tuple[tuple[int, str], ...]
+    """(place in the list of drives, file name of the top layer); a drive without a file is left out."""
+    state: str | None
+    """The file that a suspended VM goes on from."""
+    nvram: str | None
+    nvram_named: bool
+    """Whether the file's name is spelled out; else it may not exist yet."""
+    values: dict[str, Any]
+    """The whole configuration."""
+
+
+def parse(data: bytes, file: str = "config.yaml") -> VmConfig:
+    """The configuration read. Raises ConfigInvalid, naming it `file`."""
+    text = _decoded(data, file)
+    root = _composed(text, file)
+    values = _constructed(root, file)
+    fields = {key.value: value for key, value in root.value if isinstance(key, yaml.ScalarNode)}
+    try:
+        return VmConfig(
+            id=names.template_id(given) if (given := _scalar(fields, "uuid")) else None,
+            name=names.template_name(given) if (given := _scalar(fields, "name")) else None,
+            arch=_ARCHES.get((_scalar(fields, "arch") or "").lower(), ""),
+            drives=_drives(fields.get("hard_drives")),
+            state=names.file_name(given) if (given := _scalar(fields, "state_file")) else None,
+            nvram=_nvram(values.get("nvram"), _scalar(fields, "nvram")),
+            nvram_named=not isinstance(values.get("nvram"), bool),
+            values=values,
+        )
+    except NameInvalid as e:
+        raise ConfigInvalid(file=file, reason=str(e)) from e
+
+
+def rewritten(data: bytes, *, uuid: TemplateId, name: str, file: str = "config.yaml") -> bytes:
+    """The configuration with another id and name; every other byte as it was.
+
+    Raises ConfigInvalid where that cannot be done: no such field, or one spelled over several lines.
+    """
+    text = _decoded(data, file)
+    before = parse(data, file)
+    spans = []
+    for key, value in _composed(text, file).value:
+        if key.value in {"uuid", "name"}:
+            if not isinstance(value, yaml.ScalarNode) or value.style in {"|", ">"}:
+                raise ConfigInvalid(file=file, reason=f"its {key.value} is not on one line")
+            fresh = uuid if key.value == "uuid" else json.dumps(name, ensure_ascii=False)
+            spans.append((value.start_mark.index, value.end_mark.index, fresh))
+    for start, end, fresh in sorted(spans, reverse=True):
+        text = text[:start] + fresh + text[end:]
+    changed = text.encode()
+    after = parse(changed, file)
+    same = {**before.values, "uuid": None, "name": None} == {**after.values, "uuid": None, "name": None}
+    if not same or (after.id, after.name) != (uuid, name):
+        raise ConfigInvalid(file=file, reason="its uuid and name cannot be replaced in place")
+    return changed
+
+
+def config_name_for(config_name: str, old: TemplateId, new: TemplateId) -> str:
+    """What the configuration file is called under another id: `<uuid>.yaml` (Anka 2) follows the id, `config.yaml` stays."""
+    return f"{new}.yaml" if names.folded(config_name) == f"{old}.yaml" else config_name
+
+
+def generated(
+    values: dict[str, Any],
+    *,
+    uuid: TemplateId,
+    name: str,
+    drives: list[str],
+    state: str | None,
+    nvram: str | None,
+) -> bytes:
+    """A configuration with these files; whatever else `values` says stays, what a drive says besides its file included."""
+    given = values.get("hard_drives")
+    old = given if isinstance(given, list) else []
+    rows = [
+        {**(old[i] if i < len(old) and isinstance(old[i], dict) else {}), "file": drive}
+        for i, drive in enumerate(drives)
+    ]
+    gone = {"uuid", "name", "hard_drives", "state_file", "nvram"}
+    body: dict[str, Any] = {"name": name, "uuid": uuid}
+    body |= {key: value for key, value in values.items() if key not in gone}
+    body["hard_drives"] = rows
+    if state is not None:
+        body["state_file"] = state
+    body["nvram"] = False if nvram is None else (True if nvram == NVRAM else nvram)
+    return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+
+
+def _decoded(data: bytes, file: str) -> str:
+    if len(data) > CONFIG_BYTES:
+        raise ConfigInvalid(file=file, reason=f"it is larger than {CONFIG_BYTES} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise ConfigInvalid(file=file, reason="it is not UTF-8") from e
+
+
+def _composed(text: str, file: str) -> yaml.MappingNode:
+    """The document as nodes, which know where in the text they stand. Bounds are held before anything is built."""
+    try:
+        _check_events(text, file)
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as e:
+        raise ConfigInvalid(file=file, reason=f"it is not YAML ({_told(e)})") from e
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigInvalid(file=file, reason="it is not a mapping")
+    keys = [key.value for key, _ in root.value if isinstance(key, yaml.ScalarNode)]
+    if len(keys) != len(root.value) or len(set(keys)) != len(keys) or "<<" in keys:
+        raise ConfigInvalid(file=file, reason="a key is no text, or stands there twice")
+    return root
+
+
+def _check_events(text: str, file: str) -> None:
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ConfigInvalid(file=file, reason="it has an anchor or an alias")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        if depth > DEEPEST or documents > 1:
+            raise ConfigInvalid(file=file, reason=f"it is nested deeper than {DEEPEST}, or is more than one document")
+
+
+def _constructed(root: yaml.MappingNode, file: str) -> dict[str, Any]:
+    try:
+        values = _Loader("").construct_document(root)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as e:
+        raise ConfigInvalid(file=file, reason=f"a value in it is none ({_told(e)})") from e
+    return {str(key): value for key, value in values.items()}
+
+
+def _told(error: Exception) -> str:
+    """The first line of what the parser says, with its place: never the text around it, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or type(error).__name__}{where}"
+
+
+def _scalar(fields: dict[str, yaml.Node], key: str) -> str | None:
+    """A field as it is spelled; None if it is absent, null or empty."""
+    node = fields.get(key)
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"):
+        return None
+    if not isinstance(node, yaml.ScalarNode):
+        raise NameInvalid(what=key, text="", reason="it is not a single value")
+    return str(node.value) or None
+
+
+def _drives(node: yaml.Node | None) -> tuple[tuple[int, str], ...]:
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"):
+        return ()
+    if not isinstance(node, yaml.SequenceNode):
+        raise NameInvalid(what="hard_drives", text="", reason="it is not a list")
+    found = []
+    for index, row in enumerate(node.value):
+        if not isinstance(row, yaml.MappingNode):
+            raise NameInvalid(what="hard_drives", text="", reason="a drive is not a mapping")
+        file = _scalar({key.value: value for key, value in row.value if isinstance(key, yaml.ScalarNode)}, "file")
+        if file:
+            found.append((index, names.file_name(file)))
+    return tuple(found)
+
+
+def _nvram(value: object, spelled: str | None) -> str | None:
+    if value is True:
+        return NVRAM
+    return names.file_name(spelled) if isinstance(value, str) and spelled else None
