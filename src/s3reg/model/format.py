@@ -54,6 +54,8 @@ FORMAT = 1
 RECORD_VERSION = 1
 LARGEST_RECORD = 64 * 1024**2
 """Bytes of the largest JSON record that is read."""
+SECRET_BYTES = 32
+"""Of the signing secret, at least."""
 MOST_ENTRIES = 100_000
 MOST_PACKS_OF_A_FILE = 1_000_000
 LARGEST_SIZE = 1 << 53
@@ -145,6 +147,22 @@ def read_format(data: bytes) -> StoreFormat:
             _string(raw["made_as"]),
             *(frozenset(_string(name) for name in features[use]) for use in ("read", "write", "sweep")),
         )
+
+
+def write_signing(secret: bytes) -> bytes:
+    """`auth/signing.json`."""
+    return _dump({"v": RECORD_VERSION, "secret": base64.b64encode(secret).decode()})
+
+
+def read_signing(data: bytes) -> bytes:
+    """The secret of signed links and logins. What is wrong with the record is said without quoting it."""
+    try:
+        secret = base64.b64decode(_string(_record(data)["secret"]), validate=True)
+    except (KeyError, TypeError, ValueError) as e:
+        raise RecordDamaged(what=SIGNING_KEY, reason=type(e).__name__) from None
+    if len(secret) < SECRET_BYTES:
+        raise RecordDamaged(what=SIGNING_KEY, reason="its secret is too short")
+    return secret
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
@@ -311,7 +329,7 @@ def _pack_use(raw: list[Any]) -> PackUse:
 # --- Sessions --------------------------------------------------------------------------------------------------------
 
 _SESSION_FIELDS = {
-    "v", "id", "state", "owner", "template", "version", "domain", "bases", "limit", "signed", "opened",
+    "v", "id", "state", "owner", "template", "version", "domain", "bases", "usable", "limit", "signed", "opened",
 }  # fmt: skip
 
 
@@ -328,6 +346,7 @@ def write_session(session: Session) -> bytes:
             "version": session.version,
             "domain": session.domain,
             "bases": [[base.template, base.version] for base in session.bases],
+            "usable": [[base.template, base.version] for base in session.usable],
             "limit": session.limit,
             "signed": session.signed,
             "opened": session.opened,
@@ -348,12 +367,17 @@ def read_session(data: bytes, sid: SessionId) -> Session:
             template=names.template_id(raw["template"]),
             version=names.version_id(raw["version"]),
             domain=names.domain(raw["domain"]),
-            bases=tuple(Base(names.template_id(t), names.version_id(v)) for t, v in _list(raw["bases"], MOST_ENTRIES)),
+            bases=_bases(raw["bases"]),
+            usable=_bases(raw["usable"]),
             limit=_count(raw["limit"]),
             signed=_count(raw["signed"]),
             opened=None if raw["opened"] is None else _count(raw["opened"]),
             unknown={name: value for name, value in raw.items() if name not in _SESSION_FIELDS},
         )
+
+
+def _bases(raw: object) -> tuple[Base, ...]:
+    return tuple(Base(names.template_id(t), names.version_id(v)) for t, v in _list(raw, MOST_ENTRIES))
 
 
 # --- Markers ---------------------------------------------------------------------------------------------------------

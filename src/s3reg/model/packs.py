@@ -73,6 +73,14 @@ def seek_table_bytes(frames: int) -> int:
     return _HEAD.size + frames * _ENTRY_BYTES + _FOOT.size
 
 
+def claimed_table_bytes(tail: bytes) -> int:
+    """How long the seek table is whose last bytes end `tail`, as far as they can be believed: at most TAIL_BYTES."""
+    if len(tail) < _FOOT.size:
+        return 0
+    frames, _, _ = _FOOT.unpack(tail[-_FOOT.size :])
+    return seek_table_bytes(min(frames, MOST_FRAMES))
+
+
 def read_seek_table(tail: bytes, pack_size: int) -> SeekTable:
     """The seek table at the end of a pack of `pack_size` bytes, of which `tail` is the end.
 

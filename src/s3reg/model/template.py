@@ -217,6 +217,9 @@ class Session:
     """The id that its version will have."""
     domain: Domain
     bases: tuple[Base, ...] = ()
+    """What the sweep must leave alone for this push, whether or not the push may use it."""
+    usable: tuple[Base, ...] = ()
+    """Those of the bases that were looked at after they were written down here, and found safe to build on."""
     limit: int = 0
     """Bytes that it may upload."""
     signed: int = 0
