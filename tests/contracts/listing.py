@@ -1,0 +1,88 @@
+"""The part of the store's contract that is about `list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from contracts.promises import Promises, fill, promise
+
+ORDER = [
+    "0", "A", "A/b", "Z", "_", "a", "a+", "a-", "a-/x", "a.b", "a.d", "a.d/x", "a/", "a/-", "a/.x", "a/B", "a/b", "a/b-c",
+    "a/b/c", "a/b0", "a0", "a0/x", "a=", "a@", "aA", "aa", "a~", "b", "~",
+]  # fmt: skip
+KEYS = [key for key in ORDER if not key.endswith("/")]
+MANY = [f"many/{number:05d}" for number in range(1005)]
+"""More than a server gives at once: S3 stops at 1,000."""
+
+
+class Listing(Promises):
+    """Every key with the prefix once, in the byte order of UTF-8."""
+
+    @promise("side-by-side")
+    def test_a_listing_is_in_the_order_of_bytes(self, store):
+        fill(store, reversed(KEYS))
+        found = [item.key for item in store.list("")]
+        assert found == sorted(KEYS, key=str.encode)
+
+    @promise("side-by-side")
+    def test_a_prefix_need_not_end_at_a_slash(self, store):
+        fill(store, KEYS)
+        for prefix in ("a", "a/", "a/b", "a/b/", "a-", "a.", "a0/", "z", "a/b/c", "a/b/c/", "A", "b/"):
+            expected = sorted(key for key in KEYS if key.startswith(prefix))
+            assert [item.key for item in store.list(prefix)] == expected, prefix
+
+    @promise("side-by-side")
+    def test_after_leaves_out_what_is_not_greater(self, store):
+        fill(store, KEYS)
+        for after in ("", *ORDER, "a/b/", "a/b/c/d", "a/bb", "zzz", "a/b/c0"):
+            for prefix in ("", "a/"):
+                expected = sorted(key for key in KEYS if key.startswith(prefix) and key > after)
+                assert [item.key for item in store.list(prefix, after=after)] == expected, (prefix, after)
+
+    def test_nothing_lies_under_a_prefix_of_nothing(self, store):
+        assert list(store.list("")) == []
+        store.put("packs/main/x", b"")
+        assert list(store.list("maps/")) == []
+        assert list(store.list("packs/main/x/")) == []
+        assert list(store.list("packs/main/xy")) == []
+
+    def test_a_listing_tells_what_stat_tells(self, store):
+        fill(store, ["x/a", "x/b"], b"12345")
+        for item in store.list("x/"):
+            stat = store.stat(item.key)
+            assert (item.etag, item.size) == (stat.etag, stat.size)
+            # S3 gives whole seconds in some answers.
+            assert int(item.modified) == int(stat.modified)
+
+    def test_a_listing_is_read_lazily(self, store):
+        fill(store, ["x/a", "x/b"])
+        found = store.list("x/")
+        assert isinstance(found, Iterator)
+        assert next(found).key == "x/a"
+
+    def test_more_keys_than_a_server_gives_at_once_are_all_listed_and_deleted(self, store):
+        fill(store, [*MANY, "other/x"])
+        assert [item.key for item in store.list("many/")] == MANY
+        assert [item.key for item in store.list("many/", after=MANY[2])] == MANY[3:]
+        store.delete([*MANY, "never/there"])
+        assert [item.key for item in store.list("")] == ["other/x"]
+
+    def test_what_is_deleted_meanwhile_makes_no_listing_miss_the_rest(self, store):
+        fill(store, MANY)
+        found = store.list("many/")
+        seen = [next(found).key]
+        # Behind the reader, before it, at a page's end, and the last: none of them may take another key along.
+        gone = {MANY[0], MANY[1], MANY[500], *MANY[990:1003], MANY[-1]}
+        store.delete(gone)
+        seen += [item.key for item in found]
+        assert seen == sorted(seen)
+        assert set(MANY) - gone <= set(seen) <= set(MANY)
+
+    def test_what_is_deleted_as_it_is_listed_is_listed_once(self, store):
+        fill(store, MANY[:30])
+        seen = []
+        for item in store.list("many/"):
+            seen.append(item.key)
+            store.delete([item.key])
+        assert seen == MANY[:30]
+        assert list(store.list("")) == []
