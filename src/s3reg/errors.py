@@ -141,6 +141,14 @@ class SettingInvalid(Invalid):
     remedy = "see docs/reference.md for the settings and their values"
 
 
+class Unguarded(Invalid):
+    """The registry would serve other machines although it asks nobody who they are."""
+
+    code = "unguarded"
+    says = "other machines could reach {listen}, and nobody is asked who they are"
+    remedy = "listen on 127.0.0.1, or say with --no-auth that everyone who reaches the registry may do everything"
+
+
 class ConfigInvalid(Invalid):
     """A VM's configuration file cannot be read as one."""
 
@@ -250,6 +258,14 @@ class RegistryUnknown(S3regError):
     remedy = "s3reg list-repos shows the configured ones; s3reg add NAME URL adds one"
 
 
+class RemotesInvalid(Invalid):
+    """The node's file of registries cannot be read as one."""
+
+    code = "remotes-invalid"
+    says = "the list of registries {file!r} is not usable: {reason}"
+    remedy = "repair or remove the file, then s3reg add NAME URL"
+
+
 class NoRegistry(S3regError):
     """No registry is configured and none was named."""
 
@@ -278,6 +294,15 @@ class NameTaken(S3regError):
     kind = Kind.CONFLICT
     says = "the name {name!r} is already taken by {ids}"
     remedy = "use --remote-vm to push a new version of that template, --force-name to let two carry one name"
+
+
+class RemoteTaken(S3regError):
+    """This node knows another registry under this name."""
+
+    code = "remote-taken"
+    kind = Kind.CONFLICT
+    says = "the registry {name!r} already exists: {url}"
+    remedy = "s3reg set {name} URL changes its address, s3reg delete {name} forgets it"
 
 
 class NameAmbiguous(S3regError):
@@ -507,6 +532,24 @@ class RegistryUnreachable(S3regError):
     remedy = "check the address and the network; the transfer goes on where it was when you repeat the command"
 
 
+class ListenFailed(S3regError):
+    """The address to serve at cannot be had."""
+
+    code = "listen-failed"
+    kind = Kind.LOCAL
+    says = "cannot listen on {listen}: {reason}"
+    remedy = "choose another address with --listen HOST:PORT; port 0 takes any free one"
+
+
+class ServerMissing(S3regError):
+    """This installation has only the node's half."""
+
+    code = "server-missing"
+    kind = Kind.LOCAL
+    says = "this installation cannot serve: the package {package} is missing"
+    remedy = "pip install 's3reg[server]'"
+
+
 class VmRunning(S3regError):
     """The VM runs; its files change underneath."""
 
@@ -586,6 +629,15 @@ class Busy(S3regError):
     kind = Kind.CONFLICT
     says = "another s3reg is at work on {what}"
     remedy = "wait for it, or end it"
+
+
+class ServerMissing(S3regError):
+    """A node's install was asked to be a registry."""
+
+    code = "server-missing"
+    kind = Kind.UNSUPPORTED
+    says = "{command} needs the registry's libraries, and {module} is not installed"
+    remedy = "pip install 's3reg[server]'"
 
 
 class Interrupted(S3regError):

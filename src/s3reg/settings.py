@@ -25,7 +25,7 @@ ELSEWHERE = frozenset(
     {
         "S3REG_LIBRARY",  # the node's directories of VMs
         "S3REG_REGISTRY",  # the registry that a node talks to
-        "S3REG_CONFIG",  # where a node remembers its registries
+        "S3REG_REMOTES",  # where a node remembers its registries
         "S3REG_MINIO",  # the tests' S3 server
     }
 )

@@ -246,6 +246,34 @@ class SessionAnswerSchema(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """A push session as it stands."""
+
+    session: str
+    state: str
+    """`open` or `expired`."""
+    template: str
+    version: str
+    """The id that its version will have."""
+    domain: str
+    limit: int
+    """Bytes that it may upload."""
+    signed: int
+    """Bytes that upload links were given for."""
+
+
+class SessionStatusSchema(Message):
+    makes = SessionStatus
+    session = Named(names.session_id, required=True)
+    state = fields.String(required=True, validate=validate.OneOf(["open", "expired"]))
+    template = Named(names.template_id, required=True)
+    version = Named(names.version_id, required=True)
+    domain = Named(names.domain, required=True)
+    limit = _count(required=True)
+    signed = _count(required=True)
+
+
+@dataclass(frozen=True, slots=True)
 class BasesRequest:
     """Add bases to an open session."""
 

@@ -1,0 +1,60 @@
+"""HTTP in, HTTP out: parse, ask the registry, render.
+
+/registry/*       anka.py       as the clients of an Anka registry expect it
+/transfer/v1/*    transfer.py   the native API; openapi.py describes it
+/objects/*        objects.py    signed links of a store in a directory
+/livez /readyz /  health.py
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from s3reg import wire
+from s3reg.api import anka, health, objects, render, transfer
+from s3reg.api.wiring import Wiring
+from s3reg.store import links
+from s3reg.store.files import FilesStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from s3reg.settings import Settings
+    from s3reg.store import ObjectStore
+
+_SLASHES = re.compile(r"/{2,}")
+
+
+def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
+    """The WSGI application over the store that the settings name, or over `store`. To be made after a fork.
+
+    Touches the network with the first request only. Raises SettingInvalid, and what opening the store raises.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    held = Wiring(settings, store)
+    app.extensions["s3reg"] = held
+    render.install(app)
+    for blueprint in (health.blueprint, anka.blueprint, transfer.blueprint):
+        app.register_blueprint(blueprint)
+    if isinstance(held.store, FilesStore):
+        app.register_blueprint(objects.blueprint)
+    app.wsgi_app = _tidy_paths(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap it
+    return app
+
+
+def _tidy_paths(inner: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Take `//registry/vm/` for `/registry/vm`: clients join URLs naively, and do not follow redirects with a body."""
+
+    def outer(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith(links.PREFIX):
+            environ["PATH_INFO"] = _SLASHES.sub("/", path).rstrip("/") or "/"
+        return inner(environ, start)
+
+    return outer

@@ -1,0 +1,114 @@
+"""What an operation of the native API is, said once: the route, the checks and the OpenAPI document all follow from it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, request
+
+from s3reg import wire
+from s3reg.api import render
+from s3reg.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Blueprint
+
+MOST_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query, text or a whole number."""
+
+    name: str
+    meaning: str
+    required: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path under `wire.PREFIX`."""
+
+    method: str
+    path: str
+    """As Flask spells it: `/sessions/<sid>`."""
+    view: Callable[..., object]
+    takes: type[wire.Message] | None
+    gives: type[wire.Message] | None
+    """None: an empty object."""
+    status: int
+    query: tuple[Parameter, ...]
+
+    @property
+    def name(self) -> str:
+        """Unique among the operations."""
+        return self.view.__name__
+
+
+class Operations(list[Operation]):
+    """The operations of an API, as their decorator collects them."""
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        takes: type[wire.Message] | None = None,
+        gives: type[wire.Message] | None = None,
+        status: int = 200,
+        query: tuple[Parameter, ...] = (),
+    ) -> Callable[[Callable[..., object]], Callable[..., object]]:
+        """A decorator: the view is called with the path's and the query's parameters by name, and the message as `asked`."""
+
+        def collect(view: Callable[..., object]) -> Callable[..., object]:
+            self.append(Operation(method, path, view, takes, gives, status, query))
+            return view
+
+        return collect
+
+    def route(self, blueprint: Blueprint) -> None:
+        """Make each of them a route."""
+        for operation in self:
+            view = functools.partial(_run, operation)
+            blueprint.add_url_rule(operation.path, operation.name, view, methods=[operation.method])
+
+
+def _run(operation: Operation, **given: str) -> Response:
+    arguments: dict[str, Any] = {**given, **{row.name: _parameter(row) for row in operation.query}}
+    if operation.takes:
+        arguments["asked"] = wire.read(operation.takes, body())
+    value = operation.view(**arguments)
+    return render.native({} if value is None else wire.write(value), operation.status)
+
+
+def body() -> object:
+    """The request's body as JSON values, whatever its Content-Type says. Raises RequestInvalid, RequestEntityTooLarge."""
+    data = request.get_data(cache=False)
+    try:
+        return json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as e:
+        told = "it is nested too deeply" if isinstance(e, RecursionError) else "its body is not JSON in UTF-8"
+        raise RequestInvalid(reason=told, problems={}) from e
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no JSON")  # RFC 8259 §6; Python would take it
+
+
+def _parameter(row: Parameter) -> str | int | None:
+    text = request.args.get(row.name)
+    if not text:
+        if row.required:
+            raise RequestInvalid(reason=f"{row.name}: missing in the query", problems={row.name: ["missing"]})
+        return None
+    if not row.whole:
+        return text
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        raise RequestInvalid(reason=f"{row.name}: not a whole number", problems={row.name: ["not a whole number"]})
+    return int(text)

@@ -1,0 +1,132 @@
+"""Answers and errors as HTTP, in the dialect of the path's prefix: native JSON, or the Anka envelope.
+
+By prefix and not by blueprint: a 404 or 405 raised in routing has no blueprint. Here an error's journey ends on the server;
+what is a defect, or the store's fault, is logged with its traceback, and of a defect the answer tells only where to look.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from s3reg import errors, wire
+from s3reg.errors import Kind, RequestInvalid, RequestTooLarge, RouteNotFound, S3regError
+from s3reg.store import links
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+RETRY_SECONDS = 2
+"""What a client is asked to wait while the store is away."""
+_LONGEST_PATH = 200
+_SERVER_FAULT = 500
+_PROBES = {"/livez", "/readyz"}
+"""Asked every few seconds by whatever watches the process."""
+
+_ANKA_STATUS = {Kind.NOT_FOUND: 400, Kind.CONFLICT: 400, Kind.EXPIRED: 400}
+"""Where Anka's clients expect another status than ours: to them, what is not there is bad input (facts of its registry)."""
+
+
+def install(app: Flask) -> None:
+    """Give every request its number and its line in the log, and every error its dialect."""
+    app.before_request(_begin)
+    app.after_request(_log_line)
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(S3regError, failure)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def native(value: object, status: int = 200) -> Response:
+    """JSON values as an answer of the native API."""
+    return Response(json.dumps(value, default=str), status, mimetype="application/json")
+
+
+def anka(body: object) -> Response:
+    """A success in the Anka envelope."""
+    return native({"status": "OK", "body": body, "message": ""})
+
+
+def failure(error: S3regError, status: int | None = None) -> Response:
+    """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
+    shown = _presentable(error)
+    if _is_native():
+        answer = native({"error": shown.as_dict()}, status or _status(shown))
+    else:
+        answer = native({"status": "FAIL", "message": str(shown)}, status or _anka_status(shown))
+    if error.kind is Kind.UNAVAILABLE:
+        answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    return answer
+
+
+def _is_native() -> bool:
+    return request.path.startswith((wire.PREFIX + "/", links.PREFIX))
+
+
+def _status(error: S3regError) -> int:
+    # RFC 9110 has a status of its own for a wrong method.
+    return 405 if isinstance(error, errors.MethodNotAllowed) else error.kind.status
+
+
+def _anka_status(error: S3regError) -> int:
+    if isinstance(error, RouteNotFound):
+        return 404
+    return _ANKA_STATUS.get(error.kind, _status(error))
+
+
+def _presentable(error: S3regError) -> S3regError:
+    """`error` as the other end may see it, logged where it is not the other end's own."""
+    if error.kind.status < _SERVER_FAULT:
+        return error
+    emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code=error.code)
+    return _hidden() if error.kind is Kind.INTERNAL else error
+
+
+def _hidden() -> S3regError:
+    return S3regError(reason=f"the registry's log tells more under request {g.get('request')}")
+
+
+def _of_http(error: HTTPException) -> Response:
+    """Flask's own refusals."""
+    path = request.path if len(request.path) <= _LONGEST_PATH else request.path[:_LONGEST_PATH] + "…"
+    match error:
+        case NotFound():
+            return failure(RouteNotFound(path=path))
+        case MethodNotAllowed():
+            answer = failure(errors.MethodNotAllowed(path=path, method=request.method))
+            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            return answer
+        case RequestEntityTooLarge():
+            return failure(RequestTooLarge(limit=wire.LARGEST_BODY))
+    return failure(RequestInvalid(reason=error.description or error.name, problems={}))
+
+
+def _unexpected(error: Exception) -> Response:
+    """A defect of ours."""
+    emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code="internal")
+    hidden = _hidden()
+    if _is_native():
+        return native({"error": hidden.as_dict()}, _SERVER_FAULT)
+    return native({"status": "FAIL", "message": "Internal server error"}, _SERVER_FAULT)
+
+
+def _begin() -> None:
+    g.request = secrets.token_hex(4)
+    g.started = time.monotonic()
+
+
+def _log_line(answer: Response) -> Response:
+    """One line for each request. Signed links and whatever else a query holds stay out of it: the path tells enough."""
+    told: dict[str, Any] = {"status": answer.status_code, "bytes": answer.content_length}
+    if "started" in g:
+        told |= {"ms": round((time.monotonic() - g.started) * 1000, 1), "request": g.request}
+    level = logging.DEBUG if request.path in _PROBES else logging.INFO
+    path = request.path[:_LONGEST_PATH]
+    emit("request", level=level, method=request.method, path=path, peer=request.remote_addr, **told)
+    return answer

@@ -1,0 +1,100 @@
+"""The native API, `/transfer/v1`: what our own CLI and agent speak. Each view parses, asks the registry, and answers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from flask import Blueprint, Response
+
+from s3reg import wire
+from s3reg.api import messages, openapi, render
+from s3reg.api.guard import asker
+from s3reg.api.operations import Operations, Parameter
+from s3reg.api.wiring import registry
+from s3reg.model import names
+
+blueprint = Blueprint("transfer", __name__, url_prefix=wire.PREFIX)
+operations = Operations()
+
+_REF = Parameter("ref", "The template's id, or its name if only one carries it.", required=True)
+_SELECT = (
+    _REF,
+    Parameter("tag", "The version's tag; default: the newest version."),
+    Parameter("number", "The version's number, from 0.", whole=True),
+)
+
+
+@operations.add("GET", "/templates", gives=wire.TemplatesAnswerSchema)
+def list_templates() -> wire.TemplatesAnswer:
+    """List the templates with their versions, by name."""
+    return messages.templates_answer(registry().templates(asker()))
+
+
+@operations.add("GET", "/template", gives=wire.TemplateEntrySchema, query=(_REF,))
+def describe_template(ref: str) -> wire.TemplateEntry:
+    """Describe one template: its versions, their files and last pulls."""
+    return messages.template_entry(registry().describe(asker(), ref))
+
+
+@operations.add("GET", "/plan", gives=wire.PlanAnswerSchema, query=_SELECT)
+def plan_pull(ref: str, tag: str | None, number: int | None) -> wire.PlanAnswer:
+    """Plan a pull: every file of a version, with links to its maps and packs."""
+    return messages.plan_answer(registry().plan(asker(), ref, tag=tag, number=number))
+
+
+@operations.add("POST", "/pulls", takes=wire.VersionRefSchema)
+def report_pull(asked: wire.VersionRef) -> None:
+    """Report that a node has pulled a version, whole and verified."""
+    registry().pulled(asker(), names.template_id(asked.template), names.version_id(asked.version))
+
+
+@operations.add("POST", "/sessions", takes=wire.OpenRequestSchema, gives=wire.SessionAnswerSchema, status=201)
+def open_session(asked: wire.OpenRequest) -> wire.SessionAnswer:
+    """Open a push session."""
+    return messages.session_answer(registry().open(asker(), messages.opening(asked)))
+
+
+@operations.add("GET", "/sessions/<sid>", gives=wire.SessionStatusSchema)
+def show_session(sid: str) -> wire.SessionStatus:
+    """Show a push session as it stands."""
+    return messages.session_status(registry().session(asker(), names.session_id(sid)))
+
+
+@operations.add("POST", "/sessions/<sid>/bases", takes=wire.BasesRequestSchema, gives=wire.SessionAnswerSchema)
+def add_bases(sid: str, asked: wire.BasesRequest) -> wire.SessionAnswer:
+    """Add versions that the push may build on. The answer holds, of those, the ones that may be used."""
+    return messages.session_answer(registry().add_bases(asker(), names.session_id(sid), messages.bases(asked.bases)))
+
+
+@operations.add("POST", "/sessions/<sid>/uploads", takes=wire.UploadsRequestSchema, gives=wire.UploadsAnswerSchema)
+def sign_uploads(sid: str, asked: wire.UploadsRequest) -> wire.UploadsAnswer:
+    """Give upload links for packs and maps; the session's heartbeat too."""
+    links = registry().sign_uploads(asker(), names.session_id(sid), messages.uploads(asked))
+    return messages.upload_links(links)
+
+
+@operations.add("POST", "/sessions/<sid>/commit", takes=wire.CommitRequestSchema, gives=wire.CommitAnswerSchema)
+def commit_session(sid: str, asked: wire.CommitRequest) -> wire.CommitAnswer:
+    """Make the session's version visible. Safe to repeat: the answer is the same."""
+    return messages.commit_answer(registry().commit(asker(), names.session_id(sid), messages.proposal(asked)))
+
+
+@operations.add("DELETE", "/sessions/<sid>")
+def abort_session(sid: str) -> None:
+    """Give a push session up. A session that is gone already is no error."""
+    registry().abort(asker(), names.session_id(sid))
+
+
+operations.route(blueprint)
+
+
+@blueprint.get("/openapi.json")
+def describe_api() -> Response:
+    """The description of all this, as OpenAPI 3.1."""
+    return render.native(_document())
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    return openapi.document(operations)

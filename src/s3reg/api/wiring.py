@@ -1,0 +1,96 @@
+"""What a server process holds: its store and the registry over it, made once and shared by its threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from s3reg.errors import SettingInvalid, StoreCopied
+from s3reg.registry import Limits, Registry
+from s3reg.store.files import FilesStore
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from s3reg.settings import Settings
+    from s3reg.store import ObjectStore
+
+_S3 = "s3://"
+_SPARE_CONNECTIONS = 4
+
+
+class Wiring:
+    """One process's store and registry.
+
+    The registry is prepared by the first request that needs it, not when the process starts: a process that is restarted
+    while the store is away answers 503 until it is back, instead of dying.
+    """
+
+    def __init__(self, settings: Settings, store: ObjectStore | None = None) -> None:
+        self.store = store or open_store(settings)
+        limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
+        self._registry = Registry(self.store, limits=limits)
+        self._prepared = False
+        self._lock = threading.Lock()
+
+    def registry(self) -> Registry:
+        """The registry, ready. Raises what `Registry.prepare` raises."""
+        if not self._prepared:
+            with self._lock:
+                if not self._prepared:
+                    _prepare(self._registry)
+                    if isinstance(self.store, FilesStore):
+                        self.store.sign_with(self._registry.signing_secret())
+                    self._prepared = True
+        return self._registry
+
+
+def _prepare(registry: Registry) -> None:
+    try:
+        registry.prepare()
+    except StoreCopied as e:
+        # A copy may be read, and says at each push why it takes none.
+        emit("store-copied", level=logging.WARNING, reason=str(e))
+        registry.prepare(write=False)
+
+
+def wiring() -> Wiring:
+    """The wiring of the app at hand."""
+    return cast("Wiring", current_app.extensions["s3reg"])
+
+
+def registry() -> Registry:
+    """The registry of the app at hand, ready."""
+    return wiring().registry()
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store that the settings name. Raises SettingInvalid, and what the adapter raises."""
+    where = settings.store
+    if not where:
+        raise SettingInvalid(
+            name="--store", reason="say where everything is kept: a directory, or s3://BUCKET[/PREFIX]"
+        )
+    if "://" not in where:
+        return FilesStore(Path(where).expanduser())
+    if not where.startswith(_S3):
+        raise SettingInvalid(name="--store", reason=f"{where!r} is neither a directory nor s3://BUCKET[/PREFIX]")
+    bucket, _, prefix = where.removeprefix(_S3).partition("/")
+    if not bucket:
+        raise SettingInvalid(name="--store", reason=f"{where!r} names no bucket")
+    # Here and not above: boto3 takes a moment to load, and a directory has no use for it.
+    from s3reg.store.s3 import S3Store  # noqa: PLC0415
+
+    return S3Store(
+        bucket,
+        prefix=prefix.strip("/"),
+        endpoint=settings.s3_endpoint,
+        signing_endpoint=settings.s3_signing_endpoint,
+        path_style=settings.s3_path_style,
+        ca_bundle=settings.s3_ca_bundle,
+        verify=not settings.s3_insecure,
+        connections=settings.threads + _SPARE_CONNECTIONS,
+    )
