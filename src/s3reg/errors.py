@@ -249,6 +249,15 @@ class VmNotFound(S3regError):
     remedy = "s3reg import makes a VM of disk files; --library chooses another library"
 
 
+class NotLocal(S3regError):
+    """A version was asked for from this node's library only, and it is not whole there."""
+
+    code = "not-local"
+    kind = Kind.NOT_FOUND
+    says = "{template}: version {tag!r} is not whole in the library {library}"
+    remedy = "pull it without --local"
+
+
 class RegistryUnknown(S3regError):
     """No remote has this name on this node."""
 
@@ -539,15 +548,6 @@ class ListenFailed(S3regError):
     kind = Kind.LOCAL
     says = "cannot listen on {listen}: {reason}"
     remedy = "choose another address with --listen HOST:PORT; port 0 takes any free one"
-
-
-class ServerMissing(S3regError):
-    """This installation has only the node's half."""
-
-    code = "server-missing"
-    kind = Kind.LOCAL
-    says = "this installation cannot serve: the package {package} is missing"
-    remedy = "pip install 's3reg[server]'"
 
 
 class VmRunning(S3regError):
