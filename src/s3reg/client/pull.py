@@ -1,0 +1,362 @@
+"""Pull: a version of a template comes into the library, byte for byte.
+
+    plan       one call: every file, its map and packs, with signed links
+    keep       files that the library has with the same digest
+    prepare    what an earlier try left; a clone of the best local base; chunks held elsewhere (client/fill.py)
+    fetch      the rest, by ranges of packs, each chunk verified before it is written (client/fetch.py)
+    publish    everything durable, then visible: images first, the VM's folder last (client/staging.py)
+
+Whatever breaks, repeating the command goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from s3reg import wire
+from s3reg.client import platform
+from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges
+from s3reg.client.fill import Filling, Held, prepare
+from s3reg.client.pulllog import PullLog
+from s3reg.client.reuse import column_of
+from s3reg.client.scan import Crew
+from s3reg.client.staging import StagedFile, Staging, recover
+from s3reg.errors import ChunkDamaged, DiskFull, RecordDamaged
+from s3reg.model import maps, names
+from s3reg.model.chunks import chunk_length
+from s3reg.model.template import Role, bytes_digest, check_file_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from s3reg.client.connection import Connection
+    from s3reg.client.library import Library
+    from s3reg.client.progress import Progress
+    from s3reg.model.maps import FileMap
+    from s3reg.model.names import Digest
+    from s3reg.model.packs import PackRef
+
+MOST_HELD = 16
+"""Local files that are looked through for chunks; each costs the reading of its map."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """What a pull may be told."""
+
+    tag: str | None = None
+    """None: the newest version."""
+    number: int | None = None
+    force: bool = False
+    """Discard local changes."""
+    shrink: bool = False
+    """Afterwards, remove the files of the template's other versions."""
+    durable: bool = True
+    """Make everything durable before it is shown; a throw-away node need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull came to."""
+
+    template: str
+    name: str
+    tag: str
+    already: bool
+    """Everything was there before."""
+    size: int
+    """Bytes of the version's files."""
+    received: int
+    """Bytes that came over the line."""
+    local: int
+    """Bytes of chunks that this node had already."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadSize:
+    """What a pull would cost."""
+
+    size: int
+    """Bytes of the version's images and states."""
+    cached: int
+    """Of these, bytes of files that the library has."""
+    to_fetch: int
+    """Bytes over the line, at most: before chunks that the library holds elsewhere are taken off."""
+
+
+def pull(connection: Connection, library: Library, ref: str, options: PullOptions, progress: Progress) -> Pulled:
+    """Bring the version asked for into the library.
+
+    Raises LocalChanges, FileTaken, NameTaken, VmRunning, DiskFull, and whatever the registry or the line to it raise.
+    """
+    library.create()
+    plan = Plan(connection, ref, options.tag, options.number)
+    with library.lock(f"pull-{plan.answer.template}", wait=True):
+        recover(library)
+        crew = Crew()
+        try:
+            return _Pull(connection, library, plan, options=options, progress=progress, crew=crew).run()
+        finally:
+            crew.close()
+
+
+def download_size(
+    connection: Connection, library: Library, ref: str, tag: str | None = None, number: int | None = None
+) -> DownloadSize:
+    """What a pull of this version would cost now."""
+    answer = Plan(connection, ref, tag, number).answer
+    layers = [file for file in answer.files if file.role in {Role.IMAGE.value, Role.STATE.value}]
+    held = [file for file in layers if _in_place(library, answer, file)]
+    size, cached = sum(file.size for file in layers), sum(file.size for file in held)
+    live = sum(pack.live for pack in answer.packs)
+    return DownloadSize(size, cached, 0 if size == cached else live)
+
+
+class Plan:
+    """A pull's plan, and fresh links when the old ones end. Shared by all workers."""
+
+    def __init__(self, connection: Connection, ref: str, tag: str | None, number: int | None) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.answer = self._ask({"ref": ref, "tag": tag, "number": number})
+        self._urls = self._links()
+
+    def url(self, pack: PackRef) -> str:
+        """The link of a pack."""
+        try:
+            return self._urls[pack.sid, pack.sha256]
+        except KeyError:
+            raise RecordDamaged(what="the plan", reason=f"it has no link for pack {pack.sha256}") from None
+
+    def refresh(self, stale: str) -> None:
+        """Fresh links for all, unless another worker has already got them since `stale` was one."""
+        with self._lock:
+            if stale not in self._urls.values():
+                return
+            fresh = self._ask({"ref": self.answer.template, "tag": self.answer.tag, "number": None})
+            if fresh.version != self.answer.version:
+                raise RecordDamaged(what="the pull", reason="the tag was given to another version meanwhile")
+            self.answer = fresh
+            self._urls = self._links()
+
+    def _ask(self, query: dict[str, object]) -> wire.PlanAnswer:
+        answer: wire.PlanAnswer = wire.read(
+            wire.PlanAnswerSchema, self._connection.call("GET", f"{wire.PREFIX}/plan", query=query)
+        )
+        check_file_names((file.name, Role(file.role)) for file in answer.files)
+        return answer
+
+    def _links(self) -> dict[tuple[str, str], str]:
+        return {(pack.sid, pack.sha256): pack.url for pack in self.answer.packs}
+
+
+@dataclass(slots=True)
+class _Item:
+    """A file on its way into the library."""
+
+    entry: wire.FileEntry
+    role: Role
+    path: Path
+    """Where it is staged."""
+    file_map: FileMap | None = None
+    map_bytes: bytes | None = field(default=None, repr=False)
+    filling: Filling | None = None
+    log: PullLog | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """The file's digest."""
+        return names.digest(self.entry.digest)
+
+
+class _Pull:
+    """One pull under way."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        library: Library,
+        plan: Plan,
+        *,
+        options: PullOptions,
+        progress: Progress,
+        crew: Crew,
+    ) -> None:
+        self.connection = connection
+        self.library = library
+        self.plan = plan
+        self.answer = plan.answer
+        self.options = options
+        self.progress = progress
+        self.crew = crew
+        self.template = names.template_id(self.answer.template)
+        self.version = names.version_id(self.answer.version)
+        self.staging = Staging(library, self.template, self.version)
+
+    def run(self) -> Pulled:
+        """All of it."""
+        missing = [file for file in self.answer.files if not _in_place(self.library, self.answer, file)]
+        if not missing and self._current():
+            return self._result(already=True, received=0, local=0)
+        items = [self._item(file) for file in missing]
+        try:
+            received, local = self._fill(items)
+            self._check_inline(items)
+            if self.options.durable:
+                self._sync(items)
+        finally:
+            for item in items:
+                if item.filling is not None:
+                    item.filling.close()
+        self._publish(items)
+        self._report()
+        return self._result(already=False, received=received, local=local)
+
+    def _current(self) -> bool:
+        return self.library.ledger.current(self.template) == self.answer.tag
+
+    def _result(self, *, already: bool, received: int, local: int) -> Pulled:
+        answer = self.answer
+        size = sum(file.size for file in answer.files)
+        return Pulled(answer.template, answer.name, answer.tag, already, size, received, local)
+
+    # --- Bytes ------------------------------------------------------------------------------------------------------
+
+    def _item(self, entry: wire.FileEntry) -> _Item:
+        role = Role(entry.role)
+        item = _Item(entry, role, self.staging.path(entry.name, role))
+        item.path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.inline is not None:
+            item.path.write_bytes(entry.inline)
+        elif entry.map is None or entry.map.url is None:
+            raise RecordDamaged(what=f"the plan's file {entry.name}", reason="it has neither bytes nor a map")
+        else:
+            item.map_bytes = self._read_map(entry.map)
+            item.file_map = maps.decode(item.map_bytes, size=entry.size, digest=item.digest)
+            item.log = PullLog(item.path.with_name(item.path.name + ".journal"), item.digest)
+        return item
+
+    def _read_map(self, link: wire.MapLink) -> bytes:
+        assert link.url is not None
+        data = self.connection.read(link.url)
+        if hashlib.sha256(data).hexdigest() != link.sha256:
+            raise ChunkDamaged(what=f"map {link.sha256}", reason="its bytes are not what its name says")
+        return data
+
+    def _fill(self, items: list[_Item]) -> tuple[int, int]:
+        """Fill every staged file; bytes that came over the line, and bytes that the node had."""
+        big = [item for item in items if item.file_map is not None]
+        self._check_room(big)
+        self.progress.start("pulling", sum(_data_bytes(item) for item in big))
+        wanted: list[tuple[PackRef, Wanted]] = []
+        local = 0
+        for item in big:
+            assert item.file_map is not None
+            assert item.log is not None
+            held = self._held(item)
+            item.filling = prepare(
+                item.path, item.file_map, held, item.log, crew=self.crew, advance=self.progress.advance
+            )
+            local += item.filling.local
+            wanted += _wanted(item)
+        fetcher = Fetcher(self.connection, self.plan, self.progress.advance)
+        fetcher.run(self._in_file_order(wanted))
+        self.progress.finish()
+        return fetcher.received, local
+
+    def _in_file_order(self, wanted: list[tuple[PackRef, Wanted]]) -> Iterator[Range]:
+        """Packs in the order in which the files name them: neighbours on disk are written about the same time."""
+        return ranges(group(wanted))
+
+    def _held(self, item: _Item) -> list[Held]:
+        """Local files to build on: this file as it was, the template's others, then the rest of the library."""
+        ledger = self.library.ledger
+        mine = {digest for tag in ledger.tags(self.template).values() for digest in tag.files.values()}
+        found = sorted(ledger.held(), key=lambda row: (row[0].name != item.entry.name, row[1] not in mine, -row[2]))
+        held = []
+        for path, digest, size in found[:MOST_HELD]:
+            file_map = ledger.map_of(digest, size)
+            if file_map is not None:
+                held.append(Held(path, column_of(file_map)))
+        return held
+
+    def _check_room(self, big: list[_Item]) -> None:
+        """Say at once that the disk is too small, not after an hour."""
+        there = sum(item.path.stat().st_blocks * 512 for item in big if item.path.exists())
+        needed = max(0, sum(_data_bytes(item) for item in big) - there)
+        free = platform.free_bytes(self.library.root)
+        if needed > free and not self._can_share(big):
+            raise DiskFull(folder=str(self.library.root), needed=needed, free=free)
+
+    def _can_share(self, big: list[_Item]) -> bool:
+        """Whether a clone may make the estimate too high: then only trying tells."""
+        return any(True for _ in self.library.ledger.held()) and bool(big)
+
+    def _check_inline(self, items: list[_Item]) -> None:
+        for item in items:
+            if item.entry.inline is not None and bytes_digest(item.entry.inline) != item.digest:
+                raise ChunkDamaged(what=item.entry.name, reason="its bytes do not have its digest")
+
+    def _sync(self, items: list[_Item]) -> None:
+        self.progress.note("making it durable")
+        for item in items:
+            if item.filling is not None:
+                platform.sync(item.filling.fd)
+
+    # --- The library ------------------------------------------------------------------------------------------------
+
+    def _publish(self, items: list[_Item]) -> None:
+        by_name = {(item.entry.name, item.role): item for item in items}
+        staged = [
+            StagedFile(
+                name=file.name,
+                role=Role(file.role),
+                digest=names.digest(file.digest),
+                size=file.size,
+                parent=file.parent,
+                map_bytes=item.map_bytes if (item := by_name.get((file.name, Role(file.role)))) else None,
+            )
+            for file in self.answer.files
+        ]
+        for item in items:
+            if item.log is not None:
+                item.log.forget()
+        self.staging.publish(staged, name=self.answer.name, tag=self.answer.tag, force=self.options.force)
+        if self.options.shrink:
+            self.library.shrink(self.template)
+
+    def _report(self) -> None:
+        """Tell the registry, which keeps the time of the last pull; it is no reason to fail."""
+        body = wire.write(wire.VersionRef(self.template, self.version))
+        self.connection.call("POST", f"{wire.PREFIX}/pulls", body)
+
+
+def _in_place(library: Library, answer: wire.PlanAnswer, file: wire.FileEntry) -> bool:
+    """Whether the library's file of this name is as it was recorded, with this digest."""
+    path = library.path_of(file.name, Role(file.role), names.template_id(answer.template))
+    return library.ledger.known(path) == file.digest
+
+
+def _data_bytes(item: _Item) -> int:
+    assert item.file_map is not None
+    return min(item.entry.size, len(item.file_map.lengths) << item.file_map.chunk_log2)
+
+
+def _wanted(item: _Item) -> Iterator[tuple[PackRef, Wanted]]:
+    assert item.file_map is not None
+    assert item.filling is not None
+    assert item.log is not None
+    missing = set(item.filling.missing)
+    chunk_log2 = item.file_map.chunk_log2
+    target = Target(item.entry.name, item.filling.fd, chunk_log2, item.log)
+    for chunk in item.file_map.chunks():
+        if chunk.position in missing:
+            raw = chunk_length(chunk.position, item.entry.size, chunk_log2)
+            yield (
+                chunk.pack,
+                Wanted(chunk.offset, chunk.length, chunk.digest, raw, target, chunk.position),
+            )

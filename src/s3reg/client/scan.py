@@ -1,0 +1,222 @@
+"""Reading a VM's files on all cores: hashing their chunks, and making frames of them.
+
+A file is read in segments of a few MiB, only where it has data. Segments are worked on side by side; their results come
+back in file order, with a bounded number underway, so memory does not grow with the file. zstd and SHA-256 release the
+interpreter's lock, and each thread keeps its contexts and buffers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import zstandard
+
+from s3reg.client import platform
+from s3reg.errors import ChunkDamaged, FileChanged
+from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, is_zero
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from s3reg.client.reuse import Column
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LEVEL = 3
+"""zstd's; measured as the best trade for disk images."""
+SEGMENT = 4 * 1024**2
+"""Bytes that a thread reads and works on at once; a chunk at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One chunk, compressed."""
+
+    position: int
+    digest: bytes
+    data: bytes
+    raw: int
+    """Bytes of the chunk."""
+
+
+class Crew:
+    """The threads that hash and compress, one a core."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crew")
+
+    def close(self) -> None:
+        """Let what is underway end and drop the rest."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def in_order(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`work` of each item, in the order of the items, a few ahead of whoever asks."""
+        rest = iter(items)
+        underway = deque(self._pool.submit(work, item) for item in itertools.islice(rest, 2 * self.workers))
+        try:
+            while underway:
+                result = underway.popleft().result()
+                underway.extend(self._pool.submit(work, item) for item in itertools.islice(rest, 1))
+                yield result
+        finally:
+            for future in underway:
+                future.cancel()
+
+
+class _Bench(threading.local):
+    """What one thread keeps: contexts are costly to make and may not be shared."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.segment = bytearray(SEGMENT)
+        self.proof = bytearray(1)
+
+    def read(self, fd: int, first: int, length: int) -> memoryview:
+        """Exactly `length` bytes from offset `first`; shorter only at the file's end."""
+        if len(self.segment) < length:
+            self.segment = bytearray(length)
+        view, done = memoryview(self.segment)[:length], 0
+        while done < length:
+            count = os.preadv(fd, [view[done:]], first + done)
+            if not count:
+                break
+            done += count
+        return view[:done]
+
+    def proved(self, frame: bytes, raw: int) -> bytes:
+        """The digest of what the frame decodes to."""
+        if len(self.proof) < raw:
+            self.proof = bytearray(raw)
+        view = memoryview(self.proof)[:raw]
+        with self.decompressor.stream_reader(frame) as stream:
+            done = 0
+            while done < raw and (count := stream.readinto(view[done:])):
+                done += count
+        return chunk_digest(view[:done])
+
+
+_bench = _Bench()
+
+
+class OpenFile:
+    """A file being pushed: read at offsets, and watched for changes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDONLY)
+        self.seen = os.fstat(self.fd)
+        """How it looked before anything was read."""
+        self.size = self.seen.st_size
+
+    def check_unchanged(self) -> None:
+        """Raise FileChanged if size or time are not what they were at first, or another file took its place."""
+        for now in (os.fstat(self.fd), self.path.stat()):
+            if _print(now) != _print(self.seen):
+                raise FileChanged(file=self.path.name)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _print(seen: os.stat_result) -> tuple[int, int, int]:
+    return seen.st_size, seen.st_mtime_ns, seen.st_ino
+
+
+def hash_file(crew: Crew, file: OpenFile, column: Column, advance: Callable[[int], None]) -> None:
+    """Fill `column` with the digests of the file's chunks; `advance` is told the bytes passed, holes included."""
+    chunk = 1 << column.chunk_log2
+
+    def work(span: tuple[int, int]) -> tuple[int, bytes]:
+        first, count = span
+        data = _bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        parts = (data[at : at + chunk] for at in range(0, len(data), chunk))
+        return first, b"".join(HOLE if is_zero(part) else chunk_digest(part) for part in parts)
+
+    passed = 0
+    for first, digests in crew.in_order(work, segments(file, column.chunk_log2)):
+        column.set_digests(first, digests)
+        reached = min(file.size, (first + len(digests) // DIGEST_BYTES) * chunk)
+        advance(reached - passed)
+        passed = reached
+    advance(file.size - passed)
+    file.check_unchanged()
+
+
+def segments(file: OpenFile, chunk_log2: int) -> Iterator[tuple[int, int]]:
+    """Where the file has data: (first chunk, number of chunks), a segment at most each, in order, no chunk twice."""
+    most, following = max(1, SEGMENT >> chunk_log2), 0
+    for start, end in platform.data_extents(file.fd, file.size):
+        first, last = max(following, start >> chunk_log2), -(-end >> chunk_log2)
+        while first < last:
+            count = min(most, last - first)
+            yield first, count
+            first += count
+        following = max(following, last)
+
+
+def frames(
+    crew: Crew, file: OpenFile, column: Column, spans: Iterable[tuple[int, int]], *, proof: bool = True
+) -> Iterator[list[Frame]]:
+    """The frames of the chunks in `spans`, in order, a list a span; chunks of zeros and placed ones are left out.
+
+    Digests that `column` knows already must come out again, else FileChanged; others are noted in it. With `proof`, each
+    frame is decoded and hashed again: a bit that flipped in memory must not become everybody's base.
+    """
+    chunk = 1 << column.chunk_log2
+
+    def work(span: tuple[int, int]) -> list[Frame]:
+        first, count = span
+        data = _bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        made = []
+        for position in range(first, first + count):
+            part = data[(position - first) * chunk : (position - first + 1) * chunk]
+            known = column.digest_at(position)
+            if known == HOLE and is_zero(part):
+                continue
+            digest = chunk_digest(part)
+            if known not in {HOLE, digest}:
+                raise FileChanged(file=file.path.name)
+            made.append(_frame(position, digest, part, proof=proof))
+        return made
+
+    yield from crew.in_order(work, spans)
+    file.check_unchanged()
+
+
+def _frame(position: int, digest: bytes, part: memoryview, *, proof: bool) -> Frame:
+    data = _bench.compressor.compress(part)
+    if proof and _bench.proved(data, len(part)) != digest:
+        raise ChunkDamaged(what="a file", reason="it did not survive compression: this machine's memory is suspect")
+    return Frame(position, digest, data, len(part))
+
+
+def runs_of(positions: Iterable[int], chunk_log2: int) -> Iterator[tuple[int, int]]:
+    """Neighbouring positions as (first, count), a segment at most each."""
+    most = max(1, SEGMENT >> chunk_log2)
+    first = count = 0
+    for position in positions:
+        if count and position == first + count and count < most:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = position, 1
+    if count:
+        yield first, count
