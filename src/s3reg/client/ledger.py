@@ -106,7 +106,7 @@ class Ledger:
         map_bytes: bytes | None = None,
         *,
         parent: str | None = None,
-        seen: os.stat_result | None = None,
+        seen: os.stat_result | Print | None = None,
         origin: Print | None = None,
     ) -> None:
         """Record that the library file has this digest, and keep its map.
@@ -119,15 +119,15 @@ class Ledger:
         fd = os.open(path, os.O_RDONLY)
         try:
             platform.sync(fd)
-            found = FileRecord(Print.of(seen or os.fstat(fd)), digest, parent, origin)
+            look = seen if isinstance(seen, Print) else Print.of(seen or os.fstat(fd))
         finally:
             os.close(fd)
         body = {
             "v": RECORD_VERSION,
             "path": self._relative(path),
-            "size": found.seen.size,
-            "mtime_ns": found.seen.mtime_ns,
-            "inode": found.seen.inode,
+            "size": look.size,
+            "mtime_ns": look.mtime_ns,
+            "inode": look.inode,
             "digest": digest,
             "parent": parent,
             "origin": [origin.size, origin.mtime_ns, origin.inode] if origin else None,

@@ -177,11 +177,55 @@ class Library:
             files += self._chain(vm, top, Role.IMAGE, seen, drive)
         if vm.parsed.state:
             files += self._chain(vm, vm.parsed.state, Role.STATE, seen, None)
-        files += self._beside(vm)
+        nvram = vm.parsed.nvram
+        files += self._beside(vm.folder, vm.config_name, nvram)
+        if nvram and vm.parsed.nvram_named and all(file.role is not Role.NVRAM for file in files):
+            raise LibraryIncomplete(vm=vm.name, file=nvram, folder=str(vm.folder))
         check_file_names((file.name, file.role) for file in files)
         return LocalVm(
             vm.id, vm.name, vm.parsed.arch, vm.folder, vm.config_name, vm.config, vm.parsed.values, tuple(files)
         )
+
+    def whatever(self, template: TemplateId) -> LocalVm:
+        """What there is of a VM that may be broken: missing files are left out, and a chain ends where it is lost."""
+        folder = self.folder_of(template)
+        try:
+            vm = _read_folder(folder)
+        except S3regError:
+            vm = None
+        if vm is None:
+            beside = tuple(self._beside(folder, "", None))
+            return LocalVm(template, template, "", folder, CONFIG, b"", {}, beside)
+        files = [LocalFile(vm.config_name, Role.CONFIG, vm.folder / vm.config_name)]
+        for role, tops in ((Role.IMAGE, vm.parsed.drives), (Role.STATE, ((None, vm.parsed.state),))):
+            for drive, top in tops:
+                with contextlib.suppress(LibraryIncomplete, LayersUnknown):
+                    files.extend(self._chain(vm, top, role, set(), drive) if top else ())
+        files += self._beside(vm.folder, vm.config_name, vm.parsed.nvram)
+        return LocalVm(
+            vm.id, vm.name, vm.parsed.arch, folder, vm.config_name, vm.config, vm.parsed.values, tuple(files)
+        )
+
+    def users(self, *, besides: TemplateId | None = None) -> dict[str, str]:
+        """For each layer that a VM stands on, by its name as `names.folded` has it, the name of such a VM.
+
+        `besides`: a VM that is not counted. Raises what is wrong with a VM that cannot be read: it may stand on anything.
+        """
+        vms, problems = self.scan()
+        if problems:
+            raise problems[0]
+        found: dict[str, str] = {}
+        for vm in vms:
+            if vm.id == besides:
+                continue
+            tops = [(top, Role.IMAGE) for _, top in vm.parsed.drives]
+            if vm.parsed.state:
+                tops.append((vm.parsed.state, Role.STATE))
+            for top, role in tops:
+                found[names.folded(top)] = vm.name
+                with contextlib.suppress(LibraryIncomplete):
+                    found |= {names.folded(file.name): vm.name for file in self._chain(vm, top, role, set(), None)}
+        return found
 
     def _chain(self, vm: VmFolder, top: str, role: Role, seen: set[str], drive: int | None) -> Iterator[LocalFile]:
         """A layer and all below it, down to the lowest or to one that another chain brought already."""
@@ -199,21 +243,15 @@ class Library:
             yield LocalFile(name, role, path, drive, parent)
             name = parent
 
-    def _beside(self, vm: VmFolder) -> list[LocalFile]:
-        """What else lies in the VM's folder: its nvram and, as extras, every other file that is not hidden."""
-        found, nvram = [], vm.parsed.nvram
-        with platform.refusals_named(vm.folder):
-            for entry in sorted(os.scandir(vm.folder), key=lambda entry: entry.name):
-                if (
-                    entry.name.startswith(".")
-                    or entry.name == vm.config_name
-                    or not entry.is_file(follow_symlinks=False)
-                ):
+    def _beside(self, folder: Path, config_name: str, nvram: str | None) -> list[LocalFile]:
+        """What else lies in a VM's folder: its nvram first and, as extras, every other file that is not hidden."""
+        found = []
+        with platform.refusals_named(folder):
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                if entry.name.startswith(".") or entry.name == config_name or not entry.is_file(follow_symlinks=False):
                     continue
                 role = Role.NVRAM if entry.name == nvram else Role.EXTRA
-                found.append(LocalFile(names.file_name(entry.name), role, vm.folder / entry.name))
-        if nvram and vm.parsed.nvram_named and all(file.role is not Role.NVRAM for file in found):
-            raise LibraryIncomplete(vm=vm.name, file=nvram, folder=str(vm.folder))
+                found.append(LocalFile(entry.name, role, folder / entry.name))
         return sorted(found, key=lambda file: file.role is Role.EXTRA)
 
     # --- Locks ---
@@ -223,7 +261,7 @@ class Library:
         locks = self.vm_lib / ".locks"
         if locks.is_dir():
             for place in sorted(locks.iterdir()):
-                if names.folded(place.name).startswith(vm.id) and _is_locked(place):
+                if names.folded(place.name).startswith(vm.id) and is_locked(place):
                     raise VmRunning(vm=vm.name, reason=f"its lock {place.name} is held")
         paths = {file.path: file.name for file in vm.files if file.role in LAYERS | {Role.NVRAM}}
         written = platform.open_for_writing(paths)
@@ -239,18 +277,24 @@ class Library:
         The kernel drops it with the process, however that ends. Two holders in one process exclude each other too.
         """
         file = name if _LOCK_NAME.fullmatch(name) else hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
-        place = self.own / "locks" / file
-        with platform.refusals_named(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise Busy(what=name) from None
+        with hold(self.own / "locks" / file, name, wait=wait):
             yield
-        finally:
-            os.close(fd)
+
+
+@contextlib.contextmanager
+def hold(place: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock on the file `place`, which is made if need be and stays; Busy, naming `what`, as `Library.lock`."""
+    with platform.refusals_named(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Busy(what=what) from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_vm_name(text: str) -> bool:
@@ -284,8 +328,8 @@ def _as_vm(folder: Path, config_name: str, data: bytes) -> VmFolder:
     return VmFolder(template, parsed.name, folder, config_name, data, parsed)
 
 
-def _is_locked(place: Path) -> bool:
-    """Whether another process holds a lock on the file, of either kind: flock or POSIX."""
+def is_locked(place: Path) -> bool:
+    """Whether somebody holds a lock on the file, of either kind: flock or POSIX."""
     try:
         fd = os.open(place, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, IsADirectoryError):

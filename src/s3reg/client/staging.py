@@ -1,0 +1,243 @@
+"""Where a VM is put together before the library shows it, and the step that makes it appear.
+
+    .s3reg/staging/<template>-<version>/
+      img/ state/ vm/      the files, verified; vm/ becomes the VM's folder
+      complete.json        everything is here, verified and durable
+      plan.json            publishing has begun: what goes where
+      replaced/            what had to make room, until the end
+
+Publishing renames, it copies nothing. Layers go first and never over a file; if one takes another's place, the old VM leaves
+the library before; the VM's folder comes last. So at any moment the library shows the old VM whole, nothing, or the new one
+whole. From plan.json on there is only forward: every step can be repeated, and `recover` repeats them after a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from s3reg.client import arriving, platform
+from s3reg.client.arriving import Arrival, Plan, StagedFile
+from s3reg.client.ledger import Print, write_durably
+from s3reg.client.library import LAYERS, is_locked
+from s3reg.errors import FileTaken, LocalDenied, S3regError
+from s3reg.model import names
+from s3reg.model.template import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from s3reg.client.library import Library
+    from s3reg.model.names import TemplateId, VersionId
+
+    Same = Callable[[Path, StagedFile], bool]
+
+__all__ = ["Arrival", "StagedFile", "Staging", "recover"]
+
+PUBLISHING = "publish"
+"""The lock that one publisher of a library holds at a time."""
+AT_WORK = "at-work"
+"""A file in the staging of what cannot go on after a kill; its lock is held while somebody is at work on it."""
+
+_FOLDERS = {Role.IMAGE: "img", Role.STATE: "state"}
+
+
+class Staging:
+    """The staging of one version of one template. Nothing is made before it is needed; what is there already is kept."""
+
+    def __init__(self, library: Library, template: TemplateId, version: VersionId) -> None:
+        self.library = library
+        self.template = template
+        self.folder = library.own / "staging" / f"{template}-{version}"
+
+    def path(self, name: str, role: Role) -> Path:
+        """Where to write this file; its folder exists. Raises NameInvalid for a name that could lead elsewhere."""
+        place = self.folder / _FOLDERS.get(role, "vm") / names.file_name(name)
+        with platform.refusals_named(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def check(self, arrival: Arrival, *, force: bool = False, same: Same | None = None) -> frozenset[str]:
+        """The names of the layers that the library has already and that need not be staged.
+
+        To be asked before a byte is fetched. `same(path, file)` may tell, by reading, that a file of the library which the
+        records do not vouch for has the right bytes all the same. Raises FileTaken if another VM uses a file of such a name
+        with other bytes, VmRunning, and, unless `force`, LocalChanges if bytes would go that no registry has.
+        """
+        self._check_one_file_system()
+        decided = arriving.decide(self.library, arrival, force=force, same=same)
+        return frozenset(move.file.name for move in decided.moves if move.reused)
+
+    def complete(self, arrival: Arrival) -> None:
+        """Declare that every file is staged, or in the library, verified and durable; this is durable on return.
+
+        Files of the VM's folder must all be staged; what else lies there is removed. Raises LocalDenied if one is missing.
+        """
+        beside = {file.name: file for file in arrival.files if file.role not in LAYERS}
+        with platform.refusals_named(self.folder):
+            for file in beside.values():
+                self._check_staged(file)
+            for entry in (self.folder / "vm").iterdir():
+                if entry.name not in beside:
+                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            for folder in (*(self.folder / name for name in ("img", "state", "vm")), self.folder, self.folder.parent):
+                if folder.is_dir():
+                    platform.sync_folder(folder)
+            write_durably(self.folder / "complete.json", json.dumps(arriving.arrival_json(arrival)).encode())
+
+    def completed(self) -> Arrival | None:
+        """What was declared complete here; None if nothing was, or if it cannot be read."""
+        return arriving.read_arrival(self.folder / "complete.json")
+
+    def publish(self, *, force: bool = False, same: Same | None = None) -> Path:
+        """Make the completed VM appear in the library and in its records, and remove the staging; the VM's folder.
+
+        Raises what `check` raises, before anything is moved. Where it is interrupted, `recover` goes on, or this does.
+        """
+        with self.library.lock(PUBLISHING, wait=True), platform.refusals_named(self.folder):
+            plan = arriving.read_plan(self.folder / "plan.json")
+            if plan is None:
+                arrival = self.completed()
+                if arrival is None:
+                    raise LocalDenied(file=self.folder.name, reason="it is not complete")
+                plan = self._planned(arrival, force=force, same=same)
+                write_durably(self.folder / "plan.json", json.dumps(arriving.plan_json(plan)).encode())
+            else:
+                arriving.check_still(self.library, plan, force=force)
+            self._run(plan)
+        return self.library.vm_lib / self.template
+
+    def discard(self) -> None:
+        """Remove the staging and what lies in it."""
+        with platform.refusals_named(self.folder):
+            dispose(self.library, self.folder)
+
+    # --- Inside ---
+
+    def _planned(self, arrival: Arrival, *, force: bool, same: Same | None) -> Plan:
+        self._check_one_file_system()
+        plan = arriving.decide(self.library, arrival, force=force, same=same)
+        moves = []
+        for move in plan.moves:
+            if move.reused is None:
+                self._check_staged(move.file)
+                move = replace(move, seen=Print.of(self._staged(move.file).stat()))  # noqa: PLW2901 - the same move, dated
+            moves.append(move)
+        return replace(plan, moves=tuple(moves))
+
+    def _run(self, plan: Plan) -> None:
+        """Do what the plan says from wherever it stopped: each step is left out if it was done."""
+        layers = [move for move in plan.moves if move.file.role in LAYERS and move.reused is None]
+        for move in layers:
+            if move.old is None:
+                self._place(self._staged(move.file), self.library.root / move.to)
+        if plan.old_vm is not None:
+            old, inode = self.library.root / plan.old_vm[0], plan.old_vm[1]
+            if old.is_dir() and old.lstat().st_ino == inode:
+                self._set_aside(old, "vm")
+        for move in layers:
+            if move.old is not None:
+                if arriving.is_at(self.library.root / move.to, move.old):
+                    self._set_aside(self.library.root / move.to, f"{move.file.role.value}-{move.file.name}")
+                self._place(self._staged(move.file), self.library.root / move.to)
+        for folder in {(self.library.root / move.to).parent for move in layers}:
+            platform.sync_folder(folder)
+        self._place(self.folder / "vm", self.library.vm_lib / self.template)
+        platform.sync_folder(self.library.vm_lib)
+        self._record(plan)
+        dispose(self.library, self.folder)
+
+    def _place(self, staged: Path, to: Path) -> None:
+        if not os.path.lexists(staged):
+            return
+        try:
+            platform.rename_exclusive(staged, to)
+        except FileExistsError:
+            if staged.is_file() and to.is_file() and staged.samefile(to):
+                staged.unlink()  # a kill between link and unlink, where the file system has no exclusive rename
+            elif to.is_dir() and not to.is_symlink() and not any(to.iterdir()):
+                to.rmdir()
+                platform.rename_exclusive(staged, to)
+            else:
+                raise FileTaken(file=to.name, vm="another program") from None
+
+    def _set_aside(self, old: Path, name: str) -> None:
+        (self.folder / "replaced").mkdir(exist_ok=True)
+        old.rename(self.folder / "replaced" / name)
+        platform.sync_folder(old.parent)
+
+    def _record(self, plan: Plan) -> None:
+        """What the moved files are, as they were when they were planned: a VM that was started since is not vouched for."""
+        ledger, arrival = self.library.ledger, plan.arrival
+        for path in plan.forgotten:
+            ledger.forget(self.library.root / path)
+        for move in plan.moves:
+            place = self.library.root / move.to
+            seen = move.reused or move.seen
+            if seen and place.is_file():
+                ledger.record(place, move.file.digest, parent=move.file.parent, seen=seen, origin=move.file.origin)
+        if arrival.tag is not None:
+            digests = {file.name: file.digest for file in arrival.files if file.digest is not None}
+            ledger.set_tag(arrival.template, arrival.tag, arrival.version, arrival.name, digests)
+
+    def _staged(self, file: StagedFile) -> Path:
+        return self.folder / _FOLDERS.get(file.role, "vm") / file.name
+
+    def _check_staged(self, file: StagedFile) -> None:
+        place = self._staged(file)
+        if not place.is_file() or place.stat().st_size != file.size:
+            raise LocalDenied(file=file.name, reason="it was not staged whole")
+
+    def _check_one_file_system(self) -> None:
+        """Publishing renames, and no rename leaves its file system."""
+        self.library.create()
+        own = self.library.own.stat().st_dev
+        for folder in (self.library.vm_lib, self.library.img_lib, self.library.state_lib):
+            if folder.stat().st_dev != own:
+                raise LocalDenied(file=str(folder), reason="it lies on another file system than the library itself")
+
+
+def dispose(library: Library, folder: Path) -> None:
+    """Remove a folder and all in it. To everybody else it is gone in one step, even if this is killed half-way."""
+    if not folder.exists():
+        return
+    trash = library.own / "trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    gone = trash / secrets.token_hex(8)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)  # what stays, the next `recover` removes
+
+
+def recover(library: Library) -> list[S3regError]:
+    """Finish every publishing that was interrupted and remove what dead imports left; what could not be finished, as errors.
+
+    A staging that only waits for its pull to go on is left alone.
+    """
+    problems: list[S3regError] = []
+    staging = library.own / "staging"
+    if not staging.is_dir() and not (library.own / "trash").is_dir():
+        return problems
+    with library.lock(PUBLISHING, wait=True), platform.refusals_named(library.own):
+        for left in sorted((library.own / "trash").glob("*")):
+            shutil.rmtree(left, ignore_errors=True)
+        for folder in sorted(staging.glob("*")):
+            try:
+                _recover_one(library, folder)
+            except S3regError as e:
+                problems.append(e)
+    return problems
+
+
+def _recover_one(library: Library, folder: Path) -> None:
+    plan = arriving.read_plan(folder / "plan.json")
+    if plan is not None:
+        with platform.refusals_named(folder):
+            arriving.check_still(library, plan, force=plan.force)
+            Staging(library, plan.arrival.template, plan.arrival.version)._run(plan)  # noqa: SLF001 - this module's own
+    elif (folder / AT_WORK).is_file() and not is_locked(folder / AT_WORK):
+        dispose(library, folder)
