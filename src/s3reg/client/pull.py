@@ -20,13 +20,14 @@ from s3reg import wire
 from s3reg.client import platform
 from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges
 from s3reg.client.fill import Filling, Held, prepare
+from s3reg.client.library import LAYERS
 from s3reg.client.pulllog import PullLog
-from s3reg.client.reuse import column_of
-from s3reg.client.scan import Crew
-from s3reg.client.staging import StagedFile, Staging, recover
-from s3reg.errors import ChunkDamaged, DiskFull, RecordDamaged
+from s3reg.client.reuse import Column, column_of
+from s3reg.client.scan import Crew, OpenFile, hash_file
+from s3reg.client.staging import Arrival, StagedFile, Staging, recover
+from s3reg.errors import ChunkDamaged, DiskFull, FileChanged, NameTaken, RecordDamaged
 from s3reg.model import maps, names
-from s3reg.model.chunks import chunk_length
+from s3reg.model.chunks import CHUNK_LOG2, chunk_length
 from s3reg.model.template import Role, bytes_digest, check_file_names
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class PullOptions:
     number: int | None = None
     force: bool = False
     """Discard local changes."""
+    same_name: bool = False
+    """Let two local VMs carry one name."""
     shrink: bool = False
     """Afterwards, remove the files of the template's other versions."""
     durable: bool = True
@@ -199,10 +202,13 @@ class _Pull:
 
     def run(self) -> Pulled:
         """All of it."""
-        missing = [file for file in self.answer.files if not _in_place(self.library, self.answer, file)]
-        if not missing and self._current():
+        answer = self.answer
+        if self._current() and all(_in_place(self.library, answer, file) for file in answer.files):
             return self._result(already=True, received=0, local=0)
-        items = [self._item(file) for file in missing]
+        self._check_name()
+        arrival = self._arrival()
+        have = self.staging.check(arrival, force=self.options.force, same=self._same)
+        items = [self._item(file) for file in answer.files if not (Role(file.role) in LAYERS and file.name in have)]
         try:
             received, local = self._fill(items)
             self._check_inline(items)
@@ -212,9 +218,33 @@ class _Pull:
             for item in items:
                 if item.filling is not None:
                     item.filling.close()
-        self._publish(items)
+        self._publish(arrival, items)
         self._report()
         return self._result(already=False, received=received, local=local)
+
+    def _arrival(self) -> Arrival:
+        answer = self.answer
+        files = tuple(
+            StagedFile(file.name, Role(file.role), file.size, names.digest(file.digest), file.parent)
+            for file in answer.files
+        )
+        return Arrival(self.template, self.version, answer.tag, answer.name, files)
+
+    def _check_name(self) -> None:
+        """Two VMs of one name in a library are a trap for whoever starts one by its name."""
+        others = [vm.id for vm in self.library.vms() if vm.name == self.answer.name and vm.id != self.template]
+        if others and not self.options.same_name:
+            raise NameTaken(name=self.answer.name, ids=", ".join(others))
+
+    def _same(self, path: Path, file: StagedFile) -> bool:
+        """Whether a file that no record vouches for has the right bytes all the same."""
+        try:
+            with OpenFile(path) as opened:
+                column = Column(opened.size, CHUNK_LOG2)
+                hash_file(self.crew, opened, column, lambda _: None)
+                return column.file_digest() == file.digest
+        except FileChanged:
+            return False
 
     def _current(self) -> bool:
         return self.library.ledger.current(self.template) == self.answer.tag
@@ -229,7 +259,6 @@ class _Pull:
     def _item(self, entry: wire.FileEntry) -> _Item:
         role = Role(entry.role)
         item = _Item(entry, role, self.staging.path(entry.name, role))
-        item.path.parent.mkdir(parents=True, exist_ok=True)
         if entry.inline is not None:
             item.path.write_bytes(entry.inline)
         elif entry.map is None or entry.map.url is None:
@@ -237,7 +266,7 @@ class _Pull:
         else:
             item.map_bytes = self._read_map(entry.map)
             item.file_map = maps.decode(item.map_bytes, size=entry.size, digest=item.digest)
-            item.log = PullLog(item.path.with_name(item.path.name + ".journal"), item.digest)
+            item.log = PullLog(self.staging.folder / "journals" / f"{item.role.value}-{item.digest}", item.digest)
         return item
 
     def _read_map(self, link: wire.MapLink) -> bytes:
@@ -309,25 +338,14 @@ class _Pull:
 
     # --- The library ------------------------------------------------------------------------------------------------
 
-    def _publish(self, items: list[_Item]) -> None:
-        by_name = {(item.entry.name, item.role): item for item in items}
-        staged = [
-            StagedFile(
-                name=file.name,
-                role=Role(file.role),
-                digest=names.digest(file.digest),
-                size=file.size,
-                parent=file.parent,
-                map_bytes=item.map_bytes if (item := by_name.get((file.name, Role(file.role)))) else None,
-            )
-            for file in self.answer.files
-        ]
+    def _publish(self, arrival: Arrival, items: list[_Item]) -> None:
+        self.staging.complete(arrival)
+        self.staging.publish(force=self.options.force, same=self._same)
         for item in items:
-            if item.log is not None:
-                item.log.forget()
-        self.staging.publish(staged, name=self.answer.name, tag=self.answer.tag, force=self.options.force)
+            if item.map_bytes is not None:
+                self.library.ledger.keep_map(item.digest, item.map_bytes)
         if self.options.shrink:
-            self.library.shrink(self.template)
+            self.progress.note(f"{shrink(self.library, self.template)} files of other tags removed")
 
     def _report(self) -> None:
         """Tell the registry, which keeps the time of the last pull; it is no reason to fail."""

@@ -45,6 +45,7 @@ class PullLog:
 
     def begin(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Start the journal of this boot with what is known to be done."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_bytes(self._header + b"".join(_PAIR.pack(*pair) for pair in pairs))
 
     def note(self, positions: list[int]) -> None:
@@ -52,10 +53,6 @@ class PullLog:
         line = b"".join(_PAIR.pack(first, count) for first, count in _pairs(sorted(positions)))
         with self._lock, self._path.open("ab") as file:
             file.write(line)
-
-    def forget(self) -> None:
-        """The file is complete, or given up."""
-        self._path.unlink(missing_ok=True)
 
 
 def _pairs(positions: list[int]) -> Iterator[tuple[int, int]]:

@@ -13,35 +13,26 @@ with the packs that the store already has.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client import vmconfig
+from s3reg.client.cargo import Cargo
 from s3reg.client.packer import Packer
 from s3reg.client.pushlog import Began, PushLog
-from s3reg.client.reuse import Column, Shelf, column_of, decide
-from s3reg.client.scan import Crew, OpenFile, frames, hash_file, runs_of, segments
-from s3reg.errors import (
-    ConfigInvalid,
-    RecordDamaged,
-    SessionExpired,
-    SessionNotFound,
-    TagTaken,
-    TemplateNotFound,
-)
+from s3reg.client.reuse import Shelf, decide
+from s3reg.client.scan import Crew
+from s3reg.errors import RecordDamaged, SessionExpired, SessionNotFound, TagTaken, TemplateNotFound
 from s3reg.model import maps, names
-from s3reg.model.chunks import CHUNK_LOG2
-from s3reg.model.template import INLINE_BYTES, INLINE_BYTES_IN_ALL, Role, bytes_digest
 
 if TYPE_CHECKING:
     from s3reg.client.connection import Connection
-    from s3reg.client.library import Library, LocalFile, LocalVm
+    from s3reg.client.library import Library, LocalVm
     from s3reg.client.progress import Progress
     from s3reg.model.maps import FileMap
-    from s3reg.model.names import Digest, TemplateId
+    from s3reg.model.names import TemplateId
     from s3reg.model.packs import PackRef
-
 
 MOST_ORIGINS = 4
 """Local versions that are offered as bases: each costs the reading of its maps."""
@@ -79,36 +70,6 @@ class Pushed:
     """An earlier, killed run of this push had been committed."""
 
 
-@dataclass(slots=True)
-class _Item:
-    """A file on its way into the version."""
-
-    file: LocalFile
-    name: str
-    size: int
-    digest: Digest | None = None
-    inline: bytes | None = None
-    opened: OpenFile | None = None
-    column: Column | None = None
-    map: wire.MapLink | None = None
-    map_bytes: bytes | None = field(default=None, repr=False)
-
-    def entry(self) -> wire.FileEntry:
-        """As the commit names it."""
-        assert self.digest is not None
-        link = None if self.map is None else wire.MapLink(self.map.sid, self.map.sha256, self.map.size)
-        return wire.FileEntry(
-            name=self.name,
-            role=self.file.role.value,
-            size=self.size,
-            digest=self.digest,
-            drive=self.file.drive,
-            parent=self.file.parent,
-            inline=self.inline,
-            map=link,
-        )
-
-
 def push(connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress) -> Pushed:
     """Push `vm` under `options.tag`.
 
@@ -118,9 +79,11 @@ def push(connection: Connection, library: Library, vm: LocalVm, options: PushOpt
     names.tag(options.tag)
     with library.lock(f"push-{vm.id}", wait=False):
         crew = Crew()
+        cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
         try:
-            return _Push(connection, library, vm, options=options, progress=progress, crew=crew).run()
+            return _Push(connection, library, vm, options=options, progress=progress, cargo=cargo).run()
         finally:
+            cargo.close()
             crew.close()
 
 
@@ -135,17 +98,15 @@ class _Push:
         *,
         options: PushOptions,
         progress: Progress,
-        crew: Crew,
+        cargo: Cargo,
     ) -> None:
         self.connection = connection
+        self.ledger = library.ledger
         self.vm = vm
         self.options = options
         self.progress = progress
-        self.crew = crew
-        self.library = library
-        self.ledger = library.ledger
+        self.cargo = cargo
         self.shelf = Shelf()
-        self.chunk_log2 = CHUNK_LOG2
         self.base_maps: dict[str, FileMap] = {}
         """Maps of the bases that were read, by their SHA-256."""
         self.base_bytes: dict[str, bytes] = {}
@@ -157,66 +118,41 @@ class _Push:
         began = self.log.read(self.shelf)
         if began is not None and began.registry != self.connection.url:
             began, self.shelf = None, Shelf()
-        items = self._items()
+        self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
         try:
-            try:
-                session = self._session(began)
-            except TagTaken:
-                done = self._committed_earlier(began, items)
-                if done is None:
-                    raise
-                return done
-            return self._transfer(session, items)
-        finally:
-            for item in items:
-                if item.opened is not None:
-                    item.opened.close()
-
-    # --- What and where to ------------------------------------------------------------------------------------------
+            session = self._session(began)
+        except TagTaken:
+            done = self._committed_earlier(began)
+            if done is None:
+                raise
+            return done
+        return self._transfer(session)
 
     def _target(self) -> tuple[TemplateId, str, bytes]:
         """The template's id and name, and the config as it travels."""
         if self.options.remote_vm is None:
             return self.vm.id, self.vm.name, self.vm.config
-        answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": self.options.remote_vm})
-        found: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
+        found = self._describe(self.options.remote_vm)
         template = names.template_id(found.id)
         return template, found.name, vmconfig.rewritten(self.vm.config, uuid=template, name=found.name)
 
-    def _items(self) -> list[_Item]:
-        """The VM's files, small ones read, others opened."""
-        items, room = [], INLINE_BYTES_IN_ALL
-        for file in self.vm.files:
-            if file.role is Role.CONFIG:
-                items.append(_inline(file, self._config_name(file.name), self.config))
-                room -= len(self.config)
-                continue
-            size = file.path.stat().st_size
-            if size <= min(INLINE_BYTES, room):
-                items.append(_inline(file, file.name, file.path.read_bytes()))
-                room -= size
-            else:
-                opened = OpenFile(file.path)
-                items.append(_Item(file, file.name, opened.size, opened=opened))
-        if not any(item.file.role is Role.CONFIG for item in items):
-            raise ConfigInvalid(file=self.vm.name, reason="the VM has none")
-        return items
-
-    def _config_name(self, name: str) -> str:
+    def _config_name(self) -> str:
         """The older generation names a config after its VM."""
+        name = self.vm.config_name
         return f"{self.template}.yaml" if name == f"{self.vm.id}.yaml" else name
 
-    # --- The session ------------------------------------------------------------------------------------------------
+    def _describe(self, ref: str) -> wire.TemplateEntry:
+        answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": ref})
+        found: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
+        return found
+
+    # --- The session -------------------------------------------------------------------------------------------------
 
     def _session(self, began: Began | None) -> wire.SessionAnswer:
         """The session that a killed push left, if it is still open, or a new one."""
         if began is not None:
-            path = f"{wire.PREFIX}/sessions/{began.session}/bases"
             try:
-                wanted = wire.write(wire.BasesRequest(tuple([*self._newest(), *self._bases()][: wire.MOST_BASES])))
-                answer: wire.SessionAnswer = wire.read(
-                    wire.SessionAnswerSchema, self.connection.call("POST", path, wanted)
-                )
+                answer = self._resume(began)
             except (SessionExpired, SessionNotFound):
                 self.shelf = Shelf()
             else:
@@ -232,29 +168,34 @@ class _Push:
             domain=self.options.domain,
             bases=tuple(self._bases()),
         )
-        answer = wire.read(
-            wire.SessionAnswerSchema, self.connection.call("POST", f"{wire.PREFIX}/sessions", wire.write(request))
-        )
+        answer = self._session_call("/sessions", wire.write(request))
         self.log.begin(Began(self.connection.url, answer.session, answer.version))
+        return answer
+
+    def _resume(self, began: Began) -> wire.SessionAnswer:
+        bases = [*self._newest(), *self._bases()][: wire.MOST_BASES]
+        return self._session_call(f"/sessions/{began.session}/bases", wire.write(wire.BasesRequest(tuple(bases))))
+
+    def _session_call(self, path: str, body: dict[str, object]) -> wire.SessionAnswer:
+        answer: wire.SessionAnswer = wire.read(
+            wire.SessionAnswerSchema, self.connection.call("POST", wire.PREFIX + path, body)
+        )
         return answer
 
     def _newest(self) -> list[wire.VersionRef]:
         """The template's newest version, which a new session would build on by itself."""
         try:
-            answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": self.template})
+            template = self._describe(self.template)
         except TemplateNotFound:
             return []
-        template: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
         return [wire.VersionRef(template.id, version.id) for version in template.versions[-1:]]
 
     def _bases(self) -> list[wire.VersionRef]:
-        """Versions to build on besides the template's newest: what this library's VM came from, and what was asked for."""
+        """Versions to build on besides the template's newest: what was asked for, and what the VM's files came from."""
         found: dict[wire.VersionRef, None] = {}
         for ref in self.options.bases:
-            answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": ref})
-            template: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
-            if template.versions:
-                found[wire.VersionRef(template.id, template.versions[-1].id)] = None
+            template = self._describe(ref)
+            found.update({wire.VersionRef(template.id, version.id): None for version in template.versions[-1:]})
         found.update(dict.fromkeys(self._origins()))
         return list(found)[: wire.MOST_BASES]
 
@@ -271,67 +212,60 @@ class _Push:
         ranked.sort(key=lambda row: row[:2], reverse=True)
         return [ref for _, _, ref in ranked[:MOST_ORIGINS]]
 
-    def _committed_earlier(self, began: Began | None, items: list[_Item]) -> Pushed | None:
-        """The answer of a killed run of this very push whose commit had landed, if the tag is its, and the bytes too."""
+    def _committed_earlier(self, began: Began | None) -> Pushed | None:
+        """The answer of a killed run of this very push whose commit had landed: the tag is its, and the bytes too."""
         if began is None:
             return None
-        answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": self.template})
-        template: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
+        template = self._describe(self.template)
         version = next((v for v in template.versions if v.id == began.version and v.tag == self.options.tag), None)
         if version is None:
             return None
-        self._hash([item for item in items if item.opened is not None])
-        if {(i.name, i.digest) for i in items} != {(f.name, f.digest) for f in version.files}:
+        self.cargo.hash(self.cargo.large)
+        if {(i.name, i.digest) for i in self.cargo.items} != {(f.name, f.digest) for f in version.files}:
             return None
         committed = wire.CommitAnswer(
             template.id, template.name, version.id, version.number, version.tag, version.size, 0
         )
-        self._remember(committed, items)
+        self._remember(committed)
         return Pushed(committed, 0, 0, already=True)
 
-    # --- The transfer -----------------------------------------------------------------------------------------------
+    # --- The transfer ------------------------------------------------------------------------------------------------
 
-    def _transfer(self, session: wire.SessionAnswer, items: list[_Item]) -> Pushed:
-        self.chunk_log2 = session.chunk_log2
+    def _transfer(self, session: wire.SessionAnswer) -> Pushed:
+        self.cargo.chunk_log2 = session.chunk_log2
         packer = Packer(self.connection, names.session_id(session.session), self.shelf, self.log, self.progress.advance)
         try:
-            big = [item for item in items if item.opened is not None]
-            self._place(session, big)
-            stored = self._store(packer, big)
-            packer.flush()
-            self._send_maps(packer, session, big)
-            committed = self._commit(session, items)
-            self._remember(committed, items)
+            self._place(session)
+            stored = self.cargo.store(packer)
+            self.cargo.send_maps(packer, session.session, self.shelf.complete(), self.base_bytes)
+            committed = self._commit(session)
+            self._remember(committed)
             return Pushed(committed, stored, packer.sent)
         finally:
             packer.close()
 
-    def _place(self, session: wire.SessionAnswer, big: list[_Item]) -> None:
+    def _place(self, session: wire.SessionAnswer) -> None:
         """Find what need not be stored: files that a base has, then chunks."""
         base_files = {file.digest: file for base in session.bases for file in base.files if file.map is not None}
-        for item in big:
-            assert item.opened is not None
-            item.digest = self.ledger.known(item.file.path)
-            self._take_whole(item, base_files)
-        rest = [item for item in big if item.map is None]
+        self.cargo.recognise()
+        for item in self.cargo.large:
+            item.take_whole(base_files)
+        rest = [item for item in self.cargo.large if item.map is None]
         if not rest:
             return
         self._read_base_maps(session)
-        if self.shelf.chunks:
-            self._hash(rest)
-            for item in rest:
-                self._take_whole(item, base_files)
-            columns = [item.column for item in rest if item.map is None and item.column is not None]
-            decide(columns, self.shelf, self._untouched(big))
+        if not self.shelf.chunks:
+            return
+        self.cargo.hash(rest)
+        for item in rest:
+            item.take_whole(base_files)
+        columns = [item.column for item in rest if item.map is None and item.column is not None]
+        decide(columns, self.shelf, self._untouched())
 
-    def _take_whole(self, item: _Item, base_files: dict[str, wire.FileEntry]) -> None:
-        found = base_files.get(item.digest) if item.digest is not None else None
-        if found is not None and found.size == item.size:
-            item.map = found.map
-
-    def _untouched(self, big: list[_Item]) -> dict[PackRef, int]:
+    def _untouched(self) -> dict[PackRef, int]:
+        """What files that are reused whole need of which packs."""
         live: dict[PackRef, int] = {}
-        for item in big:
+        for item in self.cargo.large:
             if item.map is not None and item.map.sha256 in self.base_maps:
                 for pack, used in self.base_maps[item.map.sha256].live_bytes().items():
                     live[pack] = live.get(pack, 0) + used
@@ -340,109 +274,37 @@ class _Push:
     def _read_base_maps(self, session: wire.SessionAnswer) -> None:
         for base in session.bases:
             for file in base.files:
-                if file.map is None or file.map.sha256 in self.base_maps or file.map.url is None:
+                if file.map is None or file.map.url is None or file.map.sha256 in self.base_maps:
                     continue
                 data = self.connection.read(file.map.url)
                 if hashlib.sha256(data).hexdigest() != file.map.sha256:
                     raise RecordDamaged(what=f"the map of {file.name}", reason="its bytes are not what its name says")
                 file_map = maps.decode(data, size=file.size, digest=names.digest(file.digest))
                 self.base_maps[file.map.sha256], self.base_bytes[file.map.sha256] = file_map, data
-                if file_map.chunk_log2 == self.chunk_log2:
+                if file_map.chunk_log2 == self.cargo.chunk_log2:
                     self.shelf.add_base(file_map, session.damaged)
 
-    def _hash(self, items: list[_Item]) -> None:
-        """Give every item its column and digest; unread where the ledger knows the file unchanged."""
-        unread: list[_Item] = []
-        for item in items:
-            known = item.digest or self.ledger.known(item.file.path)
-            file_map = self.ledger.map_of(known, item.size) if known is not None else None
-            if file_map is not None and file_map.chunk_log2 == self.chunk_log2:
-                item.digest, item.column = known, column_of(file_map)
-            else:
-                unread.append(item)
-        self.progress.start("hashing", sum(item.size for item in unread))
-        for item in unread:
-            assert item.opened is not None
-            item.column = Column(item.size, self.chunk_log2)
-            hash_file(self.crew, item.opened, item.column, self.progress.advance)
-            item.digest = item.column.file_digest()
-        self.progress.finish()
-
-    def _store(self, packer: Packer, big: list[_Item]) -> int:
-        """Send the chunks that lie nowhere yet; the bytes that they have."""
-        todo = [item for item in big if item.map is None]
-        plans: list[tuple[_Item, Column, list[tuple[int, int]] | None]] = []
-        total = 0
-        for item in todo:
-            assert item.opened is not None
-            if item.column is None:
-                item.column = Column(item.size, self.chunk_log2)
-                plans.append((item, item.column, None))
-                total += sum(n << self.chunk_log2 for _, n in segments(item.opened, self.chunk_log2))
-            else:
-                positions = item.column.unplaced()
-                plans.append((item, item.column, list(runs_of(positions, item.column.chunk_log2))))
-                total += len(positions) << item.column.chunk_log2
-        self.progress.start("sending", total)
-        stored = sum(self._store_file(packer, *plan) for plan in plans)
-        packer.flush()
-        self.progress.finish()
-        return stored
-
-    def _store_file(self, packer: Packer, item: _Item, column: Column, spans: list[tuple[int, int]] | None) -> int:
-        assert item.opened is not None
-        stored = 0
-        work = spans if spans is not None else segments(item.opened, column.chunk_log2)
-        for made in frames(self.crew, item.opened, column, work, proof=self.options.proof):
-            for frame in made:
-                column.set_digests(frame.position, frame.digest)
-                column.put(frame.position, packer.add(frame))
-                stored += frame.raw
-        return stored
-
-    def _send_maps(self, packer: Packer, session: wire.SessionAnswer, big: list[_Item]) -> None:
-        table = self.shelf.complete()
-        for item in big:
-            if item.map is not None:
-                item.map_bytes = self.base_bytes.get(item.map.sha256)
-            elif item.column is not None:
-                item.digest = item.column.file_digest()
-                item.map_bytes = maps.encode(item.column.file_map(table))
-                sha256, size = packer.send_map(item.map_bytes)
-                item.map = wire.MapLink(session.session, sha256, size)
-
-    def _commit(self, session: wire.SessionAnswer, items: list[_Item]) -> wire.CommitAnswer:
+    def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
         request = wire.CommitRequest(
             tag=self.options.tag,
             name=self.name,
-            files=tuple(item.entry() for item in items),
+            files=tuple(item.entry() for item in self.cargo.items),
             description=self.options.description,
             arch=self.vm.arch,
             force=self.options.force,
             same_name=self.options.same_name,
         )
         path = f"{wire.PREFIX}/sessions/{session.session}/commit"
-        answer: Any = wire.read(wire.CommitAnswerSchema, self.connection.call("POST", path, wire.write(request)))
-        assert isinstance(answer, wire.CommitAnswer)
+        answer: wire.CommitAnswer = wire.read(
+            wire.CommitAnswerSchema, self.connection.call("POST", path, wire.write(request))
+        )
         return answer
 
-    def _remember(self, committed: wire.CommitAnswer, items: list[_Item]) -> None:
-        """Note in the ledger what the files are, so that the next push need not read them."""
-        for item in items:
-            if item.opened is not None and item.digest is not None:
-                self.ledger.record(
-                    item.file.path,
-                    names.digest(item.digest),
-                    item.map_bytes,
-                    parent=item.file.parent,
-                    seen=item.opened.seen,
-                )
+    def _remember(self, committed: wire.CommitAnswer) -> None:
+        """Note what this node now has. With --remote-vm, the local VM stays another one than the template."""
+        self.cargo.remember()
         if committed.template == self.vm.id:
-            digests = {item.name: item.digest for item in items if item.digest is not None}
+            digests = {item.name: item.digest for item in self.cargo.items if item.digest is not None}
             version = names.version_id(committed.version)
             self.ledger.set_tag(self.vm.id, committed.tag, version, committed.name, digests)
         self.log.forget()
-
-
-def _inline(file: LocalFile, name: str, data: bytes) -> _Item:
-    return _Item(file, name, len(data), digest=bytes_digest(data), inline=data)
