@@ -9,6 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from s3reg.registry import commit, pull, setup
+from s3reg.registry.catalog import Catalog
+from s3reg.registry.evidence import Evidence
+from s3reg.registry.push import Pushing
+from s3reg.registry.records import Records
 from s3reg.registry.values import (
     LARGEST_MAP,
     Committed,
@@ -55,61 +60,64 @@ class Registry:
         self.store = store
         self.limits = limits or Limits()
         self.clock = clock
+        self._records = Records(store, self.limits, clock)
+        self._catalog = Catalog(self._records)
+        self._pushing = Pushing(self._records, self._catalog, Evidence(self._records))
 
     # --- The store ---------------------------------------------------------------------------------------------------
 
     def prepare(self, *, write: bool = True) -> StoreFormat:
         """What the store is; an empty one is made a store of ours, if it may be written."""
-        raise NotImplementedError
+        return setup.prepare(self._records, write=write)
 
     def signing_secret(self) -> bytes:
         """The secret of links and logins, the same for every replica; made at the first call ever."""
-        raise NotImplementedError
+        return setup.signing_secret(self._records)
 
     def status(self) -> Status:
         """Whether the store answers, and what it is."""
-        raise NotImplementedError
+        return setup.status(self._records)
 
     # --- Listing -----------------------------------------------------------------------------------------------------
 
     def templates(self, asker: Identity) -> list[Head]:
         """All templates that the asker may list, by name, then id. Damaged heads are left out and logged."""
-        raise NotImplementedError
+        return self._catalog.templates(asker)
 
     def find(self, asker: Identity, ref: str) -> Head:
         """The template of this id, else of this name. Raises TemplateNotFound, NameAmbiguous."""
-        raise NotImplementedError
+        return self._catalog.find(asker, ref)
 
     def describe(self, asker: Identity, ref: str) -> Described:
         """A template with its versions."""
-        raise NotImplementedError
+        return self._catalog.describe(asker, ref)
 
     def version(
         self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None
     ) -> tuple[Head, Entry, Version]:
         """One version, the newest by default. Raises TagNotFound, VersionNotFound."""
-        raise NotImplementedError
+        return self._catalog.version(asker, ref, tag=tag, number=number)
 
     # --- Push --------------------------------------------------------------------------------------------------------
 
     def open(self, asker: Identity, opening: Opening) -> Opened:
         """A new push session. Raises TagTaken, NameTaken, DomainMismatch, Forbidden."""
-        raise NotImplementedError
+        return self._pushing.open(asker, opening)
 
     def add_bases(self, asker: Identity, sid: SessionId, bases: Sequence[Base]) -> Opened:
         """More versions to build on; of what is asked for, the answer holds what may be used."""
-        raise NotImplementedError
+        return self._pushing.add_bases(asker, sid, bases)
 
     def session(self, asker: Identity, sid: SessionId) -> Session:
         """The asker's push session. Raises SessionNotFound."""
-        raise NotImplementedError
+        return self._pushing.session(asker, sid)
 
     def sign_uploads(self, asker: Identity, sid: SessionId, objects: Sequence[tuple[str, Digest, int]]) -> list[Link]:
         """Links to upload `pack`s and `map`s of these digests and sizes; the session's heartbeat too.
 
         Raises SessionNotFound, SessionExpired, SessionTooLarge.
         """
-        raise NotImplementedError
+        return self._pushing.sign_uploads(asker, sid, objects)
 
     def commit(self, asker: Identity, sid: SessionId, proposal: Proposal) -> Committed:
         """Make the session's version visible, or, if it is already, say the same again.
@@ -117,18 +125,18 @@ class Registry:
         Raises TagTaken, NameTaken, ParentUnknown, NameInvalid, ConfigInvalid, CommitInvalid, DomainMismatch,
         SessionNotFound, SessionExpired.
         """
-        raise NotImplementedError
+        return commit.commit(self._pushing, asker, sid, proposal)
 
     def abort(self, asker: Identity, sid: SessionId) -> None:
         """Give a session up. What it uploaded, the sweep removes. A session that is gone is no error."""
-        raise NotImplementedError
+        self._pushing.abort(asker, sid)
 
     # --- Pull --------------------------------------------------------------------------------------------------------
 
     def plan(self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None) -> Plan:
         """Where every byte of a version lies, with links to read it. Raises Forbidden, TagNotFound, VersionNotFound."""
-        raise NotImplementedError
+        return pull.plan(self._records, self._catalog, asker, ref, tag=tag, number=number)
 
     def pulled(self, asker: Identity, template: TemplateId, version: VersionId) -> None:
         """Note that a node has pulled this version; written down at most once a minute."""
-        raise NotImplementedError
+        pull.pulled(self._records, asker, template, version)

@@ -1,0 +1,130 @@
+"""Which versions a push may build on, so that none of their packs is swept away under it.
+
+The order is the proof (docs/design.md §4): the session's record names the base; *then* the sweeps' markers are read; *then*
+the heads. A sweep marks before it looks at sessions and heads for the last time. So either it sees the session, or we see
+its marker; and what was purged before the session named it, no head names any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.model import format as fmt
+from s3reg.model import names
+from s3reg.model.identity import Action
+from s3reg.registry.records import gather
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from s3reg.model.identity import Identity
+    from s3reg.model.names import Digest, TemplateId
+    from s3reg.model.template import Base, Head, Marker, Session, Version
+    from s3reg.registry.records import Records
+    from s3reg.store import Stat
+
+Dropped = list[tuple["Base", str]]
+
+NOT_THERE = "there is no such version"
+"""Said of what the asker may not list too: it must not learn the difference."""
+
+
+def allowed(asker: Identity, wanted: Iterable[Base], room: int) -> tuple[tuple[Base, ...], Dropped]:
+    """Those of `wanted`, each once, that the asker may pull, at most `room`; and the others, with the reason."""
+    kept: list[Base] = []
+    dropped: Dropped = []
+    for base in dict.fromkeys(wanted):
+        if not asker.may(Action.LIST, base.template):
+            dropped.append((base, NOT_THERE))
+        elif not asker.may(Action.PULL, base.template):
+            dropped.append((base, "you may not pull it"))
+        elif len(kept) >= room:
+            dropped.append((base, "the push has as many bases as it may have"))
+        else:
+            kept.append(base)
+    return tuple(kept), dropped
+
+
+def inspect(records: Records, session: Session, wanted: Iterable[Base]) -> tuple[dict[Base, Version], Dropped]:
+    """Those of `wanted` that the session may build on, and the others, with the reason.
+
+    The session's record on the store must name all of `wanted` already.
+    """
+    bases = list(wanted)
+    if not bases:
+        return {}, []
+    assert set(bases) <= set(session.bases)
+    markers = read_markers(records)
+    heads = _heads(records, {base.template for base in bases})
+    named = [base for base in bases if _names(heads.get(base.template), base)]
+    versions = dict(zip(named, records.versions(named), strict=True))
+    usable: dict[Base, Version] = {}
+    dropped: Dropped = []
+    for base in bases:
+        version = versions.get(base)
+        if base not in versions:
+            dropped.append((base, NOT_THERE))
+        elif version is None:
+            dropped.append((base, "its record cannot be read"))
+        elif version.domain != session.domain:
+            dropped.append((base, f"it lives in another domain than {session.domain!r}"))
+        elif markers is None:
+            dropped.append((base, "what a sweep is about to remove cannot be read"))
+        elif any(marker.touches(version) for marker in markers):
+            dropped.append((base, "a sweep is about to remove what it needs"))
+        else:
+            usable[base] = version
+    return usable, dropped
+
+
+def read_markers(records: Records) -> list[Marker] | None:
+    """What the sweeps under way are about to remove; None if that cannot be told, because a marker is damaged."""
+
+    def read(stat: Stat) -> Marker | None:
+        found = records.read(stat.key)
+        # Gone between listing and reading: its sweep has ended, and what it removed no head has named since.
+        return fmt.read_marker(found.data) if found else None
+
+    # A foreign key here stops the sweep itself, so it stands for nothing that is being removed.
+    stats = [stat for stat in records.store.list(fmt.MARKERS) if stat.key.endswith(".json")]
+    try:
+        return [marker for marker in gather(read, stats) if marker is not None]
+    except (RecordDamaged, FormatUnknown) as e:
+        emit("marker-unreadable", reason=str(e))
+        return None
+
+
+def damaged_packs(records: Records, versions: Iterable[Version]) -> frozenset[Digest]:
+    """The packs of these versions that were found bad."""
+    needed = {use.pack.sha256 for version in versions for file in version.files for use in file.packs}
+    return frozenset(needed & _found_bad(records)) if needed else frozenset()
+
+
+def _found_bad(records: Records) -> set[Digest]:
+    bad: set[Digest] = set()
+    for stat in records.store.list(fmt.DAMAGED):
+        try:
+            bad.add(names.digest(stat.key.removeprefix(fmt.DAMAGED)))
+        except NameInvalid:
+            emit("foreign-key", key=stat.key)
+    return bad
+
+
+def _heads(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Head]:
+    """Read anew, never from a cache: whether they still name the bases is the question."""
+
+    def read(template: TemplateId) -> Head | None:
+        try:
+            return records.head(template)
+        except (RecordDamaged, FormatUnknown) as e:
+            emit("head-unreadable", template=template, reason=str(e))
+            return None
+
+    return {head.id: head for head in gather(read, templates) if head is not None}
+
+
+def _names(head: Head | None, base: Base) -> bool:
+    """Whether the head names the base among its versions. `removed[]` is not enough: it may be purged at any time."""
+    return head is not None and not head.deleted and head.with_id(base.version) is not None

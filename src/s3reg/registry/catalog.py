@@ -1,0 +1,132 @@
+"""Which templates there are: listing, finding, describing."""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+from typing import TYPE_CHECKING
+
+from s3reg.errors import (
+    FormatUnknown,
+    NameAmbiguous,
+    NameInvalid,
+    NameTaken,
+    RecordDamaged,
+    TemplateNotFound,
+)
+from s3reg.model import format as fmt
+from s3reg.model import names
+from s3reg.model.identity import Action
+from s3reg.model.template import Base
+from s3reg.registry.records import gather
+from s3reg.registry.values import Described
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from s3reg.model.identity import Identity
+    from s3reg.model.names import TemplateId, VersionId
+    from s3reg.model.template import Entry, Head, Version
+    from s3reg.registry.records import Records
+    from s3reg.store import Stat
+
+LONGEST_SHOWN = 80
+
+
+class Catalog:
+    """The heads of a store. A head is read again only when a listing shows another ETag. Safe between threads."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[str, Head | None]] = {}
+        """Key to ETag and head; None for what is no head or cannot be read, so that it is reported once."""
+
+    def heads(self) -> list[Head]:
+        """Every head that can be read, deleted ones too; what cannot is left out and logged."""
+        stats = list(self._records.store.list(fmt.HEADS))
+        with self._lock:
+            known = self._known
+        fresh = {stat.key: known[stat.key] for stat in stats if known.get(stat.key, ("",))[0] == stat.etag}
+        missing = [stat for stat in stats if stat.key not in fresh]
+        for stat, found in zip(missing, gather(self._read, missing), strict=True):
+            fresh[stat.key] = found
+        with self._lock:
+            self._known = fresh
+        return [head for _, head in fresh.values() if head is not None]
+
+    def templates(self, asker: Identity) -> list[Head]:
+        """All that the asker may list, by name, then id."""
+        return sorted((head for head in self.heads() if may_list(asker, head)), key=lambda head: (head.name, head.id))
+
+    def find(self, asker: Identity, ref: str) -> Head:
+        """The template of this id, else the one of this name. Raises TemplateNotFound, NameAmbiguous.
+
+        An id is looked up by itself, so that a listing full of others' damage is not in the way.
+        """
+        if names.is_template_id(ref):
+            head = self._records.head(names.template_id(ref))
+            if head is not None and may_list(asker, head):
+                return head
+        # Compared, not parsed: what could be no name is simply not found.
+        name = unicodedata.normalize("NFC", ref)
+        found = [head for head in self.templates(asker) if head.name == name]
+        if not found:
+            raise TemplateNotFound(template=ref[:LONGEST_SHOWN])
+        if len(found) > 1:
+            raise NameAmbiguous(name=name, ids=", ".join(head.id for head in found))
+        return found[0]
+
+    def describe(self, asker: Identity, ref: str) -> Described:
+        """A template, its versions, and when each was last pulled."""
+        head = self.find(asker, ref)
+        versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions])
+        return Described(head, tuple(versions), self._last_pulls(head.id))
+
+    def version(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> tuple[Head, Entry, Version]:
+        """One version, the newest by default. Raises TagNotFound, VersionNotFound."""
+        head = self.find(asker, ref)
+        entry = head.select(tag=tag, number=number)
+        return head, entry, self._records.version(head.id, entry.id)
+
+    def check_name(self, asker: Identity, name: str, template: TemplateId) -> None:
+        """Raise NameTaken if another template that the asker may list carries this name.
+
+        Best effort: no compare-and-swap spans two heads. Two templates with one name are a nuisance, no damage.
+        """
+        others = [head.id for head in self.templates(asker) if head.name == name and head.id != template]
+        if others:
+            raise NameTaken(name=name, ids=", ".join(others))
+
+    def _read(self, stat: Stat) -> tuple[str, Head | None]:
+        try:
+            template = fmt.template_of_head_key(stat.key)
+        except NameInvalid:
+            template = None
+        if template is None or fmt.head_key(template) != stat.key:
+            emit("foreign-key", key=stat.key)
+            return stat.etag, None
+        found = self._records.read(stat.key)
+        if found is None:
+            # No verb of ours deletes a head; whoever did, meant it.
+            emit("head-vanished", key=stat.key)
+            return stat.etag, None
+        try:
+            return found.stat.etag, fmt.read_head(found.data, template)
+        except (RecordDamaged, FormatUnknown) as e:
+            emit("head-unreadable", template=template, reason=str(e))
+            return found.stat.etag, None
+
+    def _last_pulls(self, template: TemplateId) -> dict[VersionId, int]:
+        prefix = fmt.pull_key(template, names.VersionId(""))
+        pulls: dict[VersionId, int] = {}
+        for stat in self._records.store.list(prefix):
+            try:
+                pulls[names.version_id(stat.key.removeprefix(prefix))] = int(stat.modified)
+            except NameInvalid:
+                emit("foreign-key", key=stat.key)
+        return pulls
+
+
+def may_list(asker: Identity, head: Head) -> bool:
+    """Whether this template exists for the asker."""
+    return not head.deleted and asker.may(Action.LIST, head.id)

@@ -1,0 +1,205 @@
+"""The commit: from what a session uploaded to a version that everybody sees, or to nothing at all.
+
+The order is the proof (docs/design.md §4): the version's record is written; then, in each attempt, the head is read, *then*
+the session, still open, *then* the head is replaced. A sweep that gives a session up expires it first and bumps the head's
+generation after: so either we see the session expired, or our replacement fails and we look again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from s3reg.errors import (
+    CommitInvalid,
+    DomainMismatch,
+    S3regError,
+    SessionExpired,
+    SessionNotFound,
+    TagTaken,
+)
+from s3reg.model import format as fmt
+from s3reg.model.names import VersionId
+from s3reg.model.template import Base, Entry, File, Head, SessionState, Version, union_bytes
+from s3reg.registry import bases, proposals, setup
+from s3reg.registry.push import check_owner, check_push, is_new, lineage_domain
+from s3reg.registry.values import Committed, Proposal
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from s3reg.model.identity import Identity
+    from s3reg.model.names import SessionId
+    from s3reg.model.template import Session
+    from s3reg.registry.push import Pushing
+    from s3reg.registry.records import Records
+
+
+def commit(pushing: Pushing, asker: Identity, sid: SessionId, proposal: Proposal) -> Committed:
+    """Make the session's version visible, or, if it is already, say the same again."""
+    records = pushing.records
+    # Read again, because the commit is where an old release would spoil a store that was upgraded under it.
+    setup.prepare(records, write=True)
+    found = records.session(sid)
+    if found is None:
+        return _committed_before(pushing, asker, sid)
+    session, _ = found
+    check_owner(asker, session)
+    check_push(asker, session.template)
+    head = records.head(session.template)
+    if _is_known(head, session.version):
+        return _finish(records, session, head)
+    if session.state is not SessionState.OPEN:
+        raise SessionExpired(session=sid)
+    proposal, config = proposals.checked(proposal)
+    _check_place(pushing, asker, session, proposal, head)
+    version = _written(records, _version(pushing, session, proposal, config))
+    head = _publish(records, asker, session, proposal, version)
+    return _finish(records, session, head)
+
+
+def _check_place(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> None:
+    """What would make the replacing of the head fail, looked for before the work. Names are looked at here only."""
+    _succeeded(head, session, proposal)
+    if head is not None and head.tagged(proposal.tag) and not proposal.force:
+        raise TagTaken(template=head.name, tag=proposal.tag)
+    if is_new(head) and not proposal.same_name:
+        pushing.catalog.check_name(asker, proposal.name, session.template)
+
+
+def _version(pushing: Pushing, session: Session, proposal: Proposal, config: dict[str, Any]) -> Version:
+    """The version as its record will have it: sizes, packs and live bytes computed, not believed."""
+    records = pushing.records
+    usable = [version for version in records.versions(session.usable) if version is not None]
+    damaged = bases.damaged_packs(records, usable)
+    grounds = pushing.evidence.grounds(session, usable, damaged)
+    files = tuple(
+        File(
+            name=file.name,
+            role=file.role,
+            size=file.size,
+            digest=file.digest,
+            drive=file.drive,
+            parent=file.parent,
+            inline=file.inline,
+            map=file.map,
+            packs=pushing.evidence.packs_of(file, grounds) if file.map else (),
+        )
+        for file in proposal.files
+    )
+    return Version(
+        id=session.version,
+        template=session.template,
+        domain=session.domain,
+        session=session.id,
+        created=int(records.clock()),
+        config=config,
+        files=files,
+    )
+
+
+def _written(records: Records, version: Version) -> Version:
+    """The version once its record is on the store; where an earlier try of this commit left it there, as that one made it.
+
+    Raises CommitInvalid if that one was of other files: a record that may have been seen never changes.
+    """
+    data = fmt.write_version(version)
+    if len(data) > fmt.LARGEST_RECORD:
+        raise CommitInvalid(reason="its record would be larger than any that is read")
+    lies = records.create(fmt.version_key(version.template, version.id), data)
+    there = fmt.read_version(lies, version.template, version.id)
+    if replace(there, created=version.created) != version:
+        raise CommitInvalid(reason="this push session has tried to commit other files already; open a new one")
+    return there
+
+
+def _publish(records: Records, asker: Identity, session: Session, proposal: Proposal, version: Version) -> Head | None:
+    """The compare-and-swap that decides. Raises TagTaken, DomainMismatch, SessionExpired, SessionNotFound, TooBusy."""
+    entry = Entry(
+        id=version.id,
+        seq=0,
+        tag=proposal.tag,
+        description=proposal.description,
+        size=sum(file.size for file in version.layers()),
+        created=version.created,
+    )
+
+    def place(head: Head | None) -> Head | None:
+        if _is_known(head, version.id):
+            return None
+        new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name)
+        new = replace(new, size=_size(records, new, version))
+        # Last, after the head was read: see the module.
+        found = records.session(session.id)
+        if found is None:
+            raise SessionNotFound(session=session.id)
+        if found[0].state is not SessionState.OPEN:
+            raise SessionExpired(session=session.id)
+        return new
+
+    try:
+        return records.change_head(session.template, version.id, place)
+    except (SessionNotFound, SessionExpired):
+        # Perhaps the same call, on another replica, came first: then the session is gone because all is done.
+        head = records.head(session.template)
+        if _is_known(head, version.id):
+            return head
+        raise
+
+
+def _succeeded(head: Head | None, session: Session, proposal: Proposal) -> Head:
+    """The head to which the version is added: a new one, a deleted one come back, or the template's as it is.
+
+    A push never renames a template that is there. Raises DomainMismatch.
+    """
+    domain = lineage_domain(head)
+    if domain is not None and domain != session.domain:
+        raise DomainMismatch(template=session.template, domain=domain, asked=session.domain)
+    if head is None:
+        return Head(id=session.template, name=proposal.name, domain=session.domain, arch=proposal.arch)
+    if head.deleted:
+        return replace(head, name=proposal.name, domain=session.domain, arch=proposal.arch or head.arch)
+    return replace(head, arch=head.arch or proposal.arch)
+
+
+def _size(records: Records, head: Head, new: Version) -> int:
+    """The template's size with the new version; one whose record cannot be read is left out, and logged."""
+    others = [Base(head.id, entry.id) for entry in head.versions if entry.id != new.id]
+    readable = [version for version in records.versions(others) if version is not None]
+    return min(union_bytes([*readable, new]), fmt.LARGEST_SIZE)
+
+
+def _committed_before(pushing: Pushing, asker: Identity, sid: SessionId) -> Committed:
+    """The answer to a commit that is repeated after its session is gone: all that is left to find it by is its id."""
+    vid = VersionId(sid)
+    for head in pushing.catalog.heads():
+        if head.with_id(vid) is not None:
+            check_push(asker, head.id)
+            return _answer(pushing.records, head, vid, sid)
+    raise SessionNotFound(session=sid)
+
+
+def _finish(records: Records, session: Session, head: Head | None) -> Committed:
+    """The answer, and the session's end."""
+    answer = _answer(records, head, session.version, session.id)
+    emit("version-committed", template=answer.head.id, version=session.version, tag=answer.entry.tag)
+    try:
+        records.store.delete([fmt.session_key(session.id)])
+    except S3regError as e:
+        # Harmless: it protects what the head names now, until the sweep expires it.
+        emit("session-left-behind", session=session.id, reason=str(e))
+    return answer
+
+
+def _answer(records: Records, head: Head | None, vid: VersionId, sid: SessionId) -> Committed:
+    """What is said of a committed version. Raises SessionNotFound if it was removed since."""
+    entry = head.with_id(vid) if head is not None else None
+    if head is None or entry is None:
+        raise SessionNotFound(session=sid)
+    version = records.version(head.id, vid)
+    own = {use.pack: use.pack.size for file in version.files for use in file.packs if use.pack.sid == sid}
+    return Committed(head, entry, sum(own.values()))
+
+
+def _is_known(head: Head | None, vid: VersionId) -> bool:
+    """Whether the version was committed, though it be removed since: it must not come back by a repeated call."""
+    return head is not None and any(entry.id == vid for entry in (*head.versions, *head.removed))

@@ -1,0 +1,88 @@
+"""The plan of a pull: where every byte of a version lies. The bytes themselves never pass through here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3reg.errors import Forbidden, ObjectNotFound, TemplateNotFound, VersionNotFound
+from s3reg.model import format as fmt
+from s3reg.model.identity import Action
+from s3reg.registry import setup
+from s3reg.registry.catalog import may_list
+from s3reg.registry.values import Plan
+
+if TYPE_CHECKING:
+    from s3reg.model.identity import Identity
+    from s3reg.model.names import TemplateId, VersionId
+    from s3reg.model.packs import PackRef
+    from s3reg.model.template import Head, Version
+    from s3reg.registry.catalog import Catalog
+    from s3reg.registry.records import Records
+
+PULL_NOTE_SECONDS = 60
+"""At most so often is a pull of one version written down."""
+
+
+def plan(records: Records, catalog: Catalog, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> Plan:
+    """What a node needs to pull a version. Raises Forbidden, TemplateNotFound, TagNotFound, VersionNotFound."""
+    head = catalog.find(asker, ref)
+    _check_pull(asker, head)
+    entry = head.select(tag=tag, number=number)
+    version = records.version(head.id, entry.id)
+    now = int(records.clock())
+    sign, seconds = records.store.sign_get, records.limits.link_seconds
+    maps = {
+        file.map: sign(fmt.map_key(version.domain, file.map.sid, file.map.sha256), seconds=seconds)
+        for file in version.files
+        if file.map is not None
+    }
+    packs = [
+        (pack, live, sign(fmt.pack_key(version.domain, pack.sid, pack.sha256), seconds=seconds))
+        for pack, live in live_packs(version).items()
+    ]
+    links = [*maps.values(), *(link for _, _, link in packs)]
+    return Plan(
+        head=head,
+        entry=entry,
+        version=version,
+        map_links=maps,
+        packs=packs,
+        expires=min((link.expires for link in links), default=now + seconds),
+        now=now,
+    )
+
+
+def live_packs(version: Version) -> dict[PackRef, int]:
+    """Each pack that a version needs, once, with the bytes of it that are used.
+
+    Two files that use the same frames count them twice, but a pack never for more than it has.
+    """
+    live: dict[PackRef, int] = {}
+    for file in version.files:
+        for use in file.packs:
+            live[use.pack] = min(live.get(use.pack, 0) + use.live, use.pack.size)
+    return live
+
+
+def pulled(records: Records, asker: Identity, template: TemplateId, vid: VersionId) -> None:
+    """Note that the version was pulled, at most once a minute. Raises Forbidden, TemplateNotFound, VersionNotFound."""
+    head = records.head(template)
+    if head is None or not may_list(asker, head):
+        raise TemplateNotFound(template=template)
+    _check_pull(asker, head)
+    if head.with_id(vid) is None:
+        raise VersionNotFound(template=head.name, version=vid)
+    if setup.status(records).copied:
+        return  # a copy may be pulled from; it is not written
+    key = fmt.pull_key(template, vid)
+    try:
+        if abs(records.clock() - records.store.stat(key).modified) < PULL_NOTE_SECONDS:
+            return
+    except ObjectNotFound:
+        pass
+    records.store.put(key, b"")
+
+
+def _check_pull(asker: Identity, head: Head) -> None:
+    if not asker.may(Action.PULL, head.id):
+        raise Forbidden(reason=f"{asker.name} may not pull template {head.id}")

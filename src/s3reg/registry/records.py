@@ -1,0 +1,184 @@
+"""Records read and written through the port: fresh, or cached where they never change, and changed by compare-and-swap."""
+
+from __future__ import annotations
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from s3reg.errors import (
+    FormatUnknown,
+    ObjectNotFound,
+    PreconditionFailed,
+    PutUnsettled,
+    RecordDamaged,
+    SessionNotFound,
+    TooBusy,
+)
+from s3reg.model import format as fmt
+from s3reg.registry.recent import Recent
+from s3reg.store import ABSENT, Match
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from s3reg.model.names import SessionId, TemplateId, VersionId
+    from s3reg.model.template import Base, Head, Session, Version
+    from s3reg.registry.values import Limits
+    from s3reg.store import Object, ObjectStore, Stat
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+READERS = 16
+"""Objects read at once for one call; a quarter of the connections that the S3 adapter keeps."""
+VERSION_BYTES = 64 * 1024**2
+"""Of version records, as they lie on the store, whose values are kept."""
+LONGEST_PAUSE = 0.5
+"""Seconds between two attempts."""
+
+
+class Records:
+    """The records of one store, and what all verbs need besides: limits and the clock."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        limits: Limits,
+        clock: Callable[[], float],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.clock = clock
+        self._sleep = sleep
+        self._versions: Recent[tuple[TemplateId, VersionId], Version] = Recent(VERSION_BYTES)
+
+    # --- Reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, key: str) -> Object | None:
+        """The object, or None where there is none. At most what a record may have is read, and one byte."""
+        try:
+            return self.store.get(key, length=fmt.LARGEST_RECORD + 1)
+        except ObjectNotFound:
+            return None
+
+    def head(self, template: TemplateId) -> Head | None:
+        """The template's head as it is now. Raises RecordDamaged, FormatUnknown."""
+        found = self.read(fmt.head_key(template))
+        return fmt.read_head(found.data, template) if found else None
+
+    def session(self, sid: SessionId) -> tuple[Session, Stat] | None:
+        """The session as it is now, and when it was last written. Raises RecordDamaged, FormatUnknown."""
+        found = self.read(fmt.session_key(sid))
+        return (fmt.read_session(found.data, sid), found.stat) if found else None
+
+    def version(self, template: TemplateId, vid: VersionId) -> Version:
+        """A version that a head names: so it exists, never changes, and may come from memory.
+
+        Raises RecordDamaged, also where it is missing; FormatUnknown.
+        """
+
+        def read() -> tuple[Version, int]:
+            found = self.read(fmt.version_key(template, vid))
+            if found is None:
+                raise RecordDamaged(what=f"version {vid} of template {template}", reason="its record is missing")
+            return fmt.read_version(found.data, template, vid), len(found.data)
+
+        return self._versions.get((template, vid), read)
+
+    def versions(self, wanted: Sequence[Base]) -> list[Version | None]:
+        """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read."""
+
+        def read(base: Base) -> Version | None:
+            try:
+                return self.version(base.template, base.version)
+            except (RecordDamaged, FormatUnknown) as e:
+                emit("version-unreadable", template=base.template, version=base.version, reason=str(e))
+                return None
+
+        return gather(read, wanted)
+
+    # --- Writing -----------------------------------------------------------------------------------------------------
+
+    def create(self, key: str, data: bytes) -> bytes:
+        """Write an object that must not be there yet; the bytes that lie there now: ours, or those of who came first."""
+        for attempt in range(self.limits.attempts):
+            try:
+                self.store.put(key, data, only_if=ABSENT)
+            except (PreconditionFailed, PutUnsettled):
+                found = self.read(key)
+                if found is not None:
+                    return found.data
+                # An unsettled put that did not count, or a key that was deleted in between.
+                self._pause(attempt)
+            else:
+                return data
+        raise TooBusy(what=key)
+
+    def change_head(
+        self, template: TemplateId, operation: str, change: Callable[[Head | None], Head | None]
+    ) -> Head | None:
+        """Compare-and-swap of a template's head: what `change` makes of it, one generation on; the head as it is then.
+
+        Done already if the head's operation ids hold `operation`: a lost answer, or the same call on another replica.
+        `change` is called anew for each attempt, between reading the head and replacing it; what it returns as None, or
+        raises, leaves the head as it is. Raises TooBusy.
+        """
+        key = fmt.head_key(template)
+        for attempt in range(self.limits.attempts):
+            found = self.read(key)
+            head = fmt.read_head(found.data, template) if found else None
+            if head is not None and operation in head.operations:
+                return head
+            changed = change(head)
+            if changed is None:
+                return head
+            new = changed.wrote(operation)
+            data = fmt.write_head(new)
+            # What we could not read again would hide the template from everyone: better to fail here.
+            fmt.read_head(data, template)
+            try:
+                self.store.put(key, data, only_if=Match(found.stat.etag) if found else ABSENT)
+            except (PreconditionFailed, PutUnsettled):
+                self._pause(attempt)
+            else:
+                return new
+        raise TooBusy(what=f"template {template}")
+
+    def change_session(self, sid: SessionId, change: Callable[[Session, Stat], Session | None]) -> Session:
+        """Compare-and-swap of a session: what `change` makes of it; None leaves it as it is.
+
+        `change` may be applied twice when an answer was lost. Raises SessionNotFound, TooBusy.
+        """
+        for attempt in range(self.limits.attempts):
+            found = self.session(sid)
+            if found is None:
+                raise SessionNotFound(session=sid)
+            session, stat = found
+            new = change(session, stat)
+            if new is None:
+                return session
+            try:
+                self.store.put(fmt.session_key(sid), fmt.write_session(new), only_if=Match(stat.etag))
+            except (PreconditionFailed, PutUnsettled):
+                self._pause(attempt)
+            else:
+                return new
+        raise TooBusy(what=f"session {sid}")
+
+    def _pause(self, attempt: int) -> None:
+        # Full jitter: those who met once must not meet again at the same distance.
+        self._sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**attempt)))  # noqa: S311 - no secret hangs on it
+
+
+def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """`function` of each item, in this order, several at once. What the first of them raises is raised."""
+    jobs = list(items)
+    if len(jobs) < 2:  # noqa: PLR2004 - a single one needs no thread
+        return [function(job) for job in jobs]
+    with ThreadPoolExecutor(min(READERS, len(jobs))) as pool:
+        return list(pool.map(function, jobs))
