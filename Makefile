@@ -1,0 +1,66 @@
+# One command each. All that is needed is Python 3.11 or newer; everything else goes into .venv.
+# Written for GNU make 3.81 too, the one that macOS has.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export PIP_ROOT_USER_ACTION := ignore
+SERVER := $(VENV)/.server-is-installed
+DEV := $(VENV)/.dev-is-installed
+
+.PHONY: help run test check campaign minio reference fix clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(SERVER) ## push and pull a sample VM here, compare every byte, go on serving on a terminal
+	@$(BIN)/python examples/first_run.py
+
+test: $(DEV) ## the whole test suite, on all cores, with samples of the long campaigns
+	@$(BIN)/pytest -q -n auto
+
+check: $(DEV) ## lint, format, types (Linux and macOS), architecture, documents
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary --platform linux
+	@$(BIN)/mypy --no-error-summary --platform darwin
+	@$(BIN)/pytest -q tests/test_architecture.py tests/test_docs.py
+
+campaign: $(DEV) ## the long campaigns, whole: hours
+	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m campaign
+
+minio: ## install MinIO, the S3 server that the tests use, with Go; once, outside this folder
+	@tests/install_minio.sh
+
+reference: $(DEV) ## print docs/reference.md from the code
+	@$(BIN)/python -m s3reg.cli.reference > docs/reference.md
+
+fix: $(DEV) ## let ruff correct and format what it can
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+clean: ## remove what these commands made
+	@rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(SERVER): pyproject.toml | $(BIN)/python
+	@echo "installing s3reg into $(VENV) ..."
+	@$(PIP) -e '.[server]'
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "installing s3reg and its tools into $(VENV) ..."
+	@$(PIP) -e '.[dev]'
+	@touch $(SERVER) $@
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	  if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "making $(VENV) with $$($$python --version) ..."; $$python -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); \
+	  fi; \
+	done; \
+	echo "s3reg needs Python 3.11 or newer with its venv module; none was found." >&2; \
+	echo "Install one (macOS: brew install python@3.13; Debian: apt install python3 python3-venv), or say where it" >&2; \
+	echo "is: make PYTHON=/path/to/python3" >&2; \
+	exit 1

@@ -1,0 +1,185 @@
+"""The program `s3reg`: finds the command, and is the one place where a failure becomes a line and an exit code.
+
+stderr gets what went wrong and the next thing to try; the exit code is the error's kind, 143 after SIGTERM, 141 when whoever
+read our output went away. With `--machine-readable` stdout gets the same as a JSON object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from s3reg import __version__, telemetry
+from s3reg.cli import node, output, repos
+from s3reg.cli.options import Asked, OpenGroup, share
+from s3reg.client import platform
+from s3reg.errors import Interrupted, S3regError, ServerMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+TERMINATED = 128 + signal.SIGTERM
+PIPE_CLOSED = 128 + signal.SIGPIPE
+SERVER_COMMANDS = ("serve", "store")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever tidies up after Ctrl-C tidies up after this too."""
+
+
+class Program(OpenGroup):
+    """The commands; those of the server are looked for only when they are asked for: a node has no flask."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, the node's first."""
+        return [*self.commands, *(name for name in SERVER_COMMANDS if name not in self.commands)] if ctx else []
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name. One of the server's that is not installed raises ServerMissing when it is run."""
+        if cmd_name in SERVER_COMMANDS and cmd_name not in self.commands:
+            self.add_command(share(_server_command(cmd_name), hidden=True), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="s3reg %(version)s")
+def program() -> None:
+    """Push and pull virtual-machine templates; keep them in object storage.
+
+    The options below go before a command's name or after it.
+    """
+
+
+share(program, outermost=True)
+for _command in (*node.COMMANDS, *repos.COMMANDS):
+    program.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the program with this process's arguments and end the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program with these arguments; gives its exit code. Everything there is to say has been printed."""
+    signal.signal(signal.SIGTERM, _end)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks must not end the program.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # The libraries' words too, without what may be used as a credential.
+    telemetry.configure(level="warning")
+    asked = Asked()
+    try:
+        with platform.refusals_named(Path()):
+            _invoke(arguments, asked)
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except BaseException as e:  # noqa: BLE001 - the end of every error's journey; none is hidden here
+        asked.machine_readable = asked.machine_readable or bool({"-j", "--machine-readable"} & set(arguments))
+        return _told(e, asked)
+    return 0
+
+
+def _invoke(arguments: Sequence[str], asked: Asked) -> None:
+    try:
+        with program.make_context("s3reg", list(arguments), obj=asked) as context:
+            program.invoke(context)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has enough. The interpreter would complain when it flushes at its end: it may, nowhere.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(PIPE_CLOSED) from None
+
+
+def _told(error: BaseException, asked: Asked) -> int:
+    """Say what went wrong; gives the exit code."""
+    if asked.debug and not isinstance(error, click.ClickException):
+        sys.stderr.write(telemetry.redact("".join(traceback.format_exception(error))))
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, click.ClickException):
+        return _misused(error, asked)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        exit_code = TERMINATED if isinstance(error, _Terminated) else Interrupted.kind.exit_code
+        return _failed(Interrupted(), exit_code, asked)
+    if isinstance(error, S3regError):
+        return _failed(error, error.kind.exit_code, asked)
+    return _unexpected(error, asked)
+
+
+def _failed(error: S3regError, exit_code: int, asked: Asked) -> int:
+    output.give_error(error, exit_code, machine_readable=asked.machine_readable)
+    return exit_code
+
+
+def _misused(error: click.ClickException, asked: Asked) -> int:
+    """A command line that makes no sense, or an empty one."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    output.tell_failure(
+        error.format_message(),
+        f"{context.command_path if context else 's3reg'} --help tells more",
+        error.exit_code,
+        type(error).__name__,
+        machine_readable=asked.machine_readable,
+    )
+    return error.exit_code
+
+
+def _unexpected(error: BaseException, asked: Asked) -> int:
+    """A defect of ours: one line, the rest with --debug."""
+    name = type(error).__name__
+    reason = telemetry.redact(f"{name}: {error}" if str(error) else name)
+    failure = S3regError(reason=reason)
+    output.tell_failure(
+        str(failure),
+        "repeat it with --debug and report what it shows" if not asked.debug else "report it with the lines above",
+        failure.kind.exit_code,
+        name,
+        machine_readable=asked.machine_readable,
+    )
+    return failure.kind.exit_code
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise _Terminated
+
+
+def _server_command(name: str) -> click.Command:
+    try:
+        # Not above: a node's install lacks what it imports.
+        from s3reg.cli import server  # noqa: PLC0415
+    except ImportError as e:
+        if (e.name or "s3reg").partition(".")[0] == "s3reg":
+            raise
+        return _missing(name, e.name or "?")
+    return server.commands[name]
+
+
+def _missing(name: str, module: str) -> click.Command:
+    def refuse() -> None:
+        raise ServerMissing(command=name, module=module)
+
+    return click.Command(
+        name,
+        callback=refuse,
+        help="Not installed: pip install 's3reg[server]'.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+
+
+if __name__ == "__main__":
+    main()

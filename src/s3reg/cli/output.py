@@ -1,0 +1,112 @@
+"""The two voices of the command line: stdout is data, stderr is talk.
+
+A command ends in one Answer. A person gets its text: a table on a terminal, tab-separated lines elsewhere. A program gets,
+with `--machine-readable`, the object that the Anka CLI prints: progress before it, a line each; itself last, with no newline
+behind it, because clients that are out there take the last bytes for the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from s3reg.client.progress import Bar, Json, Lines, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from s3reg.errors import S3regError
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Rows under headings."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found or did, for both kinds of readers."""
+
+    body: Any
+    """JSON values."""
+    message: str = ""
+    """For programs; shapes as in Anka's documentation."""
+    text: str | Columns | tuple[Columns, ...] = ""
+    """For people. Empty: nothing needs to be said."""
+
+
+def give(answer: Answer, *, machine_readable: bool) -> None:
+    """Print the answer on stdout."""
+    if machine_readable:
+        _last({"status": "OK", "body": answer.body, "message": answer.message, "code": 0})
+    elif isinstance(answer.text, str):
+        sys.stdout.write(plain(answer.text, keep="\n\t") + "\n" if answer.text else "")
+    else:
+        for columns in answer.text if isinstance(answer.text, tuple) else (answer.text,):
+            _columns(columns)
+    sys.stdout.flush()
+
+
+def give_error(error: S3regError, exit_code: int, *, machine_readable: bool) -> None:
+    """Print the error: two lines on stderr for people, the object on stdout for programs."""
+    name = type(error).__name__
+    tell_failure(str(error), error.next_step, exit_code, name, machine_readable=machine_readable)
+
+
+def tell_failure(message: str, next_step: str, exit_code: int, name: str, *, machine_readable: bool) -> None:
+    """Print a failure that may have no class of ours; `name` is what `exception_type` says."""
+    message, next_step = plain(message), plain(next_step)
+    if machine_readable:
+        more = {"exception_type": name, "remedy": next_step}
+        _last({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
+        sys.stdout.flush()
+        return
+    sys.stderr.write(f"s3reg: {message}\n")
+    if next_step:
+        sys.stderr.write(f"       {next_step}\n")
+
+
+def progress(*, machine_readable: bool) -> Progress:
+    """What a transfer tells its progress to."""
+    if machine_readable:
+        return Json(sys.stdout)
+    if sys.stderr.isatty():
+        return Bar(Console(stderr=True))
+    return Lines(sys.stderr)
+
+
+def plain(text: str, *, keep: str = "") -> str:
+    """`text` without control characters, which could repaint a terminal: it may come from elsewhere.
+
+    Line breaks become blanks unless kept.
+    """
+    return "".join(
+        c if c in keep else " " if c in "\n\r\t" else "" if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text
+    )
+
+
+def _last(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told))
+
+
+def _columns(columns: Columns) -> None:
+    if not sys.stdout.isatty():
+        for row in columns.rows:
+            sys.stdout.write("\t".join(plain(cell) for cell in row) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns.headings))
+    for heading in columns.headings:
+        table.add_column(heading, overflow="fold")
+    for row in columns.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,224 @@
+"""The registries that this node knows: names for addresses, and how to reach each. The last one added is the default.
+
+They lie in one JSON file, `~/.s3reg/remotes.json`, which only its owner may read. Certificates and keys are kept as
+absolute paths, never as bytes: a path given relative to one directory must work from another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from s3reg.client.connection import Access
+from s3reg.errors import NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FILE_VARIABLE = "S3REG_REMOTES"
+ADDRESS_VARIABLES = ("S3REG_REGISTRY", "ANKA_REGISTRY")
+"""The address of the registry to use when no option names one. The second is what scripts written for Anka set."""
+LARGEST_FILE = 1024**2
+LONGEST_NAME = 255
+_RECORD = 1
+_TEXTS = ("ca_bundle", "certificate", "key")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A registry that this node knows by name; an empty name for one that was given by its address only."""
+
+    name: str
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    remotes: dict[str, Remote]
+    default: str | None
+
+
+class Remotes:
+    """The file of registries."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def all(self) -> list[Remote]:
+        """Every registry, in the order that they were added. Raises RemotesInvalid."""
+        return list(self._read().remotes.values())
+
+    def default(self) -> Remote | None:
+        """The registry that is used when none is named."""
+        known = self._read()
+        return known.remotes.get(known.default or "")
+
+    def find(self, name: str) -> Remote:
+        """The registry of this name. Raises RegistryUnknown."""
+        found = self._read().remotes.get(name)
+        if found is None:
+            raise RegistryUnknown(name=name)
+        return found
+
+    def at(self, address: str) -> Remote:
+        """The registry at this address: with what is known of it, if that very address was added."""
+        asked = address_of(address)
+        same = [remote for remote in self.all() if remote.access.url == asked]
+        return replace(same[-1], name="") if same else Remote("", Access(asked))
+
+    def chosen(self, *, remote: str | None, address: str | None, environment: Mapping[str, str]) -> Remote:
+        """The registry that was asked for by name or address, else by the environment, else the default.
+
+        `remote` is a name or an address, as in Anka 3. Raises RegistryUnknown, NoRegistry.
+        """
+        if address is not None:
+            return self.at(address)
+        if remote is not None:
+            return self.at(remote) if "://" in remote else self.find(remote)
+        for variable in ADDRESS_VARIABLES:
+            if environment.get(variable):
+                return self.at(environment[variable])
+        found = self.default()
+        if found is None:
+            raise NoRegistry
+        return found
+
+    def add(self, remote: Remote) -> None:
+        """Know `remote` and make it the default. Adding the same again is no error; raises RemoteTaken, NameInvalid."""
+        name = remote_name(remote.name)
+        with self._changed() as known:
+            old = known.remotes.get(name)
+            if old is not None and old.access.url != remote.access.url:
+                raise RemoteTaken(name=name, url=old.access.url)
+            self._write(_Known({**known.remotes, name: remote}, name))
+
+    def change(self, name: str, access: Access | None) -> None:
+        """Make `name` the default, and reach it so from now on if `access` is given. Raises RegistryUnknown."""
+        with self._changed() as known:
+            if name not in known.remotes:
+                raise RegistryUnknown(name=name)
+            remotes = known.remotes if access is None else {**known.remotes, name: Remote(name, access)}
+            self._write(_Known(remotes, name))
+
+    def delete(self, names: list[str]) -> None:
+        """Forget these registries: all of them or, if one is unknown, none. Raises RegistryUnknown.
+
+        When the default goes, the one that was added last takes its place.
+        """
+        with self._changed() as known:
+            for name in names:
+                if name not in known.remotes:
+                    raise RegistryUnknown(name=name)
+            left = {name: remote for name, remote in known.remotes.items() if name not in names}
+            default = known.default if known.default in left else next(reversed(left), None)
+            self._write(_Known(left, default))
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[_Known]:
+        """What is known, held still against other processes while it is changed."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._path.with_name(self._path.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._read()
+
+    def _read(self) -> _Known:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+        except FileNotFoundError:
+            return _Known({}, None)
+        if len(data) > LARGEST_FILE:
+            raise RemotesInvalid(file=str(self._path), reason=f"it is larger than {LARGEST_FILE} bytes")
+        try:
+            return _parse(json.loads(data))
+        except (NameInvalid, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise RemotesInvalid(file=str(self._path), reason="it is not what s3reg writes") from e
+
+    def _write(self, known: _Known) -> None:
+        # Written aside and renamed: a crash leaves the old file or the new one. mkstemp's mode is 0600.
+        text = json.dumps(_record(known), indent=2) + "\n"
+        handle, aside = tempfile.mkstemp(prefix=self._path.name, dir=self._path.parent)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(aside).replace(self._path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+
+
+def remotes_path(environment: Mapping[str, str]) -> Path:
+    """Where the file of registries lies."""
+    given = environment.get(FILE_VARIABLE)
+    return Path(given) if given else Path.home() / ".s3reg" / "remotes.json"
+
+
+def address_of(text: str) -> str:
+    """`text` as a registry's address: `http://` if it names no scheme, no slash at the end. Raises NameInvalid."""
+    address = text if "://" in text else f"http://{text}"
+    shown = text.rpartition("@")[2][:80]
+    try:
+        parts = urlsplit(address)
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:
+        raise NameInvalid(what="registry address", text=shown, reason="it has no host or a strange port") from None
+    for bad, reason in (
+        (parts.scheme not in {"http", "https"}, "it begins with neither http:// nor https://"),
+        (not parts.hostname or not port_fits, "it has no host or a strange port"),
+        (parts.username is not None or parts.password is not None, "user and password do not belong in it"),
+        (bool(parts.query or parts.fragment), "it has a question mark or a hash sign"),
+        (not address.isprintable() or " " in address, "it has blanks or control characters"),
+    ):
+        if bad:
+            raise NameInvalid(what="registry address", text=shown, reason=reason)
+    return address.rstrip("/")
+
+
+def remote_name(text: str) -> str:
+    """`text` as a registry's name: 1 to 255 printable characters, no slash, no hyphen first. Raises NameInvalid."""
+    for bad, reason in (
+        (not text or text != text.strip(), "it is empty, or begins or ends with a blank"),
+        (len(text) > LONGEST_NAME, f"longer than {LONGEST_NAME} characters"),
+        (not text.isprintable(), "it has control characters"),
+        ("/" in text, "it looks like an address"),
+        (text.startswith("-"), "it looks like an option"),
+    ):
+        if bad:
+            raise NameInvalid(what="registry name", text=text[:80], reason=reason)
+    return text
+
+
+def _parse(record: Any) -> _Known:
+    if record["v"] != _RECORD:
+        raise ValueError("made by another release")
+    remotes = {}
+    for name, entry in record["remotes"].items():
+        texts = {field: entry.get(field) for field in _TEXTS}
+        if not all(value is None or isinstance(value, str) for value in texts.values()):
+            raise TypeError("a path is no text")
+        url = address_of(entry["url"])
+        remotes[name] = Remote(name, Access(url, **texts, insecure=entry.get("insecure") is True))
+    return _Known(remotes, record["default"])
+
+
+def _record(known: _Known) -> dict[str, Any]:
+    return {
+        "v": _RECORD,
+        "default": known.default,
+        "remotes": {name: _access_record(remote.access) for name, remote in known.remotes.items()},
+    }
+
+
+def _access_record(access: Access) -> dict[str, Any]:
+    # Field by field: what a later release adds to Access may be a secret.
+    paths = {field: getattr(access, field) for field in _TEXTS}
+    return {"url": access.url, **{name: path for name, path in paths.items() if path}, "insecure": access.insecure}
