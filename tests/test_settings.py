@@ -1,0 +1,102 @@
+"""The settings: one table, read from the environment and the flags, and nothing taken on trust."""
+
+import dataclasses
+
+import pytest
+
+from s3reg import settings
+from s3reg.errors import SettingInvalid
+
+
+def test_without_anything_every_setting_has_its_default():
+    read = settings.read({})
+    assert read == settings.Settings()
+    assert (read.listen, read.link_seconds, read.workers, read.s3_path_style) == ("127.0.0.1:8089", 3600, None, None)
+
+
+def test_the_environment_spells_every_setting():
+    spelled = {
+        "S3REG_STORE": "s3://bucket/prefix",
+        "S3REG_S3_ENDPOINT": "https://minio:9000/",
+        "S3REG_S3_SIGNING_ENDPOINT": "https://s3.example.com",
+        "S3REG_S3_PATH_STYLE": "No",
+        "S3REG_S3_CA_BUNDLE": "/etc/ca.pem",
+        "S3REG_S3_INSECURE": "1",
+        "S3REG_LISTEN": "[::1]:80",
+        "S3REG_NO_AUTH": "true",
+        "S3REG_LINK_SECONDS": "60",
+        "S3REG_SESSION_BYTES": "1048576",
+        "S3REG_WORKERS": "3",
+        "S3REG_THREADS": "8",
+        "S3REG_LOG_LEVEL": "DEBUG",
+        "S3REG_LOG_FORMAT": "json",
+    }
+    assert set(spelled) == {row.variable for row in settings.table()}
+    assert dataclasses.astuple(settings.read(spelled)) == (
+        "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
+        60, 1048576, 3, 8, "debug", "json",
+    )  # fmt: skip
+
+
+def test_a_flag_wins_over_the_environment():
+    assert settings.read({"S3REG_STORE": "/env"}, store="/flag").store == "/flag"
+    assert settings.read({"S3REG_STORE": "/env"}, store=None).store == "/env"
+
+
+def test_an_empty_variable_counts_as_absent():
+    assert settings.read({"S3REG_S3_ENDPOINT": "", "S3REG_THREADS": ""}) == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("S3REG_ENDPOINT", "S3REG_S3_ENDPOINT"),
+        ("S3REG_STORES", "S3REG_STORE"),
+        ("S3REG_LINK_SECOND", "S3REG_LINK_SECONDS"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_name(name, near):
+    with pytest.raises(SettingInvalid) as e:
+        settings.read({name: "x"})
+    assert name in str(e.value)
+    assert near in str(e.value)
+
+
+def test_what_other_parts_and_the_tests_read_is_let_be():
+    others = {"S3REG_LIBRARY": "/lib", "S3REG_REGISTRY": "http://r", "S3REG_TEST_S3": "x", "S3REG_MINIO": "/bin/minio"}
+    assert settings.read({**others, "HOME": "/root"}) == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("link_seconds", "soon"),
+        ("link_seconds", "59"),
+        ("link_seconds", "604801"),
+        ("link_seconds", "3600.0"),
+        ("link_seconds", "-60"),
+        ("link_seconds", "٣٦٠٠"),
+        ("link_seconds", "9" * 5000),
+        ("threads", "0"),
+        ("no_auth", "perhaps"),
+        ("s3_endpoint", "minio:9000"),
+        ("s3_endpoint", "ftp://minio"),
+        ("s3_endpoint", "https://user:pass@minio"),
+        ("log_level", "loud"),
+        ("log_format", "xml"),
+    ],
+)
+def test_a_value_that_is_not_of_its_kind_is_refused_by_name(name, text):
+    with pytest.raises(SettingInvalid) as e:
+        settings.read({f"S3REG_{name.upper()}": text})
+    assert f"S3REG_{name.upper()}" in str(e.value)
+    with pytest.raises(SettingInvalid) as e:
+        settings.read({}, **{name: text})
+    assert f"--{name.replace('_', '-')}" in str(e.value)
+
+
+def test_every_setting_has_a_meaning_and_a_unit():
+    for row in settings.table():
+        assert row.meaning.endswith("."), row.name
+        assert row.unit
+        assert row.variable == f"S3REG_{row.name.upper()}"
