@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from s3reg.client.ledger import Print, names_of_path
 from s3reg.client.library import LAYERS
 from s3reg.errors import FileTaken, FormatUnknown, LocalChanges, NameInvalid
 from s3reg.model import names
-from s3reg.model.template import Role, check_file_names
+from s3reg.model.template import CONFIG_BYTES, Role, bytes_digest, check_file_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from s3reg.client.library import Library, LocalVm
+    from s3reg.client.library import Library
     from s3reg.model.names import Digest, TemplateId, VersionId
 
 RECORD_VERSION = 1
@@ -39,6 +39,8 @@ class StagedFile:
     parent: str | None = None
     origin: Print | None = None
     """Imports: the file that it was made from."""
+    map_bytes: bytes | None = field(default=None, repr=False, compare=False)
+    """Its map, for the ledger to keep; not written down with the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Arrival:
     """Under which the node notes it; None notes nothing."""
     name: str
     files: tuple[StagedFile, ...]
+    durable: bool = True
+    """Whether its bytes were made durable before; else what is recorded of them ends with this boot of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +121,19 @@ def is_at(path: Path, look: Print) -> bool:
 
 def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *, force: bool) -> None:
     """Raise VmRunning if the VM that makes room runs and, unless `force`, LocalChanges if it has bytes of its own."""
-    changed = [path.name for path in replaced if library.ledger.known(path) is None]
+    going = list(replaced)
     if library.holds(arrival.template):
         vm = library.whatever(arrival.template)
         library.check_stopped(vm)
-        changed += _unpushed(library, vm)
-    if changed and not force:
-        raise LocalChanges(vm=arrival.name, files=", ".join(sorted(set(changed))))
+        going += [file.path for file in vm.files]
+        beside = {file.name for file in vm.files if file.role not in LAYERS}
+        # A folder, or a link: never pushed, hence nowhere else.
+        going += [path for path in vm.folder.iterdir() if path.name not in beside and not path.name.startswith(".")]
+    if force or not going:
+        return
+    pushed = library.ledger.pushed()
+    if changed := {path.name for path in going if _digest(library, path) not in pushed}:
+        raise LocalChanges(vm=arrival.name, files=", ".join(sorted(changed)))
 
 
 def _move(
@@ -155,13 +165,12 @@ def _check_not_taken(library: Library, arrival: Arrival, places: list[Path]) -> 
             raise FileTaken(file=place.name, vm="a folder of this name")
 
 
-def _unpushed(library: Library, vm: LocalVm) -> list[str]:
-    """Names of the VM's files, and of folders beside them, that no record vouches for."""
-    changed = [file.name for file in vm.files if library.ledger.known(file.path) is None]
-    beside = {file.name for file in vm.files if file.role not in LAYERS}
-    return changed + [
-        entry.name for entry in os.scandir(vm.folder) if entry.name not in beside and not entry.name.startswith(".")
-    ]
+def _digest(library: Library, path: Path) -> Digest | None:
+    """The file's digest: as recorded or, of one so small that it travels inline and may be in no record, read."""
+    known = library.ledger.known(path)
+    if known is None and path.is_file() and not path.is_symlink() and path.stat().st_size <= CONFIG_BYTES:
+        return bytes_digest(path.read_bytes())
+    return known
 
 
 # --- Written down ----------------------------------------------------------------------------------------------------
@@ -175,6 +184,7 @@ def arrival_json(arrival: Arrival) -> dict[str, Any]:
         "version": arrival.version,
         "tag": arrival.tag,
         "name": arrival.name,
+        "durable": arrival.durable,
         "files": [
             [file.name, file.role.value, file.size, file.digest, file.parent, _print_json(file.origin)]
             for file in arrival.files
@@ -244,6 +254,7 @@ def _arrival(raw: dict[str, Any]) -> Arrival:
             )
             for name, role, size, digest, parent, origin in raw["files"]
         ),
+        raw["durable"] is not False,
     )
 
 

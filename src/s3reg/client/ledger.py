@@ -65,6 +65,8 @@ class FileRecord:
     """The layer below; None for the lowest."""
     origin: Print | None = None
     """Imported files: the file outside the library that it was made from."""
+    boot: str | None = None
+    """The boot of the machine that the record holds for, if the file was not made durable; None: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class LocalTag:
     name: str
     """The template's name then."""
     files: dict[str, Digest]
+    local: bool = False
+    """Whether only this node has it: a `push --local`."""
 
 
 class Ledger:
@@ -108,17 +112,20 @@ class Ledger:
         parent: str | None = None,
         seen: os.stat_result | Print | None = None,
         origin: Print | None = None,
+        durable: bool = True,
     ) -> None:
         """Record that the library file has this digest, and keep its map.
 
         `seen` is how the file looked *before* it was read, for a digest that was computed by reading it; else it is looked
         at now. The file's bytes are made durable first: after a power cut a record must not vouch for bytes that got lost.
+        Without `durable` they are not, and the record ends with this boot of the machine.
         """
         if map_bytes is not None and digest is not None:
             self.keep_map(digest, map_bytes)
         fd = os.open(path, os.O_RDONLY)
         try:
-            platform.sync(fd)
+            if durable:
+                platform.sync(fd)
             look = seen if isinstance(seen, Print) else Print.of(seen or os.fstat(fd))
         finally:
             os.close(fd)
@@ -131,6 +138,7 @@ class Ledger:
             "digest": digest,
             "parent": parent,
             "origin": [origin.size, origin.mtime_ns, origin.inode] if origin else None,
+            "boot": None if durable else platform.boot_id(),
         }
         write_durably(self._file_record(path), json.dumps(body).encode())
 
@@ -171,6 +179,14 @@ class Ledger:
             self._map(digest).unlink(missing_ok=True)
             return None
 
+    def prune_maps(self) -> None:
+        """Drop the maps of files that the library has no more, nor any tag."""
+        wanted = {digest for _, digest, _ in self.held()}
+        wanted |= {digest for t in self.templates() for tag in self.tags(t).values() for digest in tag.files.values()}
+        for place in self.folder.glob("maps/*"):
+            if place.name not in wanted and not place.name.startswith("."):
+                place.unlink(missing_ok=True)
+
     # --- Tags ---
 
     def tags(self, template: TemplateId) -> dict[str, LocalTag]:
@@ -180,6 +196,11 @@ class Ledger:
     def current(self, template: TemplateId) -> str | None:
         """The tag that was pulled or pushed last; None if none was."""
         return self._tags(template)[0]
+
+    def pushed(self) -> set[Digest]:
+        """Digests of every file of every version that this node pulled or pushed: what a registry had, too."""
+        rows = (row for template in self.templates() for row in self.tags(template).values() if not row.local)
+        return {digest for row in rows for digest in row.files.values()}
 
     def templates(self) -> list[TemplateId]:
         """Templates with a tag on this node."""
@@ -198,11 +219,16 @@ class Ledger:
         files: Mapping[str, Digest],
         *,
         current: bool = True,
+        local: bool = False,
     ) -> None:
-        """Note that this node has the version; `current`: and that the VM in its library is that version."""
+        """Note that this node has the version; `current`: and that the VM in its library is that version.
+
+        `local`: no registry has it.
+        """
         with self._changing(template):
             now, tags = self._tags(template)
-            self._write_tags(template, tag if current else now, {**tags, tag: LocalTag(version, name, dict(files))})
+            row = LocalTag(version, name, dict(files), local)
+            self._write_tags(template, tag if current else now, {**tags, tag: row})
 
     def forget_tag(self, template: TemplateId, tag: str) -> None:
         """Drop a tag of this node; the registry's is not touched."""
@@ -218,7 +244,10 @@ class Ledger:
         return found or (None, {})
 
     def _write_tags(self, template: TemplateId, current: str | None, tags: Mapping[str, LocalTag]) -> None:
-        rows = {tag: {"version": t.version, "name": t.name, "files": t.files} for tag, t in tags.items()}
+        rows = {
+            tag: {"version": row.version, "name": row.name, "files": row.files, "local": row.local}
+            for tag, row in tags.items()
+        }
         body = {"v": RECORD_VERSION, "current": current, "tags": rows}
         write_durably(self._tag_record(template), json.dumps(body).encode())
 
@@ -236,7 +265,7 @@ class Ledger:
 
     def _valid(self, path: Path) -> FileRecord | None:
         record = self.record_of(path)
-        if record is None:
+        if record is None or record.boot not in {None, platform.boot_id()}:
             return None
         try:
             return record if Print.of(path.stat()) == record.seen else None
@@ -308,6 +337,7 @@ def _file_record(raw: dict[str, Any]) -> FileRecord:
         None if raw["digest"] is None else names.digest(raw["digest"]),
         None if raw["parent"] is None else names.file_name(raw["parent"]),
         None if raw["origin"] is None else Print(*(int(value) for value in raw["origin"])),
+        None if raw["boot"] is None else str(raw["boot"]),
     )
 
 
@@ -315,5 +345,6 @@ def _tags_record(raw: dict[str, Any]) -> tuple[str | None, dict[str, LocalTag]]:
     tags = {}
     for tag, value in raw["tags"].items():
         files = {names.file_name(name): names.digest(digest) for name, digest in value["files"].items()}
-        tags[names.tag(tag)] = LocalTag(names.version_id(value["version"]), str(value["name"]), files)
+        version = names.version_id(value["version"])
+        tags[names.tag(tag)] = LocalTag(version, str(value["name"]), files, value["local"] is True)
     return (None if raw["current"] is None else names.tag(raw["current"])), tags

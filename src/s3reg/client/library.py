@@ -254,6 +254,34 @@ class Library:
                 found.append(LocalFile(entry.name, role, folder / entry.name))
         return sorted(found, key=lambda file: file.role is Role.EXTRA)
 
+    # --- Room ---
+
+    def shrink(self, template: TemplateId) -> int:
+        """Remove what only the template's other tags on this node stand on, and forget those tags; the bytes that went.
+
+        A layer that any VM of the library uses, that another template's tag names, or that changed since, stays; so does a tag
+        that no registry has.
+        """
+        current, tags = self.ledger.current(template), self.ledger.tags(template)
+        if set(tags) <= {current}:
+            return 0
+        used, freed = set(self.users()), 0
+        for other in self.ledger.templates():
+            mine = {current} if other == template else set(self.ledger.tags(other))
+            used |= {
+                names.folded(name) for tag, row in self.ledger.tags(other).items() if tag in mine for name in row.files
+            }
+        for tag in set(tags) - {current}:
+            for name, digest in tags[tag].files.items():
+                for place in (self.img_lib / name, self.state_lib / name):
+                    if names.folded(name) not in used and self.ledger.known(place) == digest:
+                        freed += place.stat().st_blocks * 512
+                        place.unlink()
+                        self.ledger.forget(place)
+            self.ledger.forget_tag(template, tag)
+        self.ledger.prune_maps()
+        return freed
+
     # --- Locks ---
 
     def check_stopped(self, vm: LocalVm) -> None:

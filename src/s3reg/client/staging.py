@@ -20,7 +20,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3reg.client import arriving, platform
+from s3reg.client import arriving, copies, platform
 from s3reg.client.arriving import Arrival, Plan, StagedFile
 from s3reg.client.ledger import Print, write_durably
 from s3reg.client.library import LAYERS, is_locked
@@ -29,7 +29,7 @@ from s3reg.model import names
 from s3reg.model.template import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from s3reg.client.library import Library
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Same = Callable[[Path, StagedFile], bool]
 
-__all__ = ["Arrival", "StagedFile", "Staging", "recover"]
+__all__ = ["StagedFile", "Staging", "recover"]
 
 PUBLISHING = "publish"
 """The lock that one publisher of a library holds at a time."""
@@ -53,6 +53,7 @@ class Staging:
     def __init__(self, library: Library, template: TemplateId, version: VersionId) -> None:
         self.library = library
         self.template = template
+        self.version = version
         self.folder = library.own / "staging" / f"{template}-{version}"
 
     def path(self, name: str, role: Role) -> Path:
@@ -62,7 +63,9 @@ class Staging:
             place.parent.mkdir(parents=True, exist_ok=True)
         return place
 
-    def check(self, arrival: Arrival, *, force: bool = False, same: Same | None = None) -> frozenset[str]:
+    def check(
+        self, files: Sequence[StagedFile], *, name: str, force: bool = False, same: Same | None = None
+    ) -> frozenset[str]:
         """The names of the layers that the library has already and that need not be staged.
 
         To be asked before a byte is fetched. `same(path, file)` may tell, by reading, that a file of the library which the
@@ -70,41 +73,37 @@ class Staging:
         with other bytes, VmRunning, and, unless `force`, LocalChanges if bytes would go that no registry has.
         """
         self._check_one_file_system()
+        arrival = Arrival(self.template, self.version, None, name, tuple(files))
         decided = arriving.decide(self.library, arrival, force=force, same=same)
         return frozenset(move.file.name for move in decided.moves if move.reused)
 
-    def complete(self, arrival: Arrival) -> None:
-        """Declare that every file is staged, or in the library, verified and durable; this is durable on return.
+    def completed(self) -> tuple[StagedFile, ...] | None:
+        """The files, if an earlier `publish` got so far that all are here, verified, and only the publishing is missing."""
+        arrival = arriving.read_arrival(self.folder / "complete.json")
+        return arrival.files if arrival else None
 
-        Files of the VM's folder must all be staged; what else lies there is removed. Raises LocalDenied if one is missing.
+    def publish(
+        self,
+        files: Sequence[StagedFile],
+        *,
+        name: str,
+        tag: str | None,
+        force: bool = False,
+        same: Same | None = None,
+        durable: bool = True,
+    ) -> Path:
+        """Make the VM appear in the library and in its records, and remove the staging; the VM's folder.
+
+        `files` are all that the VM has, each staged, verified and (`durable`) synced, or in the library already: layers as
+        `check` told, files of the VM's folder as recorded. What else was staged is dropped. `tag` is noted as the current
+        one; None notes nothing. Raises what `check` raises, and LocalDenied if a file is missing, before anything is moved.
+        Where it is interrupted, `recover` goes on, or the same call again.
         """
-        beside = {file.name: file for file in arrival.files if file.role not in LAYERS}
-        with platform.refusals_named(self.folder):
-            for file in beside.values():
-                self._check_staged(file)
-            for entry in (self.folder / "vm").iterdir():
-                if entry.name not in beside:
-                    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-            for folder in (*(self.folder / name for name in ("img", "state", "vm")), self.folder, self.folder.parent):
-                if folder.is_dir():
-                    platform.sync_folder(folder)
-            write_durably(self.folder / "complete.json", json.dumps(arriving.arrival_json(arrival)).encode())
-
-    def completed(self) -> Arrival | None:
-        """What was declared complete here; None if nothing was, or if it cannot be read."""
-        return arriving.read_arrival(self.folder / "complete.json")
-
-    def publish(self, *, force: bool = False, same: Same | None = None) -> Path:
-        """Make the completed VM appear in the library and in its records, and remove the staging; the VM's folder.
-
-        Raises what `check` raises, before anything is moved. Where it is interrupted, `recover` goes on, or this does.
-        """
+        arrival = Arrival(self.template, self.version, tag, name, tuple(files), durable)
         with self.library.lock(PUBLISHING, wait=True), platform.refusals_named(self.folder):
             plan = arriving.read_plan(self.folder / "plan.json")
             if plan is None:
-                arrival = self.completed()
-                if arrival is None:
-                    raise LocalDenied(file=self.folder.name, reason="it is not complete")
+                self._complete(arrival)
                 plan = self._planned(arrival, force=force, same=same)
                 write_durably(self.folder / "plan.json", json.dumps(arriving.plan_json(plan)).encode())
             else:
@@ -118,6 +117,30 @@ class Staging:
             dispose(self.library, self.folder)
 
     # --- Inside ---
+
+    def _complete(self, arrival: Arrival) -> None:
+        """All of the VM's folder in its staging and nothing else, maps kept, names durable, and a note that says so."""
+        beside = {file.name: file for file in arrival.files if file.role not in LAYERS}
+        for file in arrival.files:
+            if file.map_bytes is not None and file.digest is not None:
+                self.library.ledger.keep_map(file.digest, file.map_bytes)
+        for file in beside.values():
+            self._bring(file)
+        for entry in (self.folder / "vm").iterdir():
+            if entry.name not in beside:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        for folder in (*(self.folder / name for name in ("img", "state", "vm")), self.folder, self.folder.parent):
+            if folder.is_dir():
+                platform.sync_folder(folder)
+        write_durably(self.folder / "complete.json", json.dumps(arriving.arrival_json(arrival)).encode())
+
+    def _bring(self, file: StagedFile) -> None:
+        """A file of the VM's folder that is not staged comes from the library, if that has it as recorded."""
+        staged, here = self.path(file.name, file.role), self.library.path_of(file.name, file.role, self.template)
+        known = self.library.ledger.known(here)
+        if not staged.is_file() and known is not None and known == file.digest:
+            copies.copy(here, staged)
+        self._check_staged(file)
 
     def _planned(self, arrival: Arrival, *, force: bool, same: Same | None) -> Plan:
         self._check_one_file_system()
@@ -180,7 +203,14 @@ class Staging:
             place = self.library.root / move.to
             seen = move.reused or move.seen
             if seen and place.is_file():
-                ledger.record(place, move.file.digest, parent=move.file.parent, seen=seen, origin=move.file.origin)
+                ledger.record(
+                    place,
+                    move.file.digest,
+                    parent=move.file.parent,
+                    seen=seen,
+                    origin=move.file.origin,
+                    durable=arrival.durable,
+                )
         if arrival.tag is not None:
             digests = {file.name: file.digest for file in arrival.files if file.digest is not None}
             ledger.set_tag(arrival.template, arrival.tag, arrival.version, arrival.name, digests)

@@ -1,0 +1,75 @@
+"""Copies of big files: sharing blocks where the file system can, holes staying holes where it cannot."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from s3reg.client import platform
+from s3reg.errors import FileChanged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PIECE = 4 * 1024**2
+"""Bytes read and written at a time."""
+
+
+def copy(src: Path, dst: Path) -> None:
+    """Make `dst` a durable copy of the file `src`. Raises FileExistsError, and FileChanged if `src` changed meanwhile.
+
+    OSErrors pass; on any of them nothing is left at `dst`.
+    """
+    source = os.open(src, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        before = _look(source)
+        if not platform.clone(src, dst):
+            _copy_data(source, dst, before[0])
+        try:
+            _sync(dst)
+            _check_unchanged(source, before, src.name)
+        except BaseException:
+            dst.unlink()
+            raise
+    finally:
+        os.close(source)
+
+
+def _copy_data(source: int, dst: Path, size: int) -> None:
+    target = os.open(dst, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.ftruncate(target, size)
+        for start, end in platform.data_extents(source, size):
+            at = start
+            while at < end:
+                data = memoryview(os.pread(source, min(PIECE, end - at), at))
+                if not data:
+                    break  # it became shorter; the caller finds out
+                done = 0
+                while done < len(data):
+                    done += os.pwrite(target, data[done:], at + done)
+                platform.start_writeback(target, at, len(data))
+                at += len(data)
+    except BaseException:
+        dst.unlink()
+        raise
+    finally:
+        os.close(target)
+
+
+def _look(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_unchanged(fd: int, before: tuple[int, int], name: str) -> None:
+    if _look(fd) != before:
+        raise FileChanged(file=name)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        platform.sync(fd)
+    finally:
+        os.close(fd)
