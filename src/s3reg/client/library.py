@@ -36,15 +36,17 @@ from s3reg.model import names
 from s3reg.model.template import CONFIG_BYTES, Role, check_file_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from s3reg.client.vmconfig import VmConfig
-    from s3reg.model.names import TemplateId
+    from s3reg.model.names import Digest, TemplateId
 
 CONFIG = "config.yaml"
 LAYERS = frozenset({Role.IMAGE, Role.STATE})
 """Files of these roles lie in folders that all VMs share; the others in the VM's own."""
+PUBLISHING = "publish"
+"""The lock of whoever adds to a library's shared folders or removes from them."""
 
 _LOCK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -259,27 +261,34 @@ class Library:
     def shrink(self, template: TemplateId) -> int:
         """Remove what only the template's other tags on this node stand on, and forget those tags; the bytes that went.
 
-        A layer that any VM of the library uses, that another template's tag names, or that changed since, stays; so does a tag
-        that no registry has.
+        A layer that any VM of the library uses, that another template's tag names, or that changed since, stays; so does a
+        tag that no registry has.
         """
-        current, tags = self.ledger.current(template), self.ledger.tags(template)
-        if set(tags) <= {current}:
-            return 0
-        used, freed = set(self.users()), 0
-        for other in self.ledger.templates():
-            mine = {current} if other == template else set(self.ledger.tags(other))
-            used |= {
-                names.folded(name) for tag, row in self.ledger.tags(other).items() if tag in mine for name in row.files
-            }
-        for tag in set(tags) - {current}:
-            for name, digest in tags[tag].files.items():
-                for place in (self.img_lib / name, self.state_lib / name):
-                    if names.folded(name) not in used and self.ledger.known(place) == digest:
-                        freed += place.stat().st_blocks * 512
-                        place.unlink()
-                        self.ledger.forget(place)
-            self.ledger.forget_tag(template, tag)
-        self.ledger.prune_maps()
+        with self.lock(PUBLISHING, wait=True), platform.refusals_named(self.img_lib):
+            current, tags = self.ledger.current(template), self.ledger.tags(template)
+            going = {tag for tag, row in tags.items() if tag != current and not row.local}
+            if not going:
+                return 0
+            kept = set(self.users())
+            for other in self.ledger.templates():
+                for tag, row in self.ledger.tags(other).items():
+                    if other != template or tag not in going:
+                        kept |= {names.folded(name) for name in row.files}
+            freed = sum(self._remove_layers(tags[tag].files, kept) for tag in going)
+            for tag in going:
+                self.ledger.forget_tag(template, tag)
+            self.ledger.prune_maps()
+            return freed
+
+    def _remove_layers(self, files: Mapping[str, Digest], kept: set[str]) -> int:
+        """Remove those layers that are as recorded and not `kept`; the bytes that went."""
+        freed = 0
+        for name, digest in files.items():
+            for place in (self.img_lib / name, self.state_lib / name):
+                if names.folded(name) not in kept and self.ledger.known(place) == digest:
+                    freed += place.stat().st_blocks * 512
+                    place.unlink()
+                    self.ledger.forget(place)
         return freed
 
     # --- Locks ---

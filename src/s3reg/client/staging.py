@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from s3reg.client import arriving, copies, platform
 from s3reg.client.arriving import Arrival, Plan, StagedFile
 from s3reg.client.ledger import Print, write_durably
-from s3reg.client.library import LAYERS, is_locked
+from s3reg.client.library import LAYERS, PUBLISHING, is_locked
 from s3reg.errors import FileTaken, LocalDenied, S3regError
 from s3reg.model import names
 from s3reg.model.template import Role
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StagedFile", "Staging", "recover"]
 
-PUBLISHING = "publish"
-"""The lock that one publisher of a library holds at a time."""
 AT_WORK = "at-work"
 """A file in the staging of what cannot go on after a kill; its lock is held while somebody is at work on it."""
 
