@@ -1,5 +1,89 @@
-"""What all tests share: asserts in the contracts explain themselves like those of a test."""
+"""Fixtures that every test may ask for, and the last lines of a run: what could not be tested, and where."""
+
+import os
+from collections import defaultdict
 
 import pytest
 
+# Asserts in the contracts explain themselves like those of a test. Before anything imports them.
 pytest.register_assert_rewrite("contracts")
+
+import servers  # noqa: E402
+
+_not_tested: set[str] = set()
+_lacking: dict[str, set[str]] = defaultdict(set)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_aws_settings():
+    """No test depends on, or reaches, what the person at this machine has set up for AWS."""
+    access_key, secret_key = servers.credentials()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_ACCESS_KEY_ID", access_key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto():
+    """moto as a `servers.S3Server`."""
+    with servers.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_url(moto):
+    return moto.endpoint
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory):
+    """MinIO, or what stands in for it, as a `servers.S3Server`: endpoint, access_key, secret_key."""
+    with servers.minio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket():
+    """`bucket(server)` makes an empty bucket and gives its name."""
+    made = []
+
+    def make(server, **more):
+        made.append((server, server.new_bucket(**more)))
+        return made[-1][1]
+
+    yield make
+    for server, name in made:
+        if not server.ours:
+            server.remove_bucket(name)
+
+
+def pytest_runtest_logreport(report):
+    """Collects from this process and, under xdist, from every worker."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason.startswith(servers.NOT_TESTED):
+            _not_tested.add(reason)
+        if reason.startswith("lacking: "):
+            _lacking[report.nodeid.rpartition("::")[0]].add(reason.removeprefix("lacking: "))
+
+
+def pytest_sessionfinish(session):
+    if os.environ.get("CI") and _not_tested and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config):
+    """Here and not in the summary: these are to be the last lines."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    for where, promises in sorted(_lacking.items()):
+        reporter.write_line(f"not promised by the server of {where}: {', '.join(sorted(promises))}")
+    for line in sorted(_not_tested):
+        reporter.write_line(line)

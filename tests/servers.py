@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOT_TESTED = "not tested: "
-NOT_KEPT = "not kept: "
 REGION = "us-east-1"
 _INSTALL = {
     "mke2fs": "install the package e2fsprogs",

@@ -12,8 +12,10 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
+
+from s3reg.errors import SettingInvalid
 
 LONGEST_SECONDS = 7 * 24 * 3600
 """S3 refuses a URL that asks for a longer life."""
@@ -71,6 +73,22 @@ def target(endpoint: str, bucket: str, *, path_style: bool) -> Target:
     shown = name if parts.port is None else f"{name}:{parts.port}"
     host = name if parts.port == _DEFAULT_PORTS.get(parts.scheme) else shown
     return Target(f"{parts.scheme}://{shown}", host, base)
+
+
+def address(name: str, url: str) -> str:
+    """An endpoint in one spelling, or SettingInvalid for the setting `name`. Everybody is told it: no secret in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as e:
+        raise SettingInvalid(name=name, reason="it is not a URL") from e
+    if "@" in parts.netloc:
+        raise SettingInvalid(name=name, reason="it holds a credential; use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.query or parts.fragment:
+        raise SettingInvalid(name=name, reason="give it as https://HOST or http://HOST:PORT")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    return f"{parts.scheme}://{shown}{parts.path.rstrip('/')}"
 
 
 def lifetime(wanted: int, *, now: float, credentials_end: float | None) -> int:
@@ -155,6 +173,45 @@ class Signer:
         credential = quote(f"{self.credentials.access_key}/{scope}", safe=_SAFE)
         head = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}"
         return _Moment(second, date, scope, head, key)
+
+
+class Signers(NamedTuple):
+    """What one set of credentials signs with."""
+
+    frozen: Any
+    requests: Signer
+    """For what we send ourselves."""
+    links: Signer
+    """For nodes, who may reach the store by another address."""
+    end: float | None
+    """When the credentials end, in seconds since 1970; None for those that do not."""
+
+
+class Rotating:
+    """The signers of the moment, for credentials that change under way."""
+
+    def __init__(self, credentials: Any, requests: Target, links: Target, region: str) -> None:
+        """`credentials` gives a set of them with `get_frozen_credentials()`, as botocore's do."""
+        self._credentials = credentials
+        self._targets = (requests, links)
+        self._region = region
+        self._signers: Signers | None = None
+
+    def now(self) -> Signers:
+        """Signers with credentials that are valid now. Raises what getting fresh ones raises."""
+        while True:
+            # botocore has no public word for their end. Read before and after: then both belong to one set.
+            end = getattr(self._credentials, "_expiry_time", None)
+            frozen = self._credentials.get_frozen_credentials()
+            if getattr(self._credentials, "_expiry_time", None) == end:
+                break
+        seconds = None if end is None else end.timestamp()
+        found = self._signers
+        if found is None or found.frozen != frozen or found.end != seconds:
+            ours = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+            requests, links = (Signer(ours, where, self._region) for where in self._targets)
+            found = self._signers = Signers(frozen, requests, links, seconds)
+        return found
 
 
 def put_headers(size: int, sha256: str) -> dict[str, str]:

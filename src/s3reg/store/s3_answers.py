@@ -1,0 +1,165 @@
+"""What an S3 server's answers mean: refusals as our errors, a bucket's settings as findings.
+
+Pure functions, without a client. Of what a server says, only its error code and a region get into our texts: a message may
+repeat what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from s3reg.errors import (
+    BucketMissing,
+    ObjectNotFound,
+    PreconditionFailed,
+    PutUnsettled,
+    RegionWrong,
+    S3regError,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3reg.store import Absent, Match
+
+OK, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 301, 403, 404, 409, 412, 416
+TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same read may succeed, and after which nobody knows whether a put was applied."""
+_NOT_IMPLEMENTED = 501
+_REGION_CODES = {"PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException"}
+_DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+_DENIED_CODES |= {"TokenRefreshRequired", "AuthorizationHeaderMalformed"}
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_COLD = {"GLACIER", "DEEP_ARCHIVE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which store is meant, for texts."""
+
+    store: str
+    bucket: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is no success."""
+
+    operation: str
+    status: int
+    code: str
+    """S3's word for it; the status where there is none, as in answers to HEAD."""
+    region: str | None = None
+    """Where the bucket lies, if the server said so."""
+
+    @property
+    def words(self) -> str:
+        """The refusal for a text."""
+        code = self.code if _CODE.fullmatch(self.code) and self.code != str(self.status) else "no reason"
+        return f"{self.operation}: {self.status}, {code}"
+
+
+def error_of(refusal: Refusal, place: Place, *, key: str = "", only_if: Absent | Match | None = None) -> S3regError:
+    """The error that a refusal is, of a request for `key`; `only_if` is a put's precondition."""
+    status, code = refusal.status, refusal.code
+    if only_if is not None:
+        if status in {FAILED, CONFLICT} or (status == NOT_FOUND and code == "NoSuchKey"):
+            return PreconditionFailed(key=key)
+        if status in TRY_AGAIN or code == "RequestTimeout":
+            return PutUnsettled(key=key, reason=refusal.words)
+    if code == "NoSuchKey":
+        return ObjectNotFound(key=key)
+    return _error_of_store(refusal, place)
+
+
+def _error_of_store(refusal: Refusal, place: Place) -> S3regError:
+    """What has nothing to do with the key."""
+    status, code = refusal.status, refusal.code
+    if code == "NoSuchBucket" or (status == NOT_FOUND and refusal.operation == "HeadBucket"):
+        return BucketMissing(bucket=place.bucket, store=place.store)
+    elsewhere = refusal.region is not None and refusal.region != place.region and status != FORBIDDEN
+    if code in _REGION_CODES or status == MOVED or elsewhere:
+        said = refusal.region if refusal.region and _CODE.fullmatch(refusal.region) else None
+        return RegionWrong(bucket=place.bucket, region=place.region, hint=f"; it says {said}" if said else "")
+    if code == "RequestTimeTooSkewed":
+        return StoreDenied(store=place.store, reason="its clock and ours are more than 15 minutes apart")
+    if status == FORBIDDEN or code in _DENIED_CODES:
+        return StoreDenied(store=place.store, reason=refusal.words)
+    if status == _NOT_IMPLEMENTED:
+        return StoreUnsuitable(store=place.store, promises=refusal.words)
+    return StoreUnavailable(store=place.store, reason=refusal.words)
+
+
+def read_refusal(operation: str, status: int, body: bytes, region: str | None) -> Refusal:
+    """A refusal from its XML body, or from the bare status where the body is none."""
+    try:
+        root, space = parse(body)
+    except ValueError:
+        return Refusal(operation, status, str(status), region)
+    code = root.findtext(f"{space}Code") or str(status)
+    return Refusal(operation, status, code, region or root.findtext(f"{space}Region"))
+
+
+def parse(body: bytes) -> tuple[ET.Element, str]:
+    """The root of an XML answer and its namespace as ElementTree spells it. Raises ValueError.
+
+    Decoded here, so that no encoding hides a document type, which S3 never sends: without one there are no entities to
+    blow up.
+    """
+    text = body.decode()
+    if "<!" in text:
+        raise ValueError("a document type or a comment")
+    try:
+        root = ET.fromstring(text)  # noqa: S314 - what it warns of was refused above
+    except ET.ParseError as e:
+        raise ValueError("no XML") from e
+    return root, root.tag[: root.tag.rfind("}") + 1]
+
+
+def etag_of(text: str) -> str:
+    """An ETag as the port gives it: without its quotes, which some answers have and others lack."""
+    return text.strip('"')
+
+
+# --- Settings that hurt ----------------------------------------------------------------------------------------------
+
+
+def versioning_findings(answer: dict[str, Any]) -> Iterator[str]:
+    """What GetBucketVersioning tells that an operator should know."""
+    if answer.get("Status") == "Enabled":
+        yield "versioning is on: what is replaced or swept stays as an old version and is paid for"
+
+
+def object_lock_findings(answer: dict[str, Any]) -> Iterator[str]:
+    """What GetObjectLockConfiguration tells that an operator should know."""
+    locked = answer.get("ObjectLockConfiguration", {})
+    if locked.get("ObjectLockEnabled") == "Enabled":
+        retained = "with a default retention" if locked.get("Rule") else "without a default retention"
+        yield f"Object Lock is on, {retained}: what is swept may not be deletable"
+
+
+def lifecycle_findings(rules: list[dict[str, Any]], root: str) -> Iterator[str]:
+    """What the rules of GetBucketLifecycleConfiguration would do to objects under the key prefix `root`.
+
+    Rules for tagged objects do not apply: we set no tags. Old versions and multipart uploads are nothing of ours.
+    """
+    for rule in rules:
+        chosen = rule.get("Filter", {})
+        chosen = {**chosen, **chosen.get("And", {})}
+        prefix = chosen.get("Prefix", rule.get("Prefix", ""))
+        meets = root.startswith(prefix) or prefix.startswith(root)
+        if rule.get("Status") != "Enabled" or chosen.get("Tag") or chosen.get("Tags") or not meets:
+            continue
+        name = f"lifecycle rule {rule.get('ID', '?')!r}"
+        expiration = rule.get("Expiration", {})
+        if "Days" in expiration or "Date" in expiration:
+            yield f"{name} deletes objects under {prefix or 'the whole bucket'}: templates would be lost"
+        if any(step.get("StorageClass") in _COLD for step in rule.get("Transitions", [])):
+            yield f"{name} moves objects under {prefix or 'the whole bucket'} to an archive: pulls would fail"
