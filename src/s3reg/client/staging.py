@@ -110,9 +110,10 @@ class Staging:
         return self.library.vm_lib / self.template
 
     def discard(self) -> None:
-        """Remove the staging and what lies in it."""
-        with platform.refusals_named(self.folder):
-            dispose(self.library, self.folder)
+        """Remove the staging and what lies in it; one whose publishing has begun stays, for `recover` to finish."""
+        if not (self.folder / "plan.json").exists():
+            with platform.refusals_named(self.folder):
+                dispose(self.library, self.folder)
 
     # --- Inside ---
 
