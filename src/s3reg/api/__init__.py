@@ -34,7 +34,8 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     Touches the network with the first request only. Raises SettingInvalid, and what opening the store raises.
     """
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY
+    # One more than is taken: of a body without a length Flask reads so much and stops, and what is too much must show.
+    app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     held = Wiring(settings, store)

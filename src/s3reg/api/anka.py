@@ -87,7 +87,7 @@ def _template(described: Described) -> dict[str, Any]:
         ],
         "size": head.size,
         "arch": head.arch,
-        "last_pull": max(pulls.values(), default=0),
+        "last_pull": max((pulls.get(entry.id, 0) for entry in head.versions), default=0),
         "last_push": max((entry.created for entry in head.versions), default=0),
     }
 

@@ -6,11 +6,11 @@ without passing through this process where the server can do that.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from flask import Blueprint, Response, request
-from werkzeug.http import parse_range_header
 
 from s3reg.api import render
 from s3reg.api.wiring import registry, wiring
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("objects", __name__)
 _PIECE = 256 * 1024
+_RANGE = re.compile(r"bytes=(?=[0-9-]{2,40}$)([0-9]*)-([0-9]*)")
 _NO_LIMIT = 1 << 62
 """The body limit of the API is for small records; here the link says how many bytes there are."""
 
@@ -37,16 +38,15 @@ def read(key: str) -> Response:
     store, grant = _opened(key)
     found, file = store.read_object(grant.key)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{found.etag}"', "Content-Type": "application/octet-stream"}
-    asked = parse_range_header(request.headers.get("Range"))
-    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
-        return _sent(file, 0, found.size, 200, headers)
-    span = asked.range_for_length(found.size)
-    if span is None:
+    try:
+        span = _span(request.headers.get("Range", ""), found.size)
+    except ValueError:
         file.close()
         return Response(status=416, headers=headers | {"Content-Range": f"bytes */{found.size}"})
-    first, end = span
-    headers |= {"Content-Range": f"bytes {first}-{end - 1}/{found.size}"}
-    return _sent(file, first, end - first, 206, headers)
+    if span is None:
+        return _sent(file, 0, found.size, 200, headers)
+    headers |= {"Content-Range": f"bytes {span.start}-{span.stop - 1}/{found.size}"}
+    return _sent(file, span.start, len(span), 206, headers)
 
 
 @blueprint.put(f"{links.PREFIX}<path:key>", provide_automatic_options=False)
@@ -76,6 +76,22 @@ def _opened(key: str) -> tuple[FilesStore, links.Grant]:
     return store, store.open_link(request.method, key, request.args.to_dict(), time.time())
 
 
+def _span(asked: str, size: int) -> range | None:
+    """The bytes of an object that a Range header asks for, None for all. ValueError: there are none (RFC 9110 §14.1.2)."""
+    match = _RANGE.fullmatch(asked)
+    if match is None:
+        return None
+    first, last = match[1], match[2]
+    if first and last and int(last) < int(first):
+        return None
+    span = (
+        range(size)[int(first) : int(last) + 1 if last else None] if first else range(size)[max(0, size - int(last)) :]
+    )
+    if not span:
+        raise ValueError(asked)
+    return span
+
+
 def _sent(file: BinaryIO, first: int, length: int, status: int, headers: dict[str, str]) -> Response:
     """`length` bytes of the file from offset `first`; the response closes it."""
     file.seek(first)
@@ -85,11 +101,12 @@ def _sent(file: BinaryIO, first: int, length: int, status: int, headers: dict[st
         # PEP 3333: it sends from where the file stands, up to Content-Length bytes; gunicorn does it with sendfile(2).
         return Response(wrapper(file, _PIECE), status, headers, direct_passthrough=True)
     answer = Response(_pieces(file, length), status, headers)
-    answer.call_on_close(file.close)
+    answer.call_on_close(file.close)  # where nobody begins to read
     return answer
 
 
 def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
-    while length and (piece := file.read(min(_PIECE, length))):
-        length -= len(piece)
-        yield piece
+    with file:
+        while length and (piece := file.read(min(_PIECE, length))):
+            length -= len(piece)
+            yield piece

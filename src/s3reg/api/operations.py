@@ -11,7 +11,7 @@ from flask import Response, request
 
 from s3reg import wire
 from s3reg.api import render
-from s3reg.errors import RequestInvalid
+from s3reg.errors import RequestInvalid, RequestTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +88,10 @@ def _run(operation: Operation, **given: str) -> Response:
 
 
 def body() -> object:
-    """The request's body as JSON values, whatever its Content-Type says. Raises RequestInvalid, RequestEntityTooLarge."""
+    """The request's body as JSON values, whatever its Content-Type says. Raises RequestInvalid, RequestTooLarge."""
     data = request.get_data(cache=False)
+    if len(data) > wire.LARGEST_BODY:
+        raise RequestTooLarge(limit=wire.LARGEST_BODY)
     try:
         return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as e:
