@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def copy(src: Path, dst: Path) -> None:
     try:
         before = _look(source)
         if not platform.clone(src, dst):
+            _check_room(source, dst)
             _copy_data(source, dst, before[0])
         try:
             _sync(dst)
@@ -55,6 +57,12 @@ def _copy_data(source: int, dst: Path, size: int) -> None:
         raise
     finally:
         os.close(target)
+
+
+def _check_room(source: int, dst: Path) -> None:
+    """Said at once, not after an hour."""
+    if os.fstat(source).st_blocks * 512 > platform.free_bytes(dst.parent):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dst))
 
 
 def _look(fd: int) -> tuple[int, int]:

@@ -66,6 +66,8 @@ def import_vm(
     given = [(path, Role.IMAGE) for path in disks]
     given += [(path, role) for path, role in ((state, Role.STATE), (nvram, Role.NVRAM)) if path is not None]
     sources = [_source(path, role) for path, role in given]
+    if len({source.path for source in sources}) < len(sources):
+        raise Invalid(reason="one file is given twice")
     if written := platform.open_for_writing(source.path for source in sources):
         raise VmRunning(vm=name, reason=f"{', '.join(sorted(map(str, written)))} is open for writing")
     old = _existing(library, name)
@@ -133,11 +135,11 @@ def export_vm(library: Library, ref: str, folder: Path) -> list[Path]:
 
 def _source(path: Path, role: Role) -> _Source:
     with platform.refusals_named(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise LocalDenied(file=str(path), reason="it is not a plain file")
         real = path.resolve(strict=True)
         with real.open("rb"):
             found = real.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise LocalDenied(file=str(path), reason="it is not a plain file")
     return _Source(real, role, Print.of(found), found.st_blocks * 512)
 
 
