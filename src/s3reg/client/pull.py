@@ -24,7 +24,7 @@ from s3reg.client.library import LAYERS
 from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import Crew, OpenFile, hash_file
-from s3reg.client.staging import Arrival, StagedFile, Staging, recover
+from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.errors import ChunkDamaged, DiskFull, FileChanged, NameTaken, RecordDamaged
 from s3reg.model import maps, names
 from s3reg.model.chunks import CHUNK_LOG2, chunk_length
@@ -206,8 +206,7 @@ class _Pull:
         if self._current() and all(_in_place(self.library, answer, file) for file in answer.files):
             return self._result(already=True, received=0, local=0)
         self._check_name()
-        arrival = self._arrival()
-        have = self.staging.check(arrival, force=self.options.force, same=self._same)
+        have = self.staging.check(self._staged([]), name=answer.name, force=self.options.force, same=self._same)
         items = [self._item(file) for file in answer.files if not (Role(file.role) in LAYERS and file.name in have)]
         try:
             received, local = self._fill(items)
@@ -218,17 +217,24 @@ class _Pull:
             for item in items:
                 if item.filling is not None:
                     item.filling.close()
-        self._publish(arrival, items)
+        self._publish(items)
         self._report()
         return self._result(already=False, received=received, local=local)
 
-    def _arrival(self) -> Arrival:
-        answer = self.answer
-        files = tuple(
-            StagedFile(file.name, Role(file.role), file.size, names.digest(file.digest), file.parent)
-            for file in answer.files
-        )
-        return Arrival(self.template, self.version, answer.tag, answer.name, files)
+    def _staged(self, items: list[_Item]) -> list[StagedFile]:
+        """The version's files, with the maps of those that were fetched."""
+        fetched = {(item.entry.name, item.role): item.map_bytes for item in items}
+        return [
+            StagedFile(
+                file.name,
+                Role(file.role),
+                file.size,
+                names.digest(file.digest),
+                file.parent,
+                map_bytes=fetched.get((file.name, Role(file.role))),
+            )
+            for file in self.answer.files
+        ]
 
     def _check_name(self) -> None:
         """Two VMs of one name in a library are a trap for whoever starts one by its name."""
@@ -338,14 +344,17 @@ class _Pull:
 
     # --- The library ------------------------------------------------------------------------------------------------
 
-    def _publish(self, arrival: Arrival, items: list[_Item]) -> None:
-        self.staging.complete(arrival)
-        self.staging.publish(force=self.options.force, same=self._same)
-        for item in items:
-            if item.map_bytes is not None:
-                self.library.ledger.keep_map(item.digest, item.map_bytes)
+    def _publish(self, items: list[_Item]) -> None:
+        self.staging.publish(
+            self._staged(items),
+            name=self.answer.name,
+            tag=self.answer.tag,
+            force=self.options.force,
+            same=self._same,
+            durable=self.options.durable,
+        )
         if self.options.shrink:
-            self.progress.note(f"{shrink(self.library, self.template)} files of other tags removed")
+            self.progress.note(f"{self.library.shrink(self.template)} bytes of other tags removed")
 
     def _report(self) -> None:
         """Tell the registry, which keeps the time of the last pull; it is no reason to fail."""
