@@ -172,6 +172,15 @@ def test_an_upload_of_other_bytes_is_refused_and_leaves_nothing(store, root, dat
     assert list((root / ".tmp").iterdir()) == []
 
 
+def test_an_upload_that_is_too_long_is_not_read_any_further(store):
+    body = Body(b"hello" * 1000)
+    with pytest.raises(ChecksumMismatch, match="more than 5 bytes"):
+        store.receive("packs/a", body, size=5, sha256=HELLO)
+    assert body.tell() < 20
+    with pytest.raises(ChecksumMismatch, match="4 bytes instead of 5"):
+        store.receive("packs/a", Body(b"hell"), size=5, sha256=HELLO)
+
+
 def test_an_upload_that_breaks_off_leaves_nothing_and_is_not_the_stores_failure(store, root):
     with pytest.raises(ConnectionResetError):
         store.receive("packs/a", Body(b"hel", breaks=True), size=5, sha256=HELLO)

@@ -132,9 +132,8 @@ class FilesStore:
         """See the port. One directory at a time is read, in order."""
         folder = prefix[: prefix.rfind("/") + 1]
         if paths.is_folder(folder):
-            self._check_alive()
             yield from self._walk(folder, prefix, after)
-            # Again: what vanished with its volume is passed over like what somebody deleted.
+            # What vanished with its volume was passed over like what somebody deleted.
             self._check_alive()
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
