@@ -7,6 +7,7 @@ its marker; and what was purged before the session named it, no head names any m
 
 from __future__ import annotations
 
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
@@ -92,7 +93,7 @@ def read_markers(records: Records) -> list[Marker] | None:
     try:
         return [marker for marker in gather(read, stats) if marker is not None]
     except (RecordDamaged, FormatUnknown) as e:
-        emit("marker-unreadable", reason=str(e))
+        emit("marker-unreadable", level=WARNING, reason=str(e))
         return None
 
 
@@ -108,7 +109,7 @@ def _found_bad(records: Records) -> set[Digest]:
         try:
             bad.add(names.digest(stat.key.removeprefix(fmt.DAMAGED)))
         except NameInvalid:
-            emit("foreign-key", key=stat.key)
+            emit("foreign-key", level=WARNING, key=stat.key)
     return bad
 
 
@@ -119,7 +120,7 @@ def _heads(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId
         try:
             return records.head(template)
         except (RecordDamaged, FormatUnknown) as e:
-            emit("head-unreadable", template=template, reason=str(e))
+            emit("head-unreadable", level=WARNING, template=template, reason=str(e))
             return None
 
     return {head.id: head for head in gather(read, templates) if head is not None}

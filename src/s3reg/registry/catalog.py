@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from s3reg.errors import (
@@ -103,17 +104,17 @@ class Catalog:
         except NameInvalid:
             template = None
         if template is None or fmt.head_key(template) != stat.key:
-            emit("foreign-key", key=stat.key)
+            emit("foreign-key", level=WARNING, key=stat.key)
             return stat.etag, None
         found = self._records.read(stat.key)
         if found is None:
             # No verb of ours deletes a head; whoever did, meant it.
-            emit("head-vanished", key=stat.key)
+            emit("head-vanished", level=WARNING, key=stat.key)
             return stat.etag, None
         try:
             return found.stat.etag, fmt.read_head(found.data, template)
         except (RecordDamaged, FormatUnknown) as e:
-            emit("head-unreadable", template=template, reason=str(e))
+            emit("head-unreadable", level=WARNING, template=template, reason=str(e))
             return found.stat.etag, None
 
     def _last_pulls(self, template: TemplateId) -> dict[VersionId, int]:
@@ -123,7 +124,7 @@ class Catalog:
             try:
                 pulls[names.version_id(stat.key.removeprefix(prefix))] = int(stat.modified)
             except NameInvalid:
-                emit("foreign-key", key=stat.key)
+                emit("foreign-key", level=WARNING, key=stat.key)
         return pulls
 
 

@@ -8,6 +8,7 @@ generation after: so either we see the session expired, or our replacement fails
 from __future__ import annotations
 
 from dataclasses import replace
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import (
@@ -109,6 +110,7 @@ def _written(records: Records, version: Version) -> Version:
     there = fmt.read_version(lies, version.template, version.id)
     if replace(there, created=version.created) != version:
         raise CommitInvalid(reason="this push session has tried to commit other files already; open a new one")
+    records.remember(there, len(lies))
     return there
 
 
@@ -186,7 +188,7 @@ def _finish(records: Records, session: Session, head: Head | None) -> Committed:
         records.store.delete([fmt.session_key(session.id)])
     except S3regError as e:
         # Harmless: it protects what the head names now, until the sweep expires it.
-        emit("session-left-behind", session=session.id, reason=str(e))
+        emit("session-left-behind", level=WARNING, session=session.id, reason=str(e))
     return answer
 
 

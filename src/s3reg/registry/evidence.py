@@ -12,6 +12,7 @@ import array
 import bisect
 import hashlib
 from dataclasses import dataclass
+from logging import WARNING
 from typing import TYPE_CHECKING, NamedTuple
 
 from s3reg.errors import CommitInvalid, FormatUnknown, NameInvalid, ObjectNotFound, RecordDamaged
@@ -90,7 +91,7 @@ class Evidence:
             try:
                 own[names.digest(stat.key.removeprefix(prefix))] = stat.size
             except NameInvalid:
-                emit("foreign-key", key=stat.key)
+                emit("foreign-key", level=WARNING, key=stat.key)
         files = [file for version in bases for file in version.files if file.map is not None]
         return Grounds(
             session,

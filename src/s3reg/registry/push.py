@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from s3reg.errors import (
@@ -215,7 +216,7 @@ class Pushing:
             try:
                 found = self.evidence.chunk_log2(version)
             except (RecordDamaged, FormatUnknown) as e:
-                emit("map-unreadable", template=version.template, version=version.id, reason=str(e))
+                emit("map-unreadable", level=WARNING, template=version.template, version=version.id, reason=str(e))
                 continue
             if found is not None:
                 return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from logging import WARNING
 from typing import TYPE_CHECKING, TypeVar
 
 from s3reg.errors import (
@@ -90,6 +91,10 @@ class Records:
 
         return self._versions.get((template, vid), read)
 
+    def remember(self, version: Version, size: int) -> None:
+        """Keep a version whose record of `size` bytes was just written, as if it had been read."""
+        self._versions.get((version.template, version.id), lambda: (version, size))
+
     def versions(self, wanted: Sequence[Base]) -> list[Version | None]:
         """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read."""
 
@@ -97,7 +102,7 @@ class Records:
             try:
                 return self.version(base.template, base.version)
             except (RecordDamaged, FormatUnknown) as e:
-                emit("version-unreadable", template=base.template, version=base.version, reason=str(e))
+                emit("version-unreadable", level=WARNING, template=base.template, version=base.version, reason=str(e))
                 return None
 
         return gather(read, wanted)
