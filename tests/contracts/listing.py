@@ -11,6 +11,8 @@ ORDER = [
     "a/b/c", "a/b0", "a0", "a0/x", "a=", "a@", "aA", "aa", "a~", "b", "~",
 ]  # fmt: skip
 KEYS = [key for key in ORDER if not key.endswith("/")]
+LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}/") for other in KEYS)]
+"""Where no key is also a folder: for servers that list nothing below a key."""
 MANY = [f"many/{number:05d}" for number in range(1005)]
 """More than a server gives at once: S3 stops at 1,000."""
 
@@ -23,6 +25,14 @@ class Listing(Promises):
         fill(store, reversed(KEYS))
         found = [item.key for item in store.list("")]
         assert found == sorted(KEYS, key=str.encode)
+
+    def test_keys_that_are_no_folders_are_listed_in_the_order_of_bytes_under_any_prefix_and_after_any_key(self, store):
+        fill(store, reversed(LEAVES))
+        assert [item.key for item in store.list("")] == sorted(LEAVES, key=str.encode)
+        for prefix in ("a", "a/", "a/b", "a-", "a.", "a0/", "z", "A", "b/", "~"):
+            for after in ("", *LEAVES, "a", "a/", "a-/", "zzz"):
+                expected = sorted(key for key in LEAVES if key.startswith(prefix) and key > after)
+                assert [item.key for item in store.list(prefix, after=after)] == expected, (prefix, after)
 
     @promise("side-by-side")
     def test_a_prefix_need_not_end_at_a_slash(self, store):
