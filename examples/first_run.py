@@ -33,6 +33,8 @@ RUN = Path(".run")
 PORT = 8089
 START_SECONDS = 60
 MIB = 1024**2
+CHUNK = 256 * 1024
+"""What s3reg cuts files into: a chunk is sent whole or not at all."""
 NAME = "sample"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -61,7 +63,7 @@ def main() -> int:
         pulled = 0
         for tag, want in (("v1", kept), ("v2", copies(RUN / "node-a", RUN / "vm-at-v2"))):
             run("--library", RUN / "node-b", "-a", url, "pull", NAME, "-t", tag)
-            pulled += compare(want, RUN / "node-b", tag)
+            pulled += compare(want, RUN / "node-b", tag, first["size"])
         report(first, second, changed, pulled)
         if sys.stdin.isatty() and sys.stdout.isatty():
             go_on(url, server)
@@ -91,17 +93,19 @@ def make_disk(path: Path, size: int, filled: int, dice: random.Random) -> None:
             file.write(dice.randbytes(MIB // 2))
 
 
-def change_vm(folder: Path) -> int:
-    """Rewrite some blocks, as a few minutes of use would; gives how many bytes."""
+def change_vm(folder: Path) -> tuple[int, int]:
+    """Rewrite some blocks, as a few minutes of use would; gives how many bytes, and in how many chunks they lie."""
     dice = random.Random(2)  # noqa: S311 - the same changes every time
-    changed = 0
+    changed, chunks = 0, set()
     for name, writes in (("system.img", 12), ("data.img", 4), ("memory.state", 2)):
         with (folder / name).open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             for _ in range(writes):
-                file.seek(dice.randrange(size // 4096 - 16) * 4096)
-                changed += file.write(dice.randbytes(dice.randrange(1, 16) * 4096))
-    return changed
+                start = file.seek(dice.randrange(size // 4096 - 16) * 4096)
+                written = file.write(dice.randbytes(dice.randrange(1, 16) * 4096))
+                chunks |= {(name, place // CHUNK) for place in range(start, start + written, 4096)}
+                changed += written
+    return changed, len(chunks)
 
 
 def import_vm() -> None:
@@ -128,8 +132,8 @@ def copies(library: Path, to: Path) -> Path:
     return to
 
 
-def compare(want: Path, library: Path, tag: str) -> int:
-    """Read every byte of both; gives how many there were. The version that was pulled must be there whole."""
+def compare(want: Path, library: Path, tag: str, least: int) -> int:
+    """Read every byte of both; gives how many there were: at least those of the drives and the memory."""
     here, compared = files(library), 0
     config = next(name for name in here if name.endswith("config.yaml"))
     for name, path in files(want).items():
@@ -138,6 +142,8 @@ def compare(want: Path, library: Path, tag: str) -> int:
         if name not in here or not same(path, here[name]):
             raise SystemExit(f"{tag}: {name} came back different")
         compared += path.stat().st_size
+    if compared < least:
+        raise SystemExit(f"{tag}: only {compared} of {least} bytes came back")
     console.print(f"[green]identical[/green]: {tag}, {decimal(compared)} compared")
     return compared
 
@@ -231,14 +237,15 @@ def await_answer(url: str, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the registry did not start:\n" + (RUN / "registry.log").read_text(errors="replace")[-2000:])
 
 
-def report(first: dict[str, int], second: dict[str, int], changed: int, pulled: int) -> None:
+def report(first: dict[str, int], second: dict[str, int], changed: tuple[int, int], pulled: int) -> None:
     """What was sent against what changed."""
     step("What was sent against what changed")
-    table = Table("", "size of the VM", "changed", "sent", box=None, pad_edge=False)
+    table = Table("", "size of the VM", "changed", "in chunks of 256 KiB", "sent", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    table.add_row("push v1", decimal(first["size"]), "all of it", decimal(first["sent"]))
-    table.add_row("push v2", decimal(second["size"]), decimal(changed), decimal(second["sent"]))
+    table.add_row("push v1", decimal(first["size"]), "all of it", "", decimal(first["sent"]))
+    written, chunks = changed
+    table.add_row("push v2", decimal(second["size"]), decimal(written), str(chunks), decimal(second["sent"]))
     console.print(table)
     console.print(f"Both versions came back identical on the other node: {decimal(pulled)} compared, byte for byte.")
 

@@ -90,8 +90,8 @@ def list_repos(asked: Asked, name: str | None, only_default: bool) -> None:
 
 
 def check(access: Access) -> None:
-    """Ask the registry how it is. Raises RegistryUnreachable."""
-    connection = Connection(access)
+    """Ask the registry how it is; whoever waits at a terminal is told soon. Raises RegistryUnreachable."""
+    connection = Connection(access, tries=2)
     try:
         connection.call("GET", "/registry/status")
     finally:

@@ -25,8 +25,6 @@ from s3reg.errors import ListenFailed, SettingInvalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flask import Flask
-
     from s3reg.settings import Settings
 
 BACKLOG = 2048
@@ -130,7 +128,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         for name, value in self._options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Any:
         """Where gunicorn asks for the application: in each worker, after the fork, so that no two share a connection."""
         return create_app(self._settings)
 

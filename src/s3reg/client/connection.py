@@ -75,8 +75,9 @@ class Access:
 class Connection:
     """A registry, and the store it signs for. Safe to share between threads."""
 
-    def __init__(self, access: Access, *, connections: int = 32) -> None:
+    def __init__(self, access: Access, *, connections: int = 32, tries: int = TRIES) -> None:
         self._base = _base(access.url)
+        self._tries = tries
         self._pool = _pool(access, connections)
         self._budget = _Budget()
 
@@ -172,7 +173,7 @@ class Connection:
                 self._budget.refill()
                 return value
             attempt += 1
-            if attempt == TRIES or not self._budget.spend():
+            if attempt == self._tries or not self._budget.spend():
                 raise again.error or RegistryUnreachable(url=self.url, reason=again.reason)
             jitter = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load
             time.sleep(jitter if again.pause is None else min(again.pause, LONGEST_PAUSE) + jitter / 4)

@@ -1,0 +1,158 @@
+"""`docs/reference.md`, printed from the code: `python -m s3reg.cli.reference`. A test holds the file to what this prints."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from s3reg import errors, settings
+from s3reg.api import create_app
+from s3reg.cli.main import PIPE_CLOSED, TERMINATED, program
+from s3reg.cli.options import SHARED
+from s3reg.client.remotes import ADDRESS_VARIABLES, FILE_VARIABLE
+from s3reg.errors import Kind, S3regError
+from s3reg.store.files import FilesStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+TITLE = """# Reference
+
+Printed from the code by `make reference`; a test keeps it true. What the words mean and why: [design.md](design.md).
+"""
+
+
+def text() -> str:
+    """The whole document."""
+    parts = [TITLE, *_commands(), *_settings(), *_variables(), *_exit_codes(), *_errors(), *_routes()]
+    return "\n".join(parts)
+
+
+def _commands() -> Iterator[str]:
+    yield "## Commands\n"
+    yield "Every command takes these, before its name or after it; what a command spells otherwise itself is its own.\n"
+    yield _table(("option", "meaning"), [(_spelled(s.spellings, s.metavar), _help(s.help, s.variable)) for s in SHARED])
+    with click.Context(program, info_name="s3reg") as root:
+        for path, command in _walk(root, "s3reg"):
+            arguments = [param.make_metavar(root) for param in command.params if isinstance(param, click.Argument)]
+            yield f"### {' '.join([path, *arguments])}\n"
+            yield inspect.cleandoc(command.help or "") + "\n"
+            rows = [_option(param) for param in command.params if isinstance(param, click.Option) and _own(param)]
+            if rows:
+                yield _table(("option", "meaning"), rows)
+
+
+def _walk(context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with its whole name."""
+    group = context.command
+    assert isinstance(group, click.Group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _walk(click.Context(command, info_name=name, parent=context), f"{path} {name}")
+        elif command is not None:
+            yield f"{path} {name}", command
+
+
+def _own(option: click.Option) -> bool:
+    """Neither one of the shared options nor a setting of the registry: those have tables of their own."""
+    return not (option.name or "").startswith("shared_") and option.name not in {row.name for row in settings.table()}
+
+
+def _option(option: click.Option) -> tuple[str, str]:
+    metavar = None if option.is_flag else option.metavar or option.type.name.upper().split(" ")[0]
+    return _spelled((*option.opts, *option.secondary_opts), metavar), option.help or ""
+
+
+def _spelled(spellings: Sequence[str], metavar: str | None) -> str:
+    return ", ".join(f"`{spelling}`" for spelling in spellings) + (f" {metavar}" if metavar else "")
+
+
+def _help(words: str, variables: Sequence[str]) -> str:
+    return words + "".join(f" [`{variable}`]" for variable in variables)
+
+
+def _settings() -> Iterator[str]:
+    yield "## Settings of a registry\n"
+    yield "Of `s3reg serve` and `s3reg store check`, as an option or in the environment; the option wins."
+    yield "Credentials come from where every AWS tool takes them.\n"
+    rows = [
+        (f"`{row.flag}`", f"`{row.variable}`", "" if row.default is None else str(row.default), row.unit, row.meaning)
+        for row in settings.table()
+    ]
+    yield _table(("option", "variable", "default", "value", "meaning"), rows)
+
+
+def _variables() -> Iterator[str]:
+    yield "## Environment of a node\n"
+    rows = [(f"`{variable}`", option.help) for option in SHARED for variable in option.variable]
+    rows += [(f"`{variable}`", "The registry's address, when no option names one.") for variable in ADDRESS_VARIABLES]
+    rows.append((f"`{FILE_VARIABLE}`", "The file of registries; default: `~/.s3reg/remotes.json`."))
+    yield _table(("variable", "meaning"), rows)
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "## Exit codes\n"
+    meant = defaultdict(list)
+    for error in _all_errors():
+        meant[error.kind].append(error.code)
+    rows = [("0", "", "It worked.")]
+    rows += [
+        (str(kind.exit_code), str(kind.status), ", ".join(f"`{code}`" for code in meant[kind]))
+        for kind in sorted(Kind, key=lambda kind: kind.exit_code)
+    ]
+    rows += [(str(PIPE_CLOSED), "", "Whoever read the output went away."), (str(TERMINATED), "", "Ended by SIGTERM.")]
+    yield _table(("exit code", "HTTP status", "errors"), sorted(rows, key=lambda row: int(row[0])))
+
+
+def _all_errors() -> list[type[S3regError]]:
+    """Every error, by its code; a class that a program of someone else's derives is not ours."""
+    ours = [error for error in errors.by_code().values() if error.__module__ == errors.__name__]
+    return sorted(ours, key=lambda error: error.code)
+
+
+def _errors() -> Iterator[str]:
+    yield "## Errors\n"
+    yield "`code` never changes. HTTP statuses are those of the native API; other dialects have their own.\n"
+    rows = [
+        (f"`{error.code}`", f"{error.kind.status} / {error.kind.exit_code}", error.says, error.remedy)
+        for error in _all_errors()
+    ]
+    yield _table(("code", "HTTP / exit", "says", "next step"), rows)
+
+
+def _routes() -> Iterator[str]:
+    yield "## HTTP\n"
+    yield "The native API is described in full at `/transfer/v1/openapi.json`.\n"
+    with tempfile.TemporaryDirectory() as folder:
+        app = create_app(settings.Settings(), FilesStore(Path(folder)))
+        rows = [
+            (f"`{method}`", f"`{rule.rule}`", _first_line(app.view_functions[rule.endpoint]))
+            for rule in app.url_map.iter_rules()
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        ]
+    yield _table(("method", "path", "what for"), sorted(rows, key=lambda row: (row[1], row[0])))
+
+
+def _first_line(view: Callable[..., Any]) -> str:
+    """The first line of a view's docstring, also where one function serves several operations."""
+    if isinstance(view, functools.partial):
+        view = view.args[0].view
+    return (view.__doc__ or "").strip().split("\n")[0]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
