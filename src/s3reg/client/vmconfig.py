@@ -28,6 +28,7 @@ NVRAM = "nvram"
 
 _ARCHES = {"arm64": "arm64", "aarch64": "arm64", "amd64": "amd64", "x86_64": "amd64", "x86-64": "amd64"}
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_UNTAKEN = {_TIMESTAMP} | {f"tag:yaml.org,2002:{kind}" for kind in ("binary", "omap", "pairs", "set")}
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,6 +44,9 @@ for _kind in (_Loader, _Dumper):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+_Loader.yaml_constructors = {
+    tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag not in _UNTAKEN
+}
 
 
 @dataclass(frozen=True, slots=True)
