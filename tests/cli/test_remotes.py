@@ -166,3 +166,12 @@ def test_set_changes_the_default_and_the_address(s3reg):
     assert s3reg("set", "one", "http://uno", "-f").code == 0
     assert s3reg("list-repos", "one").out == "one\thttp://uno\tdefault\n"
     assert s3reg("set", "nowhere").code == 3
+
+
+def test_a_push_goes_where_the_option_says_not_to_the_default(s3reg, registry, disk):
+    s3reg("import", "base", "--disk", disk)
+    s3reg("add", "here", registry)
+    s3reg("add", "elsewhere", "http://127.0.0.1:9", "-f")
+    assert s3reg("push", "base", "-t", "v1", "-r", "here").code == 0
+    assert s3reg("-r", registry, "push", "base", "-t", "v2").code == 0
+    assert s3reg("-j", "-r", "here", "list").answer["body"][0]["latest"] == "v2"
