@@ -75,7 +75,10 @@ def open_store(settings: Settings) -> ObjectStore:
             name="--store", reason="say where everything is kept: a directory, or s3://BUCKET[/PREFIX]"
         )
     if "://" not in where:
-        return FilesStore(Path(where).expanduser())
+        folder = Path(where).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise SettingInvalid(name="--store", reason=f"{where!r} is a file, not a directory")
+        return FilesStore(folder)
     if not where.startswith(_S3):
         raise SettingInvalid(name="--store", reason=f"{where!r} is neither a directory nor s3://BUCKET[/PREFIX]")
     bucket, _, prefix = where.removeprefix(_S3).partition("/")
