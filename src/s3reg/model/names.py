@@ -34,15 +34,15 @@ ARCHES = ("", "amd64", "arm64")
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_HYPHENED = "-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
+_UUID = re.compile(rf"(urn:uuid:)?{_HYPHENED}|\{{{_HYPHENED}\}}|[0-9a-f]{{32}}", re.IGNORECASE | re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def template_id(text: object) -> TemplateId:
     """`text` as a template's id: a UUID in any of its usual spellings."""
-    try:
-        return TemplateId(str(uuid.UUID(_text("template id", text))))
-    except ValueError:
-        raise NameInvalid(what="template id", text=_shown(text), reason="it is not a UUID") from None
+    # uuid.UUID alone takes what int(…, 16) takes: signs, blanks, underscores, the digits of other scripts.
+    return TemplateId(str(uuid.UUID(_match("template id", text, _UUID, "it is not a UUID"))))
 
 
 def new_template_id() -> TemplateId:
