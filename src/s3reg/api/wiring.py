@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -34,17 +33,15 @@ class Wiring:
         limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
         self._registry = Registry(self.store, limits=limits)
         self._prepared = False
-        self._lock = threading.Lock()
 
     def registry(self) -> Registry:
         """The registry, ready. Raises what `Registry.prepare` raises."""
         if not self._prepared:
-            with self._lock:
-                if not self._prepared:
-                    _prepare(self._registry)
-                    if isinstance(self.store, FilesStore):
-                        self.store.sign_with(self._registry.signing_secret())
-                    self._prepared = True
+            # Without a lock, because it may be done twice: behind one, all threads would wait in turn for a store that is away.
+            _prepare(self._registry)
+            if isinstance(self.store, FilesStore):
+                self.store.sign_with(self._registry.signing_secret())
+            self._prepared = True
         return self._registry
 
 
