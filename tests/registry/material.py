@@ -13,7 +13,7 @@ from s3reg.model import format as fmt
 from s3reg.model import maps, packs
 from s3reg.model.chunks import chunk_digest
 from s3reg.model.identity import EVERYONE
-from s3reg.model.names import Digest, Domain, TemplateId, VersionId
+from s3reg.model.names import Digest, TemplateId, VersionId
 from s3reg.model.packs import PackRef
 from s3reg.model.template import Base, Head, MapRef, Marker, Role, Session, SessionState, bytes_digest
 from s3reg.registry import Committed, Opened, Opening, Proposal, ProposedFile, Registry
@@ -254,6 +254,3 @@ class Sweep:
             for entry in (*head.versions, *head.removed):
                 roots |= needed_by(self.store, head.id, entry.id)
         return roots
-
-
-MAIN = Domain("main")

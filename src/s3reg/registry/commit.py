@@ -47,15 +47,30 @@ def commit(pushing: Pushing, asker: Identity, sid: SessionId, proposal: Proposal
     check_owner(asker, session)
     check_push(asker, session.template)
     head = records.head(session.template)
-    if _is_known(head, session.version):
-        return _finish(records, session, head)
-    if session.state is not SessionState.OPEN:
-        raise SessionExpired(session=sid)
+    if not _is_known(head, session.version):
+        try:
+            _check_open(session)
+            head = _make(pushing, asker, session, proposal, head)
+        except (SessionNotFound, SessionExpired):
+            # Perhaps the same call, on another replica, came first: then the session is gone because all is done.
+            head = records.head(session.template)
+            if not _is_known(head, session.version):
+                raise
+    return _finish(records, session, head)
+
+
+def _make(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> Head | None:
+    """The version, written and named by its head. `head` is the head as it was a moment ago."""
+    records = pushing.records
     proposal, config = proposals.checked(proposal)
     _check_place(pushing, asker, session, proposal, head)
-    version = _written(records, _version(pushing, session, proposal, config))
-    head = _publish(records, asker, session, proposal, version)
-    return _finish(records, session, head)
+    try:
+        version = _version(pushing, session, proposal, config)
+    except CommitInvalid:
+        # A session that was given up meanwhile has lost what it uploaded: then that is the reason.
+        _check_still_open(records, session)
+        raise
+    return _publish(records, asker, session, proposal, _written(records, version))
 
 
 def _check_place(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> None:
@@ -131,21 +146,23 @@ def _publish(records: Records, asker: Identity, session: Session, proposal: Prop
         new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name)
         new = replace(new, size=_size(records, new, version))
         # Last, after the head was read: see the module.
-        found = records.session(session.id)
-        if found is None:
-            raise SessionNotFound(session=session.id)
-        if found[0].state is not SessionState.OPEN:
-            raise SessionExpired(session=session.id)
+        _check_still_open(records, session)
         return new
 
-    try:
-        return records.change_head(session.template, version.id, place)
-    except (SessionNotFound, SessionExpired):
-        # Perhaps the same call, on another replica, came first: then the session is gone because all is done.
-        head = records.head(session.template)
-        if _is_known(head, version.id):
-            return head
-        raise
+    return records.change_head(session.template, version.id, place)
+
+
+def _check_still_open(records: Records, session: Session) -> None:
+    """Raise SessionNotFound or SessionExpired unless the session, read now, is open."""
+    found = records.session(session.id)
+    if found is None:
+        raise SessionNotFound(session=session.id)
+    _check_open(found[0])
+
+
+def _check_open(session: Session) -> None:
+    if session.state is not SessionState.OPEN:
+        raise SessionExpired(session=session.id)
 
 
 def _succeeded(head: Head | None, session: Session, proposal: Proposal) -> Head:
