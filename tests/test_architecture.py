@@ -37,7 +37,7 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "gunicorn": ("cli/",),
     "boto3": ("store/s3.py",),
     "botocore": ("store/s3.py",),
-    "urllib3": ("client/", "store/s3"),
+    "urllib3": ("client/", "store/s3", "store/check.py"),
     "marshmallow": ("wire.py", "api/"),
     "yaml": ("settings.py", "registry/", "client/"),
     "zstandard": ("model/", "client/"),
