@@ -57,14 +57,19 @@ def redact(text: str) -> str:
 
 def configure(*, level: str = "info", form: str = "plain", stream: TextIO | None = None) -> None:
     """Send the events of this process to `stream` (standard error), ours from `level` on, the libraries' from warning on."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Plain())
     root = logging.getLogger()
     for old in root.handlers[:]:
-        root.removeHandler(old)
+        if isinstance(old, _Handler):
+            root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     _LOG.setLevel(level.upper())
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours: configuring again replaces it, and nothing that others have added."""
 
 
 class _Plain(logging.Formatter):

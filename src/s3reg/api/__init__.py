@@ -40,7 +40,8 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     app.url_map.merge_slashes = False
     held = Wiring(settings, store)
     app.extensions["s3reg"] = held
-    render.install(app)
+    render.install_errors(app)
+    render.install_log(app)
     for blueprint in (health.blueprint, anka.blueprint, transfer.blueprint):
         app.register_blueprint(blueprint)
     if isinstance(held.store, FilesStore):

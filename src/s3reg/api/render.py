@@ -34,13 +34,17 @@ _ANKA_STATUS = {Kind.NOT_FOUND: 400, Kind.CONFLICT: 400, Kind.EXPIRED: 400}
 """Where Anka's clients expect another status than ours: to them, what is not there is bad input (facts of its registry)."""
 
 
-def install(app: Flask) -> None:
-    """Give every request its number and its line in the log, and every error its dialect."""
-    app.before_request(_begin)
-    app.after_request(_log_line)
+def install_errors(app: Flask) -> None:
+    """Give every error its dialect."""
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(S3regError, failure)
     app.register_error_handler(Exception, _unexpected)
+
+
+def install_log(app: Flask) -> None:
+    """Give every request its number and its line in the log."""
+    app.before_request(_begin)
+    app.after_request(_log_line)
 
 
 def native(value: object, status: int = 200) -> Response:

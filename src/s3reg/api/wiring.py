@@ -28,16 +28,17 @@ class Wiring:
     while the store is away answers 503 until it is back, instead of dying.
     """
 
-    def __init__(self, settings: Settings, store: ObjectStore | None = None) -> None:
+    def __init__(self, settings: Settings, store: ObjectStore | None = None, *, prepared: bool = False) -> None:
         self.store = store or open_store(settings)
         limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
         self._registry = Registry(self.store, limits=limits)
-        self._prepared = False
+        self._prepared = prepared
 
     def registry(self) -> Registry:
         """The registry, ready. Raises what `Registry.prepare` raises."""
         if not self._prepared:
-            # Without a lock, because it may be done twice: behind one, all threads would wait in turn for a store that is away.
+            # Without a lock, because it may be done twice: behind one, all threads would wait in turn for a store that
+            # is away.
             _prepare(self._registry)
             if isinstance(self.store, FilesStore):
                 self.store.sign_with(self._registry.signing_secret())

@@ -5,17 +5,25 @@ Their options are the rows of `settings.py`. Importing this needs the `server` e
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
 import click
 
 from s3reg import __version__, settings, telemetry
-from s3reg.api.wiring import Wiring
-from s3reg.cli import serving
+from s3reg.api import trial
+from s3reg.api.wiring import Wiring, open_store
+from s3reg.cli import output, serving
+from s3reg.cli.output import Answer, Columns
+from s3reg.errors import StoreUnsuitable
+from s3reg.store import check
+from s3reg.store.files import FilesStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from s3reg.cli.options import Asked
 
 
 def _options(*prefixes: str) -> Callable[[click.Command], click.Command]:
@@ -63,6 +71,43 @@ def _tried(read: settings.Settings) -> str:
 @click.group()
 def store() -> None:
     """Look after the store behind a registry."""
+
+
+@_options("store", "s3_", "log_")
+@store.command("check")
+@click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False)
+@click.pass_obj
+def check_store(asked: Asked, /, url: str | None, **flags: str | None) -> None:
+    """Try everything that a registry relies on, on this very store.
+
+    Writes and removes small objects under check/.
+    """
+    if url is not None:
+        flags["store"] = url
+    read = settings.read(os.environ, **flags)
+    telemetry.configure(level=read.log_level, form=read.log_format)
+    opened = open_store(read)
+    if isinstance(opened, FilesStore):
+        opener = trial.opener(opened)
+    else:
+        opener = check.over_http(ca_bundle=read.s3_ca_bundle, verify=not read.s3_insecure)
+    found = check.check(opened, opener=opener)
+    broken = [promise.name for promise in found if not promise.kept and not promise.advice]
+    if broken and not asked.machine_readable:
+        _give(found, opened.location, asked)
+    if broken:
+        raise StoreUnsuitable(store=opened.location, promises=", ".join(broken))
+    _give(found, opened.location, asked)
+
+
+def _give(found: list[check.Promise], location: str, asked: Asked) -> None:
+    rows = [(_mark(promise), promise.name, promise.reason) for promise in found]
+    body = [dataclasses.asdict(promise) for promise in found]
+    output.give(Answer(body, location, Columns(("", "promise", ""), rows)), machine_readable=asked.machine_readable)
+
+
+def _mark(promise: check.Promise) -> str:
+    return "!" if promise.advice else "✓" if promise.kept else "✗"
 
 
 commands: dict[str, click.Command] = {"serve": serve, "store": store}
