@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import zstandard
 
+from s3reg.errors import ObjectNotFound, PreconditionFailed
 from s3reg.model import format as fmt
 from s3reg.model import maps, packs
 from s3reg.model.chunks import chunk_digest
@@ -169,7 +171,8 @@ def sessions(store: ObjectStore) -> list[Session]:
     found = []
     for stat in store.list(fmt.SESSIONS):
         sid = stat.key.removeprefix(fmt.SESSIONS).removesuffix(".json")
-        found.append(fmt.read_session(store.get(stat.key).data, sid))
+        with contextlib.suppress(ObjectNotFound):  # committed between listing and reading
+            found.append(fmt.read_session(store.get(stat.key).data, sid))
     return found
 
 
@@ -218,6 +221,10 @@ class Sweep:
         self.store, self.expire = store, expire
         self.candidates: set[str] = set()
 
+    def run(self) -> None:
+        self.mark()
+        self.remove()
+
     def mark(self) -> None:
         self.candidates = {
             stat.key for prefix in (fmt.PACKS, fmt.MAPS, fmt.VERSIONS) for stat in self.store.list(prefix)
@@ -225,24 +232,36 @@ class Sweep:
         if self.expire:
             for session in sessions(self.store):
                 self._expire(session)
-        self.candidates -= self._roots()
+        self.candidates -= self._session_roots()
+        self.candidates -= self._head_roots()
         if self.candidates:
             put_marker(self.store, "1", self.candidates)
 
     def remove(self) -> None:
-        self.store.delete(self.candidates - self._roots())
+        self.candidates -= self._session_roots()
+        self.candidates -= self._head_roots()
+        self.store.delete(self.candidates)
         self.store.delete([f"{fmt.MARKERS}1.json"])
 
     def _expire(self, session: Session) -> None:
-        change_session(self.store, session, state=SessionState.EXPIRED)
-        if any(head.id == session.template for head in heads(self.store)):
-            change_head(self.store, session.template)
-        else:
-            fence = Head(session.template, "gone", session.domain, deleted=True).wrote("fence")
-            self.store.put(fmt.head_key(session.template), fmt.write_head(fence), only_if=ABSENT)
+        try:
+            change_session(self.store, session, state=SessionState.EXPIRED)
+        except (PreconditionFailed, ObjectNotFound):
+            return  # it had a heartbeat, or was committed, just now
+        while True:
+            with contextlib.suppress(PreconditionFailed):
+                self._fence(session)
+                break
         self.store.delete([fmt.session_key(session.id)])
 
-    def _roots(self) -> set[str]:
+    def _fence(self, session: Session) -> None:
+        try:
+            change_head(self.store, session.template)
+        except ObjectNotFound:
+            fence = Head(session.template, "gone", session.domain, deleted=True).wrote("fence")
+            self.store.put(fmt.head_key(session.template), fmt.write_head(fence), only_if=ABSENT)
+
+    def _session_roots(self) -> set[str]:
         roots: set[str] = set()
         for session in sessions(self.store):
             own = (fmt.packs_prefix(session.domain, session.id), f"{fmt.MAPS}{session.domain}/{session.id}/")
@@ -250,6 +269,10 @@ class Sweep:
             roots.add(fmt.version_key(session.template, session.version))
             for one in session.bases:
                 roots |= needed_by(self.store, one.template, one.version)
+        return roots
+
+    def _head_roots(self) -> set[str]:
+        roots: set[str] = set()
         for head in heads(self.store):
             for entry in (*head.versions, *head.removed):
                 roots |= needed_by(self.store, head.id, entry.id)

@@ -173,12 +173,16 @@ def test_a_commit_that_was_done_and_whose_session_expired_since_answers_the_same
     assert node.commit(session, files) == done
 
 
-def test_a_version_that_was_removed_does_not_come_back_by_a_repeated_commit(store, ready):
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_version_that_was_removed_does_not_come_back_by_a_repeated_commit(store, ready, forgotten):
+    """Also after so many changes that the head has forgotten the commit's operation id."""
     session, files = ready
     stuck = FailsOnCall(store, 1, StoreUnavailable(store="x", reason="x"), verb="delete")
     node = Pusher(Registry(stuck), store)
     done = node.commit(session, files)
     change_head(store, versions=(), removed=(replace(done.entry, removed=1, removed_by="x"),))
+    if forgotten:
+        change_head(store, operations=())
 
     with pytest.raises(SessionNotFound):
         node.commit(session, files)
