@@ -80,11 +80,11 @@ def fill(path: Path, size: int, chance: random.Random) -> None:
             length = min(size - at, chance.randrange(8 * KIB, 900 * KIB))
             kind = chance.random()
             file.seek(at)
-            if kind < 0.4:  # noqa: PLR2004
+            if kind < 0.4:
                 file.write((b"line %d of a log\n" % at * (length // 16 + 1))[:length])
-            elif kind < 0.7:  # noqa: PLR2004
+            elif kind < 0.7:
                 file.write(chance.randbytes(length))
-            elif kind < 0.8:  # noqa: PLR2004
+            elif kind < 0.8:
                 file.write(bytes(length))
             at += length
 
