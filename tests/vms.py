@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from typing import TYPE_CHECKING
 
 import yaml
 
-from s3reg.errors import S3regError
 from s3reg.model import names
 
 if TYPE_CHECKING:
@@ -40,18 +38,6 @@ def make_vm(
     config = {"name": name, "uuid": template, "hard_drives": [{"file": file} for file in images], **more}
     (folder / config_name).write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
-
-
-def shown(library: Library) -> dict[str, dict[str, str]] | None:
-    """What the library shows: for each VM its files' SHA-256; None where a VM is not whole."""
-    found = {}
-    try:
-        for vm in library.vms():
-            files = library.whole(vm).files
-            found[vm.id] = {file.name: hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files}
-    except S3regError:
-        return None
-    return found
 
 
 def version() -> str:

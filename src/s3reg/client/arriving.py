@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.client.ledger import Print, names_of_path
 from s3reg.client.library import LAYERS
-from s3reg.errors import FileTaken, FormatUnknown, LocalChanges, NameInvalid
+from s3reg.errors import FileTaken, FormatUnknown, LocalChanges, LocalDenied, NameInvalid
 from s3reg.model import names
 from s3reg.model.template import CONFIG_BYTES, Role, bytes_digest, check_file_names
 
@@ -162,7 +162,7 @@ def _check_not_taken(library: Library, arrival: Arrival, places: list[Path]) -> 
         if (vm := users.get(names.folded(place.name))) is not None:
             raise FileTaken(file=place.name, vm=vm)
         if place.is_dir():
-            raise FileTaken(file=place.name, vm="a folder of this name")
+            raise LocalDenied(file=str(place), reason="a folder has the name of a layer")
 
 
 def _digest(library: Library, path: Path) -> Digest | None:

@@ -181,7 +181,12 @@ def _at_work(library: Library, staging: Staging) -> Iterator[None]:
     """The staging is known to be worked on, so that nobody sweeps it; whatever goes wrong, nothing of it stays."""
     with contextlib.ExitStack() as held:
         with library.lock(PUBLISHING, wait=True):
-            held.enter_context(hold(staging.folder / AT_WORK, staging.folder.name))
+            # Made where leftovers lie, so that a kill leaves no staging that seems to wait for its pull to go on.
+            aside = library.own / "trash" / staging.folder.name
+            held.enter_context(hold(aside / AT_WORK, staging.folder.name))
+            with platform.refusals_named(staging.folder):
+                staging.folder.parent.mkdir(exist_ok=True)
+                aside.rename(staging.folder)
         try:
             yield
         except BaseException:

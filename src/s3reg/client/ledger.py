@@ -169,7 +169,10 @@ class Ledger:
         return _read(self._map(digest), LARGEST_MAP)
 
     def map_of(self, digest: Digest, size: int) -> FileMap | None:
-        """The kept map of the file of this digest and size; None if there is none. A damaged one is removed."""
+        """The kept map of the file of this digest and size; None if there is none that this release can read.
+
+        A damaged one is removed: the file is hashed again. A newer release's stays for it.
+        """
         data = self.map_bytes(digest)
         if data is None:
             return None
@@ -177,7 +180,9 @@ class Ledger:
             return maps.decode(data, size=size, digest=digest)
         except RecordDamaged:
             self._map(digest).unlink(missing_ok=True)
-            return None
+        except FormatUnknown:
+            pass
+        return None
 
     def prune_maps(self) -> None:
         """Drop the maps of files that the library has no more, nor any tag."""

@@ -24,7 +24,7 @@ from s3reg.client import arriving, copies, platform
 from s3reg.client.arriving import Arrival, Plan, StagedFile
 from s3reg.client.ledger import Print, write_durably
 from s3reg.client.library import LAYERS, PUBLISHING, is_locked
-from s3reg.errors import FileTaken, LocalDenied, S3regError
+from s3reg.errors import LocalDenied, S3regError
 from s3reg.model import names
 from s3reg.model.template import Role
 
@@ -186,7 +186,7 @@ class Staging:
                 to.rmdir()
                 platform.rename_exclusive(staged, to)
             else:
-                raise FileTaken(file=to.name, vm="another program") from None
+                raise LocalDenied(file=str(to), reason="another program put something there meanwhile") from None
 
     def _set_aside(self, old: Path, name: str) -> None:
         (self.folder / "replaced").mkdir(exist_ok=True)

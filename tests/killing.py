@@ -1,0 +1,234 @@
+"""Dies at the n-th step that changes the file system, for every n: `survives(prepare, act, check)`.
+
+    python killing.py SCENARIO FOLDER     one scenario of `SCENARIOS`; ends with 0 if all its deaths were survived
+
+Steps are seen by Python's own audit events, and the C library's renames by their names, so that the code under test knows
+nothing of it. Each round runs in a fork that is ended without any clean-up, as by kill -9. It is a program of its own
+because a fork wants a process without threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vms
+from s3reg.client import images, platform
+from s3reg.client.library import Library
+from s3reg.client.staging import StagedFile, Staging, recover
+from s3reg.errors import S3regError
+from s3reg.model import names
+from s3reg.model.template import Role, bytes_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
+KILLED = 9
+VERSION = names.version_id("b" * 32)
+OLD_VERSION = names.version_id("a" * 32)
+
+
+def dies(act: Callable[[], object], step: int) -> bool:
+    """Run `act` in a process of its own that dies before its `step`-th change; False if it came to its end."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _arm(step)
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in {0, KILLED}, f"step {step} ended with {status}"
+    return status == KILLED
+
+
+def _arm(step: int) -> None:
+    left = itertools.count(step, -1)
+
+    def tick() -> None:
+        if next(left) == 1:
+            os._exit(KILLED)
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        flags = arguments[2] if event == "open" else 0
+        if event in CHANGES or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            tick()
+
+    real = platform._libc_call
+
+    def counted(name: str, *arguments: object) -> bool:
+        tick()
+        return real(name, *arguments)
+
+    platform._libc_call = counted
+    sys.addaudithook(hook)
+
+
+def survives(folder: Path, prepare: Callable[[Library], Callable[[], object]]) -> int:
+    """Kill what `prepare` gives at every step, in a fresh library each time; the number of steps."""
+    whole = Library(folder / "whole")
+    prepare(whole)()
+    after = shows(whole)
+    assert after is not None
+    for step in itertools.count(1):
+        library = Library(folder / str(step))
+        act = prepare(library)
+        before = shows(library)
+        died = dies(act, step)
+        hidden = {vm: files for vm, files in before.items() if vm != "macos"}
+        assert shows(library) in (before, hidden, after), f"step {step}: a mix"
+        assert recover(library) == [], f"step {step}: not recovered"
+        assert shows(library) in (before, after), f"step {step}: recovered to neither"
+        if shows(library) != after:
+            act()
+        assert shows(library) == after, f"step {step}: the second try came to something else"
+        check_tidy(library, step)
+        shutil.rmtree(library.root)
+        if not died:
+            return step
+    raise AssertionError
+
+
+def shows(library: Library) -> dict[str, list[tuple[str, str]]] | None:
+    """What the library shows: for each VM the role and SHA-256 of its files. None if one is not whole.
+
+    Of an import's random names and ids nothing: the configuration counts as the drives it names.
+    """
+    found = {}
+    try:
+        for vm in library.vms():
+            files = [file for file in library.whole(vm).files if file.role is not Role.CONFIG or vm.id == vms.UUID]
+            found[vm.name] = [(f.role.value, hashlib.sha256(f.path.read_bytes()).hexdigest()) for f in files]
+    except S3regError:
+        return None
+    return found
+
+
+def check_tidy(library: Library, step: int) -> None:
+    """Every file of every VM is known, nothing lies about, and a second recovery has nothing to do."""
+    assert recover(library) == []
+    left = [path for name in ("staging", "trash") for path in (library.own / name).glob("*")]
+    assert left == [], f"step {step} left {left}"
+    for vm in library.vms():
+        for file in library.whole(vm).files:
+            assert library.ledger.is_as_recorded(file.path), f"step {step}: {file.name} is not recorded"
+
+
+# --- Scenarios -------------------------------------------------------------------------------------------------------
+
+
+def staged(
+    library: Library, files: dict[tuple[str, Role], bytes], *, present: frozenset[str] = frozenset()
+) -> Callable[[], object]:
+    """What stages and publishes a version; the files that are `present` need no staging."""
+    rows = [StagedFile(name, role, len(data), bytes_digest(data)) for (name, role), data in files.items()]
+
+    def publish() -> None:
+        staging = Staging(library, vms.UUID, VERSION)
+        for (name, role), data in files.items():
+            if name not in present:
+                staging.path(name, role).write_bytes(data)
+        staging.publish(rows, name="macos", tag="v2")
+
+    return publish
+
+
+def config(*images: str, state: str | None = None, note: str = "") -> bytes:
+    drives = "".join(f"- file: {image}\n" for image in images)
+    return f"name: macos\nuuid: {vms.UUID}\nhard_drives:\n{drives}state_file: {state or ''}\n# {note}\n".encode()
+
+
+def neighbour(library: Library) -> None:
+    """A VM that has nothing to do with it, and must not notice."""
+    vms.make_vm(library, template=vms.OTHER, name="other", images={"other.img": b"other" * 100})
+    for file in library.find(vms.OTHER).files:
+        library.ledger.record(file.path, bytes_digest(file.path.read_bytes()))
+
+
+def pushed_before(library: Library, files: dict[tuple[str, Role], bytes]) -> None:
+    """The VM as an earlier version, known to the ledger as pushed."""
+    library.create()
+    digests = {}
+    for (name, role), data in files.items():
+        place = library.path_of(name, role, vms.UUID)
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        digests[name] = bytes_digest(data)
+        library.ledger.record(place, digests[name])
+    library.ledger.set_tag(vms.UUID, "v1", OLD_VERSION, "macos", digests)
+
+
+def fresh(library: Library) -> Callable[[], object]:
+    """A template that the library has never seen."""
+    neighbour(library)
+    return staged(library, {
+        ("a.img", Role.IMAGE): b"a" * 5000,
+        ("s.ank", Role.STATE): b"s" * 3000,
+        ("config.yaml", Role.CONFIG): config("a.img", state="s.ank"),
+        ("nvram", Role.NVRAM): b"n" * 100,
+    })  # fmt: skip
+
+
+def same_names(library: Library) -> Callable[[], object]:
+    """A raw disk and a state that change under their names, a drive more, an extra less."""
+    neighbour(library)
+    pushed_before(library, {
+        ("disk.img", Role.IMAGE): b"1" * 5000,
+        ("s.ank", Role.STATE): b"1" * 3000,
+        ("config.yaml", Role.CONFIG): config("disk.img", state="s.ank"),
+        ("policy.json", Role.EXTRA): b"{}",
+    })  # fmt: skip
+    return staged(library, {
+        ("disk.img", Role.IMAGE): b"2" * 5000,
+        ("more.img", Role.IMAGE): b"2" * 100,
+        ("s.ank", Role.STATE): b"2" * 4000,
+        ("config.yaml", Role.CONFIG): config("disk.img", "more.img", state="s.ank", note="2"),
+        ("nvram", Role.NVRAM): b"n" * 100,
+    })  # fmt: skip
+
+
+def shared_layers(library: Library) -> Callable[[], object]:
+    """A layer on top of one that the library has."""
+    neighbour(library)
+    pushed_before(library, {
+        ("base.ank", Role.IMAGE): b"b" * 5000,
+        ("config.yaml", Role.CONFIG): config("base.ank"),
+    })  # fmt: skip
+    return staged(library, {
+        ("top.ank", Role.IMAGE): b"t" * 5000,
+        ("base.ank", Role.IMAGE): b"b" * 5000,
+        ("config.yaml", Role.CONFIG): config("top.ank", "base.ank"),
+    }, present=frozenset({"base.ank"}))  # fmt: skip
+
+
+def without_exclusive_rename(library: Library) -> Callable[[], object]:
+    """`same_names` on a file system that knows no exclusive rename."""
+    platform._libc_call = lambda *_: False
+    return same_names(library)
+
+
+def imported(library: Library) -> Callable[[], object]:
+    """A plain disk that changed is imported over the VM it was before."""
+    library.create()
+    source = library.root.with_suffix(".raw")
+    source.write_bytes(b"1" * 5000)
+    images.import_vm(library, "macos", disks=[source])
+    source.write_bytes(b"2" * 6000)
+    return lambda: images.import_vm(library, "macos", disks=[source])
+
+
+SCENARIOS = {
+    scenario.__name__: scenario for scenario in (fresh, same_names, shared_layers, without_exclusive_rename, imported)
+}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(survives(Path(sys.argv[2]), SCENARIOS[sys.argv[1]])))
