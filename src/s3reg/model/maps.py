@@ -14,7 +14,6 @@ unpacked further than its header says. See docs/design.md for the layout of each
 from __future__ import annotations
 
 import array
-import io
 import struct
 import sys
 from dataclasses import dataclass
@@ -53,8 +52,8 @@ _RUN = struct.Struct("<III")
 _HOLE = 0xFFFFFFFF
 _WINDOW = 1 << 23
 _LEVEL = 3
-_PIECE = 1 << 20
-"""Read at a time: a short frame that claims much must not make us allocate it."""
+_PIECE = 256
+"""Packed bytes unpacked at a time: even of nothing but runs of zeros they make only 8 MiB."""
 
 
 class Run(NamedTuple):
@@ -196,10 +195,41 @@ def decode(data: bytes, *, size: int, digest: Digest | None = None) -> FileMap:
     this release does not know. Memory is bounded by the file's size, not by what `data` claims.
     """
     try:
-        stream: Any = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(io.BytesIO(data))
-        return _read(stream, size, digest)
-    except (zstandard.ZstdError, struct.error) as e:
+        return _read(_Frame(data), size, digest)
+    except zstandard.ZstdError as e:
         raise _damaged(f"it is not one zstd frame of a map ({e})") from e
+
+
+class _Frame:
+    """The one zstd frame that a map is, unpacked as far as it is read and no further."""
+
+    def __init__(self, data: bytes) -> None:
+        self._packed = memoryview(data)
+        self._at = 0
+        # Not a stream_reader: that one passes over what follows the frame, and a frame without its end.
+        self._unpacking: Any = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._raw = bytearray()
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes. What is held beyond them is bounded, whatever the frame unpacks to."""
+        while len(self._raw) < count:
+            if self._unpacking.eof or self._at >= len(self._packed):
+                raise _damaged("it ends too early")
+            self._raw += self._unpacking.decompress(self._packed[self._at : self._at + _PIECE])
+            self._at += _PIECE
+        found = bytes(memoryview(self._raw)[:count])
+        del self._raw[:count]
+        return found
+
+    def end(self) -> None:
+        """Raise unless all was read and the frame, its checksum included, ends with the data."""
+        while self._at < len(self._packed) and not self._raw and not self._unpacking.eof:
+            self._raw += self._unpacking.decompress(self._packed[self._at : self._at + _PIECE])
+            self._at += _PIECE
+        if self._raw:
+            raise _damaged("there is more behind its last column")
+        if not self._unpacking.eof or self._unpacking.unused_data or self._at < len(self._packed):
+            raise _damaged("it is not one whole zstd frame")
 
 
 class _Header(NamedTuple):
@@ -217,22 +247,21 @@ class _Header(NamedTuple):
     digest: bytes
 
 
-def _read(stream: Any, size: int, digest: Digest | None) -> FileMap:
-    head = _Header._make(_HEADER.unpack(stream.read(_HEADER.size)))
+def _read(frame: _Frame, size: int, digest: Digest | None) -> FileMap:
+    head = _Header._make(_HEADER.unpack(frame.read(_HEADER.size)))
     _check_header(head, size)
     packs = tuple(
         PackRef(SessionId(sid.hex()), Digest(sha.hex()), length)
-        for sid, sha, length in _PACK.iter_unpack(_exactly(stream, head.packs * _PACK.size))
+        for sid, sha, length in _PACK.iter_unpack(frame.read(head.packs * _PACK.size))
     )
     runs = tuple(
         Run(count, None if pack == _HOLE else pack, offset)
-        for count, pack, offset in _RUN.iter_unpack(_exactly(stream, head.runs * _RUN.size))
+        for count, pack, offset in _RUN.iter_unpack(frame.read(head.runs * _RUN.size))
     )
     lengths = array.array("I")
-    lengths.frombytes(_exactly(stream, head.data * lengths.itemsize))
-    digests = _exactly(stream, head.data * DIGEST_BYTES)
-    if stream.read(1):
-        raise _damaged("there is more behind its last column")
+    lengths.frombytes(frame.read(head.data * lengths.itemsize))
+    digests = frame.read(head.data * DIGEST_BYTES)
+    frame.end()
     found = FileMap(head.size, head.chunk_log2, packs, runs, _little(lengths), digests)
     _check_body(found, head)
     if found.digest() != head.digest.hex() or (digest is not None and found.digest() != digest):
@@ -252,7 +281,8 @@ def _check_header(head: _Header, size: int) -> None:
         raise _damaged(f"it is for a file of {head.size} bytes, not {size}")
     if head.positions != chunk_count(size, head.chunk_log2):
         raise _damaged("its number of chunks does not fit the file's size")
-    if head.data > min(head.positions, MOST_DATA_CHUNKS) or head.packs > head.data or head.runs > head.positions:
+    if head.data > min(head.positions, MOST_DATA_CHUNKS) or head.packs > head.data or head.runs > 2 * head.data + 1:
+        # Every second run could be a hole; holes beside each other are one, so a file of holes cannot have many runs.
         raise _damaged("its counts do not fit each other")
 
 
@@ -286,17 +316,6 @@ def _check_canonical(found: FileMap, positions: int) -> None:
     ends_in_data = positions > 0 and found.runs[-1].pack is not None
     if rest and ends_in_data and found.digests[-DIGEST_BYTES:] == zero_digest(rest):
         raise _damaged("a chunk of zeros is not a hole")
-
-
-def _exactly(stream: Any, count: int) -> bytes:
-    parts, left = [], count
-    while left:
-        part = stream.read(min(left, _PIECE))
-        if not part:
-            raise _damaged("it ends too early")
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
 
 
 def _damaged(reason: str) -> RecordDamaged:

@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from s3reg.errors import RecordDamaged
+from s3reg.model.chunks import LARGEST_CHUNK_LOG2
 
 if TYPE_CHECKING:
     from s3reg.model.names import Digest, SessionId
@@ -25,6 +26,7 @@ LARGEST_PACK = 64 * 1024**2
 """Bytes of a pack, seek table included."""
 MOST_FRAMES = 65_536
 """Frames of a pack; 64 MiB of 64 KiB chunks at 16:1."""
+LARGEST_CHUNK = 1 << LARGEST_CHUNK_LOG2
 FRAME_SLACK = 1024
 """A frame may exceed its chunk by this: zstd stores what it cannot compress in raw blocks with a few bytes of header."""
 
@@ -101,8 +103,10 @@ def read_seek_table(tail: bytes, pack_size: int) -> SeekTable:
     entries.frombytes(tail[len(tail) - table + _HEAD.size : -_FOOT.size])
     entries = _little(entries)
     compressed, raw = entries[0::2], entries[1::2]
-    if sum(compressed) + table != pack_size:
+    if sum(compressed) + table != pack_size or min(compressed) == 0:
         raise RecordDamaged(what="a pack", reason="its frames do not fill it")
+    if not 0 < min(raw) <= max(raw) <= LARGEST_CHUNK:
+        raise RecordDamaged(what="a pack", reason="a frame holds no chunk")
     return SeekTable(compressed, raw)
 
 
