@@ -23,6 +23,7 @@ import base64
 import binascii
 import contextlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,10 @@ def head_key(template: TemplateId) -> str:
 
 def template_of_head_key(key: str) -> TemplateId:
     """The template whose head lies at `key`. Raises NameInvalid for a foreign key."""
-    return names.template_id(key.removeprefix(HEADS).removesuffix(".json"))
+    template = names.template_id(key.removeprefix(HEADS).removesuffix(".json"))
+    if key != head_key(template):
+        raise NameInvalid(what="head's key", text=key[:80], reason="it is not spelled as we spell it")
+    return template
 
 
 def version_key(template: TemplateId, version: VersionId) -> str:
@@ -139,13 +143,16 @@ def read_format(data: bytes) -> StoreFormat:
     """`format.json` read; a format that is not ours is refused."""
     with _reading("format.json"):
         raw = _load(data)
-        if raw["format"] != FORMAT:
+        if _count(raw["format"]) != FORMAT:
             raise FormatUnknown(what="the store", feature=f"format {raw['format']}")
         features = raw["features"]
         return StoreFormat(
             _string(raw["store"]),
             _string(raw["made_as"]),
-            *(frozenset(_string(name) for name in features[use]) for use in ("read", "write", "sweep")),
+            *(
+                frozenset(_string(name) for name in _list(features[use], MOST_ENTRIES))
+                for use in ("read", "write", "sweep")
+            ),
         )
 
 
@@ -158,7 +165,7 @@ def read_signing(data: bytes) -> bytes:
     """The secret of signed links and logins. What is wrong with the record is said without quoting it."""
     try:
         secret = base64.b64decode(_string(_record(data)["secret"]), validate=True)
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise RecordDamaged(what=SIGNING_KEY, reason=type(e).__name__) from None
     if len(secret) < SECRET_BYTES:
         raise RecordDamaged(what=SIGNING_KEY, reason="its secret is too short")
@@ -167,6 +174,7 @@ def read_signing(data: bytes) -> bytes:
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
 
+_ENTRY_FIELDS = {"id", "seq", "tag", "description", "size", "created", "removed", "removed_by"}
 _HEAD_FIELDS = {"v", "gen", "ops", "id", "name", "arch", "domain", "size", "versions", "removed", "deleted"}
 
 
@@ -212,11 +220,14 @@ def read_head(data: bytes, template: TemplateId) -> Head:
         seqs = [entry.seq for entry in head.versions]
         if seqs != sorted(set(seqs)) or len({entry.tag for entry in head.versions}) != len(seqs):
             raise ValueError("its versions are not in order, or share a tag")
+        if any(entry.removed is None for entry in head.removed):
+            raise ValueError("a removed version does not say when it was removed")
         return head
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
     out: dict[str, Any] = {
+        **entry.unknown,
         "id": entry.id,
         "seq": entry.seq,
         "tag": entry.tag,
@@ -238,7 +249,8 @@ def _entry(raw: dict[str, Any]) -> Entry:
         size=_count(raw["size"]),
         created=_count(raw["created"]),
         removed=_count(raw["removed"]) if "removed" in raw else None,
-        removed_by=_string(raw["removed_by"]) if "removed_by" in raw else None,
+        removed_by=_string(raw["removed_by"]) if "removed" in raw else None,
+        unknown={name: value for name, value in raw.items() if name not in _ENTRY_FIELDS},
     )
 
 
@@ -311,7 +323,8 @@ def _file(raw: dict[str, Any]) -> File:
         parent=None if raw["parent"] is None else names.file_name(raw["parent"]),
         inline=inline,
         map=_map_ref(raw["map"]) if "map" in raw else None,
-        packs=tuple(_pack_use(use) for use in _list(raw.get("packs", []), MOST_PACKS_OF_A_FILE)),
+        # Not optional beside a map: a sweep would take the packs of a file that lost the list for unused.
+        packs=tuple(_pack_use(use) for use in _list(raw["packs"], MOST_PACKS_OF_A_FILE)) if "map" in raw else (),
     )
 
 
@@ -417,13 +430,17 @@ def _three(row: list[Any]) -> tuple[str, str, str]:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        # A lone surrogate, in a config or in a field that we do not know: JSON can say it, UTF-8 cannot.
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _load(data: bytes) -> dict[str, Any]:
     if len(data) > LARGEST_RECORD:
         raise ValueError("it is larger than any record")
-    raw = json.loads(data)
+    raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
     if not isinstance(raw, dict):
         raise TypeError("it is not a JSON object")
     return raw
@@ -431,7 +448,7 @@ def _load(data: bytes) -> dict[str, Any]:
 
 def _record(data: bytes) -> dict[str, Any]:
     raw = _load(data)
-    if raw["v"] != RECORD_VERSION:
+    if _count(raw["v"]) != RECORD_VERSION:
         raise FormatUnknown(what="a record", feature=f"version {raw['v']}")
     return raw
 
@@ -444,7 +461,15 @@ def _reading(what: str) -> Iterator[None]:
     except (KeyError, IndexError) as e:
         raise RecordDamaged(what=what, reason=f"it lacks {e}") from e
     except (NameInvalid, TypeError, ValueError, AttributeError, binascii.Error, RecursionError) as e:
-        raise RecordDamaged(what=what, reason=str(e)) from e
+        raise RecordDamaged(what=what, reason=str(e)[:200]) from e
+
+
+def _finite(text: str) -> float:
+    """A number as JSON has it: what Python reads besides could not be written again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a number of JSON")
+    return value
 
 
 def _count(value: object) -> int:

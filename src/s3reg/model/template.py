@@ -111,6 +111,8 @@ class Entry:
     removed: int | None = None
     """When it was removed, in seconds since 1970."""
     removed_by: str | None = None
+    unknown: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of a newer release, kept when the head is rewritten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,434 @@
+"""The records on the store: what a release wrote once is read for ever, and what is no record is said to be damage."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.model import format as records
+from s3reg.model.format import StoreFormat
+from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
+from s3reg.model.packs import LARGEST_PACK, PackRef
+from s3reg.model.template import (
+    Base,
+    Entry,
+    File,
+    Head,
+    MapRef,
+    Marker,
+    PackUse,
+    Role,
+    Session,
+    SessionState,
+    Version,
+    bytes_digest,
+)
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TEMPLATE = TemplateId("0f8fad5b-d9cb-469f-a165-70867728950e")
+OTHER = TemplateId("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+V0, V1, V2 = (VersionId(f"{number:032x}") for number in (0xA0, 0xA1, 0xA2))
+SID, SID2 = SessionId("0" * 31 + "1"), SessionId("0" * 31 + "2")
+D1, D2, D3 = (Digest(letter * 64) for letter in "abc")
+CONFIG = "name: bäse\n".encode()
+
+STORE = StoreFormat("5d1c…ä", "https://s3.example/bucket", frozenset({"b", "a"}), frozenset(), frozenset({"packs-2"}))
+HEAD = Head(
+    id=TEMPLATE,
+    name="macOS 14 — bäse",
+    domain="main",
+    arch="arm64",
+    gen=7,
+    operations=("op-1", "op-2"),
+    size=123_456_789_012,
+    versions=(
+        Entry(V0, 0, "v1", "", 1, 1_700_000_000),
+        Entry(V2, 3, "team/blue 👩‍🔧", "two\nlines", 2, 1_700_000_300, unknown={"pinned": [True]}),
+    ),
+    removed=(Entry(V1, 3, "team/blue 👩‍🔧", "", 2, 1_700_000_200, 1_700_000_300, "jo"),),
+    unknown={"labels": {"team": "blue"}, "later": None},
+)
+VERSION = Version(
+    id=V2,
+    template=TEMPLATE,
+    domain="main",
+    session=SID,
+    created=1_700_000_300,
+    config={"name": "bäse", "hard_drives": [{"file": "disk.ank"}], "x": None},
+    files=(
+        File("bäse.yaml", Role.CONFIG, len(CONFIG), bytes_digest(CONFIG), inline=CONFIG),
+        File("empty", Role.EXTRA, 0, bytes_digest(b""), inline=b""),
+        File("base.ank", Role.IMAGE, 1 << 40, D1, 0, None, None, MapRef(SID2, D2, 335), ()),
+        File("disk.ank", Role.IMAGE, 5, D2, 0, "base.ank", None, MapRef(SID, D3, 99),
+             (PackUse(PackRef(SID, D1, LARGEST_PACK), 70), PackUse(PackRef(SID2, D2, 9), 0))),
+        File("ram.ank", Role.STATE, 5, D3, None, "disk.ank", None, MapRef(SID, D1, 99),
+             (PackUse(PackRef(SID, D1, 100), 100),)),
+    ),
+)  # fmt: skip
+SESSION = Session(
+    id=SID,
+    state=SessionState.OPEN,
+    owner="jo",
+    template=TEMPLATE,
+    version=V2,
+    domain="main",
+    bases=(Base(TEMPLATE, V0), Base(OTHER, V1)),
+    usable=(Base(TEMPLATE, V0),),
+    limit=1 << 41,
+    signed=12,
+    opened=None,
+    unknown={"later": {"a": [1, 2.5, "x"]}},
+)
+MARKER = Marker(
+    "gc-1",
+    frozenset({("main", SID, D1), ("main", SID2, D2)}),
+    frozenset({("team-1", SID, D3)}),
+    frozenset({(TEMPLATE, V1)}),
+)
+SECRET = bytes(range(32))
+
+RECORDS = {
+    "format": (STORE, records.write_format, records.read_format),
+    "head": (HEAD, records.write_head, lambda data: records.read_head(data, TEMPLATE)),
+    "version": (VERSION, records.write_version, lambda data: records.read_version(data, TEMPLATE, V2)),
+    "session": (SESSION, records.write_session, lambda data: records.read_session(data, SID)),
+    "marker": (MARKER, records.write_marker, records.read_marker),
+    "signing": (SECRET, records.write_signing, records.read_signing),
+}
+every_record = pytest.mark.parametrize("name", RECORDS)
+
+
+def golden(name):
+    return (GOLDEN / f"{name}-v1.json").read_bytes()
+
+
+@every_record
+def test_a_record_of_the_first_release_is_read_for_ever(name):
+    value, _, read = RECORDS[name]
+    assert read(golden(name)) == value
+
+
+@every_record
+def test_a_record_is_written_as_in_the_first_release(name):
+    value, write, _ = RECORDS[name]
+    assert write(value) == golden(name)
+
+
+@every_record
+def test_a_record_of_a_later_version_is_refused_as_unknown(name):
+    raw = json.loads(golden(name))
+    for version in (2, 0, 99):
+        raw["format" if name == "format" else "v"] = version
+        with pytest.raises(FormatUnknown):
+            RECORDS[name][2](json.dumps(raw).encode())
+
+
+# --- Damage ---
+
+
+def places(raw, path=()):
+    """Every place in a JSON value, as the way to it."""
+    items = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def changed(raw, path, change):
+    """A copy of `raw` in which `change(container, key)` was done at `path`."""
+    raw = json.loads(json.dumps(raw))
+    here = raw
+    for key in path[:-1]:
+        here = here[key]
+    change(here, path[-1])
+    return raw
+
+
+FREE = {"head": {"labels", "later"}, "session": {"later"}, "version": {"config"}}
+"""Fields of the records below which anything is good."""
+WRONG = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    1.5,
+    1 << 60,
+    10**30,
+    "",
+    "x",
+    "../x",
+    "\0",
+    "\ud800",
+    "x" * 5000,
+    [],
+    [[]],
+    [1, 2],
+    {},
+    {"a": 1},
+]
+
+
+def checked_places(name):
+    raw = json.loads(golden(name))
+    return raw, [
+        path
+        for path in places(raw)
+        if path[0] not in FREE.get(name, ()) and path[-1] != "pinned" and "pinned" not in path
+    ]
+
+
+@every_record
+def test_a_record_without_any_one_of_its_fields_is_damage(name):
+    raw, paths = checked_places(name)
+    for path in paths:
+        if isinstance(path[-1], str):
+            with pytest.raises(RecordDamaged):
+                RECORDS[name][2](json.dumps(changed(raw, path, lambda here, key: here.pop(key))).encode())
+
+
+@every_record
+def test_a_field_of_another_type_is_damage_or_is_kept_as_it_is(name):
+    _, write, read = RECORDS[name]
+    raw, paths = checked_places(name)
+    said = []
+    for path in paths:
+        for wrong in WRONG:
+            bad = changed(raw, path, lambda here, key, wrong=wrong: here.__setitem__(key, wrong))
+            try:
+                value = read(json.dumps(bad).encode())
+            except RecordDamaged as e:
+                said.append(str(e))
+                continue
+            except FormatUnknown:
+                assert path in {("v",), ("format",)}
+                assert isinstance(wrong, int)
+                continue
+            assert canonical(write(value)) == canonical(json.dumps(bad)), (path, wrong)
+    assert len(said) > len(paths) * len(WRONG) / 2
+    assert max(map(len, said)) < 1000
+    "".join(said).encode()
+
+
+def canonical(data):
+    """A record's JSON value in which the order of what is a set does not count, and an integer is no truth."""
+
+    def sets(value):
+        if isinstance(value, dict):
+            return {
+                key: sorted(map(repr, inner)) if key in {"packs", "maps", "versions", "read", "write", "sweep"}
+                and isinstance(inner, list) else sets(inner)
+                for key, inner in value.items()
+            }  # fmt: skip
+        return [sets(inner) for inner in value] if isinstance(value, list) else repr(value)
+
+    return sets(json.loads(data))
+
+
+@every_record
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[]", b"1", b"null", b'"x"', b"\xff\xfe", b"\0", b"{}", b'{"v":1}', b'{"v":1}x', b"[" * 100_000,
+        b'{"a":' * 100_000, b'{"v":' + b"9" * 10_000 + b"}", b'{"v":1,"a":"\\ud8', "{}".encode("utf-16"), b'{"v": NaN}',
+    ],
+    ids=lambda data: repr(data[:12]),
+)  # fmt: skip
+def test_what_is_no_record_is_damage(name, data):
+    with pytest.raises(RecordDamaged):
+        RECORDS[name][2](data)
+
+
+@every_record
+def test_any_truncation_is_damage(name):
+    data = golden(name)
+    for length in range(len(data)):
+        with pytest.raises(RecordDamaged):
+            RECORDS[name][2](data[:length])
+
+
+@every_record
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_flipped_byte_is_damage_or_another_record(name, at, flip):
+    data = bytearray(golden(name))
+    data[at % len(data)] ^= flip
+    try:
+        value = RECORDS[name][2](bytes(data))
+    except (RecordDamaged, FormatUnknown):
+        return
+    assert RECORDS[name][2](RECORDS[name][1](value)) == value
+
+
+def test_a_hostile_depth_inside_a_record_is_damage():
+    for name in ("head", "session", "version"):
+        deep = golden(name)[:-1] + b',"deep":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+        with pytest.raises(RecordDamaged):
+            RECORDS[name][2](deep)
+
+
+def test_a_record_larger_than_any_is_not_read():
+    with pytest.raises(RecordDamaged):
+        records.read_head(golden("head") + b" " * records.LARGEST_RECORD, TEMPLATE)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_json_does_not_have_is_damage_not_a_record_that_cannot_be_written(number):
+    for name in ("head", "session", "version"):
+        with pytest.raises(RecordDamaged):
+            RECORDS[name][2](golden(name)[:-1] + b',"later2":' + number.encode() + b"}")
+
+
+def test_a_record_is_for_what_it_was_asked_for():
+    with pytest.raises(RecordDamaged):
+        records.read_head(golden("head"), OTHER)
+    with pytest.raises(RecordDamaged):
+        records.read_version(golden("version"), OTHER, V2)
+    with pytest.raises(RecordDamaged):
+        records.read_version(golden("version"), TEMPLATE, V1)
+    with pytest.raises(RecordDamaged):
+        records.read_session(golden("session"), SID2)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "wrong"),
+    [
+        ("head", ("versions", 1, "seq"), 0),
+        ("head", ("versions", 0, "seq"), 4),
+        ("head", ("versions", 1, "tag"), "v1"),
+        ("head", ("id",), TEMPLATE.upper()),
+        ("version", ("files", 0, "size"), 5),
+        ("version", ("files", 0, "inline"), "not base64!"),
+        ("version", ("files", 0, "map"), {"sid": SID, "sha256": D1, "size": 1}),
+        ("version", ("files", 2, "inline"), ""),
+        ("version", ("files", 3, "packs", 0, 2), LARGEST_PACK + 1),
+        ("version", ("files", 3, "packs", 0, 2), 0),
+        ("version", ("files", 3, "packs", 1, 3), 10),
+        ("version", ("files", 0, "name"), "../x"),
+        ("signing", ("secret",), "AAAA"),
+        ("format", ("features", "read"), "abc"),
+    ],
+)  # fmt: skip
+def test_a_field_that_does_not_fit_the_others_is_damage(name, path, wrong):
+    bad = changed(json.loads(golden(name)), path, lambda here, key: here.__setitem__(key, wrong))
+    with pytest.raises(RecordDamaged):
+        RECORDS[name][2](json.dumps(bad).encode())
+
+
+def test_a_removed_version_says_when_and_by_whom():
+    for field in ("removed", "removed_by"):
+        bad = changed(json.loads(golden("head")), ("removed", 0, field), lambda here, key: here.pop(key))
+        with pytest.raises(RecordDamaged):
+            RECORDS["head"][2](json.dumps(bad).encode())
+
+
+def test_lists_have_a_longest_length():
+    for name, path in (("head", ("ops",)), ("session", ("bases",)), ("version", ("files",)), ("marker", ("packs",))):
+        raw = json.loads(golden(name))
+        one = raw[path[0]][0]
+        bad = changed(raw, path, lambda here, key, one=one: here.__setitem__(key, [one] * (records.MOST_ENTRIES + 1)))
+        with pytest.raises(RecordDamaged, match="too long"):
+            RECORDS[name][2](json.dumps(bad).encode())
+
+
+def test_a_damaged_secret_is_not_quoted():
+    raw = json.loads(golden("signing"))
+    secret = raw["secret"]
+    for bad in (raw | {"secret": secret[:-5]}, raw | {"secret": secret + "!"}, raw | {"secret": [secret]}):
+        with pytest.raises(RecordDamaged) as damaged:
+            records.read_signing(json.dumps(bad).encode())
+        assert secret[:8] not in str(damaged.value)
+        assert secret[:8] not in str(damaged.value.detail)
+
+
+# --- Fields of a newer release ---
+
+
+@pytest.mark.parametrize("name", ["head", "session"])
+def test_unknown_fields_of_a_mutable_record_are_kept(name):
+    _, write, read = RECORDS[name]
+    raw = json.loads(golden(name)) | {"new": {"deep": [1, "ä", None, 1e300, "\ud800"]}, "v2": 0}
+    assert json.loads(write(read(json.dumps(raw).encode()))) == raw
+
+
+def test_unknown_fields_of_an_entry_are_kept_too():
+    raw = json.loads(golden("head"))
+    raw["versions"][0]["until"] = 5
+    raw["removed"][0]["why"] = {"a": "b"}
+    head = RECORDS["head"][2](json.dumps(raw).encode())
+    assert json.loads(records.write_head(head)) == raw
+    forced = head.add(Entry(V1, 0, "v1", "", 0, 0), force=True, by="x")
+    assert json.loads(records.write_head(forced))["removed"][1]["until"] == 5
+
+
+def test_an_unknown_field_never_takes_the_place_of_a_known_one():
+    session = Session(
+        **{name: getattr(SESSION, name) for name in Session.__slots__} | {"unknown": {"state": "expired", "v": 9}}
+    )
+    assert records.read_session(records.write_session(session), SID).state is SessionState.OPEN
+
+
+def test_unknown_fields_of_an_immutable_record_do_not_matter():
+    for name in ("version", "marker", "format", "signing"):
+        value, _, read = RECORDS[name]
+        assert read(json.dumps(json.loads(golden(name)) | {"new": [1]}).encode()) == value
+
+
+# --- Keys ---
+
+
+def test_keys_are_derived_as_the_format_says():
+    assert [
+        records.FORMAT_KEY,
+        records.SIGNING_KEY,
+        records.head_key(TEMPLATE),
+        records.version_key(TEMPLATE, V0),
+        records.map_key("main", SID, D1),
+        records.pack_key("team-1", SID, D1),
+        records.packs_prefix("main", SID),
+        records.session_key(SID),
+        records.pull_key(TEMPLATE, V0),
+        records.damaged_key(D1),
+    ] == [
+        "format.json",
+        "auth/signing.json",
+        f"heads/{TEMPLATE}.json",
+        f"versions/{TEMPLATE}/{V0}.json",
+        f"maps/main/{SID}/{D1}",
+        f"packs/team-1/{SID}/{D1}",
+        f"packs/main/{SID}/",
+        f"sessions/{SID}.json",
+        f"pulls/{TEMPLATE}/{V0}",
+        f"damaged/{D1}",
+    ]
+
+
+def test_every_key_lies_under_the_prefix_of_its_kind():
+    assert records.head_key(TEMPLATE).startswith(records.HEADS)
+    assert records.version_key(TEMPLATE, V0).startswith(records.VERSIONS)
+    assert records.map_key("main", SID, D1).startswith(records.MAPS)
+    assert records.pack_key("main", SID, D1).startswith(records.packs_prefix("main", SID))
+    assert records.packs_prefix("main", SID).startswith(records.PACKS)
+    assert records.session_key(SID).startswith(records.SESSIONS)
+    assert records.pull_key(TEMPLATE, V0).startswith(records.PULLS)
+    assert records.damaged_key(D1).startswith(records.DAMAGED)
+
+
+def test_a_heads_key_tells_its_template():
+    assert records.template_of_head_key(records.head_key(TEMPLATE)) == TEMPLATE
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "", "heads/", f"heads/{TEMPLATE}", f"heads/{TEMPLATE.upper()}.json", f"heads/{TEMPLATE.replace('-', '')}.json",
+        f"{TEMPLATE}.json", f"heads/x/{TEMPLATE}.json", f"heads/heads/{TEMPLATE}.json", f"heads/{TEMPLATE}.json.json",
+        f"versions/{TEMPLATE}.json", f"heads/{{{TEMPLATE}}}.json", "heads/x.json",
+    ],
+)  # fmt: skip
+def test_a_foreign_key_under_heads_is_no_heads(key):
+    with pytest.raises(NameInvalid):
+        records.template_of_head_key(key)
