@@ -28,7 +28,7 @@ def copy(src: Path, dst: Path) -> None:
             _check_room(source, dst)
             _copy_data(source, dst, before[0])
         try:
-            _sync(dst)
+            sync_file(dst)
             _check_unchanged(source, before, src.name)
         except BaseException:
             dst.unlink()
@@ -75,7 +75,8 @@ def _check_unchanged(fd: int, before: tuple[int, int], name: str) -> None:
         raise FileChanged(file=name)
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Return once the file's bytes would survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         platform.sync(fd)

@@ -41,7 +41,7 @@ def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: 
     finally:
         crew.close()
     version = names.version_id(uuid.uuid4().hex)
-    library.ledger.set_tag(vm.id, tag, version, vm.name, digests)
+    library.ledger.set_tag(vm.id, tag, version, vm.name, digests, local=True)
 
 
 def check_out(library: Library, ref: str, tag: str | None) -> LocalVm:

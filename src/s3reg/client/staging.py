@@ -92,9 +92,10 @@ class Staging:
     ) -> Path:
         """Make the VM appear in the library and in its records, and remove the staging; the VM's folder.
 
-        `files` are all that the VM has, each staged, verified and (`durable`) synced, or in the library already: layers as
-        `check` told, files of the VM's folder as recorded. What else was staged is dropped. `tag` is noted as the current
-        one; None notes nothing. Raises what `check` raises, and LocalDenied if a file is missing, before anything is moved.
+        `files` are all that the VM has, each staged and verified, or in the library already: layers as `check` told, files
+        of the VM's folder as recorded. What else was staged is dropped. With `durable`, all bytes would survive a power cut
+        before any of them is shown. `tag` is noted as the current one; None notes nothing. Raises what `check` raises, and
+        LocalDenied if a file is missing, before anything is moved.
         Where it is interrupted, `recover` goes on, or the same call again.
         """
         arrival = Arrival(self.template, self.version, tag, name, tuple(files), durable)
@@ -128,6 +129,10 @@ class Staging:
         for entry in (self.folder / "vm").iterdir():
             if entry.name not in beside:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if arrival.durable:
+            for file in arrival.files:
+                if (staged := self._staged(file)).is_file():
+                    copies.sync_file(staged)
         for folder in (*(self.folder / name for name in ("img", "state", "vm")), self.folder, self.folder.parent):
             if folder.is_dir():
                 platform.sync_folder(folder)
