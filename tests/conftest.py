@@ -3,12 +3,18 @@
 import os
 from collections import defaultdict
 
+import hypothesis
 import pytest
 
 # Asserts in the contracts explain themselves like those of a test. Before anything imports them.
 pytest.register_assert_rewrite("contracts")
 
 import servers  # noqa: E402
+
+# The same examples in every run, so that a red one can be had again; a campaign looks further, and elsewhere each time.
+hypothesis.settings.register_profile("sample", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("campaign", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("campaign" if os.environ.get("S3REG_TEST_CAMPAIGN") else "sample")
 
 _not_tested: set[str] = set()
 _lacking: dict[str, set[str]] = defaultdict(set)
@@ -51,16 +57,15 @@ def minio(tmp_path_factory):
 @pytest.fixture
 def bucket():
     """`bucket(server)` makes an empty bucket and gives its name."""
-    made = []
+    with servers.buckets() as make:
+        yield make
 
-    def make(server, **more):
-        made.append((server, server.new_bucket(**more)))
-        return made[-1][1]
 
-    yield make
-    for server, name in made:
-        if not server.ours:
-            server.remove_bucket(name)
+@pytest.fixture(scope="class")
+def class_bucket():
+    """`bucket` for what the tests of a class share."""
+    with servers.buckets() as make:
+        yield make
 
 
 def pytest_runtest_logreport(report):

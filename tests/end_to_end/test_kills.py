@@ -9,8 +9,8 @@ import machines
 import running
 from machines import MIB
 
-ROUNDS = 4
-"""Of kills at random moments; `make campaign` does many."""
+ROUNDS = pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.campaign)])
+"""Of kills at random moments."""
 
 
 def killed_at(node, delay, *command):
@@ -23,18 +23,15 @@ def killed_at(node, delay, *command):
     return running_still
 
 
-def rounds(few, campaign):
-    return [*range(few)] if not campaign else [*range(200)]
-
-
 @pytest.fixture
 def big(baker):
     return machines.make(baker.library, sizes=(40 * MIB, 9 * MIB))
 
 
-def test_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, big):
+@ROUNDS
+def test_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, big, rounds):
     chance = random.Random(11)
-    for number in range(ROUNDS):
+    for number in range(rounds):
         tag = f"v{number}"
         machines.scatter(big.disk(), 30, seed=number)
         for _ in range(3):
@@ -49,14 +46,15 @@ def test_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, 
         assert machines.contents(runner.library, big) == machines.contents(baker.library, big)
 
 
-def test_a_killed_pull_shows_the_old_vm_or_the_new_one_or_none(baker, runner, big):
+@ROUNDS
+def test_a_killed_pull_shows_the_old_vm_or_the_new_one_or_none(baker, runner, big, rounds):
     baker.done("push", big.name, "-t", "v1")
     versions = {"v1": machines.contents(baker.library, big)}
     machines.scatter(big.disk(), 200)
     baker.done("push", big.name, "-t", "v2")
     versions["v2"] = machines.contents(baker.library, big)
     chance = random.Random(12)
-    for number in range(ROUNDS):
+    for number in range(rounds):
         tag = "v1" if number % 2 else "v2"
         for _ in range(3):
             killed_at(runner, chance.uniform(0.25, 1.2), "pull", big.name, "-t", tag)
