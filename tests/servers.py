@@ -31,7 +31,7 @@ import urllib3
 from botocore.config import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOT_TESTED = "not tested: "
 REGION = "us-east-1"
@@ -116,6 +116,23 @@ class S3Server:
             if objects:
                 self.client.delete_objects(Bucket=name, Delete={"Objects": objects})
         self.client.delete_bucket(Bucket=name)
+
+
+@contextlib.contextmanager
+def buckets() -> Iterator[Callable[..., str]]:
+    """A function that makes an empty bucket on a server; on one that is not ours they are removed in the end."""
+    made: list[tuple[S3Server, str]] = []
+
+    def make(server: S3Server, **more) -> str:
+        made.append((server, server.new_bucket(**more)))
+        return made[-1][1]
+
+    try:
+        yield make
+    finally:
+        for server, name in made:
+            if not server.ours:
+                server.remove_bucket(name)
 
 
 def credentials() -> tuple[str, str]:

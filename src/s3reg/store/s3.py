@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 """How often a read is tried."""
 CONNECT_SECONDS = 3
-READ_SECONDS = 10
+READ_SECONDS = 10.0
 DELETE_KEYS = 1000
 """The most that one DeleteObjects takes."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -68,7 +68,7 @@ _WORDS = {
     failures.EndpointConnectionError: "no connection; the address may be wrong",
     failures.ConnectTimeoutError: f"no connection within {CONNECT_SECONDS} seconds",
     failures.ProxyConnectionError: "no connection to the proxy that the environment names",
-    failures.ReadTimeoutError: f"no answer within {READ_SECONDS} seconds",
+    failures.ReadTimeoutError: "no answer in time",
     failures.ConnectionClosedError: "the connection ended before an answer",
     failures.NoCredentialsError: "none were found",
     failures.PartialCredentialsError: "only a part of them was found",
@@ -82,7 +82,8 @@ class S3Store:
     Without `endpoint` (or AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL) it is AWS. `signing_endpoint` is the address that links
     carry, where nodes reach the store by another one than we do. The bucket stands in the path (`path_style`) when an
     endpoint was given or its name has dots, else in the host name. `ca_bundle` is a file of PEM certificates to trust.
-    `connections` should be at least the number of threads. Raises SettingInvalid.
+    `connections` should be at least the number of threads; `read_seconds` is how long an answer may take. Raises
+    SettingInvalid.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class S3Store:
         ca_bundle: str | None = None,
         verify: bool = True,
         connections: int = 64,
+        read_seconds: float = READ_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not _BUCKET.fullmatch(bucket):
@@ -114,6 +116,7 @@ class S3Store:
         self._region = region or os.environ.get("AWS_REGION") or None
         self._verify = (ca_bundle or os.environ.get("AWS_CA_BUNDLE") or True) if verify else False
         self._connections = connections
+        self._read_seconds = read_seconds
         self._clock = clock
         name = f"s3://{bucket}/{self._root}".rstrip("/")
         self.location = self.made_as = name if self._endpoint is None else f"{name} at {self._endpoint}"
@@ -299,7 +302,7 @@ class S3Store:
                 signature_version="s3v4",
                 s3=style,
                 connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
+                read_timeout=self._read_seconds,
                 max_pool_connections=self._connections,
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 # Their trailers break servers that do not know them; what needs a checksum is signed with one.
@@ -321,7 +324,7 @@ class S3Store:
         http = botocore.httpsession.URLLib3Session(
             verify=self._verify,
             proxies=botocore.utils.get_environ_proxies(endpoint),
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            timeout=(CONNECT_SECONDS, self._read_seconds),
             max_pool_connections=self._connections,
         )
         ours = signing.target(endpoint, self._bucket, path_style=self._path_style)

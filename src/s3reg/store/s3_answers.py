@@ -32,9 +32,10 @@ OK, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 301, 403, 404
 TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same read may succeed, and after which nobody knows whether a put was applied."""
 _NOT_IMPLEMENTED = 501
-_REGION_CODES = {"PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException"}
+_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
+_REGION_CODES |= {"IllegalLocationConstraintException"}
 _DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
-_DENIED_CODES |= {"TokenRefreshRequired", "AuthorizationHeaderMalformed"}
+_DENIED_CODES |= {"TokenRefreshRequired"}
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _COLD = {"GLACIER", "DEEP_ARCHIVE"}
 
