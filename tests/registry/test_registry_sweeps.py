@@ -2,7 +2,8 @@
 
 Push A builds on a version of T0 and commits to T1; push B builds on what A made and commits to T2; both bases are purged
 and a sweep runs, which may give the pushes up. They take turns at every store call, in an order that a seed decides. What
-must hold is one thing: whatever a head names, exists. `make campaign` tries many seeds, a test run a few.
+must hold is one thing: whatever a head names, exists. `make campaign` tries many seeds, a test run a few: with the markers
+unread, the heads unread, the session not read again, or the swap unconditional, the campaign fails.
 """
 
 import random
@@ -32,7 +33,7 @@ from s3reg.store.files import FilesStore
 
 STEPS = 150
 """Store calls of all actors together, about."""
-SEEDS, MANY_SEEDS = 60, 5_000
+SEEDS, MANY_SEEDS = 60, 10_000
 IDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3)]
 
 

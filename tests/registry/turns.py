@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHANGES = 4
+FEWEST_CHANGES, MOST_CHANGES = 2, 12
+"""Of priorities in one game: how many there must be to meet a fault depends on the fault."""
 WAIT_SECONDS = 60
 
 
@@ -29,7 +30,8 @@ class Turns:
 
     def __init__(self, seed: int, *, steps: int) -> None:
         self._random = random.Random(seed)
-        self._changes = {self._random.randint(1, steps) for _ in range(CHANGES)}
+        changes = self._random.randint(FEWEST_CHANGES, MOST_CHANGES)
+        self._changes = {self._random.randint(1, steps) for _ in range(changes)}
         self._turn = threading.Condition()
         self._priorities: dict[int, float] = {}
         self._waiting: set[int] = set()
