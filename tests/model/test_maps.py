@@ -288,6 +288,17 @@ def test_anything_behind_the_frame_is_damage(more):
     refused(maps.encode(example()) + more)
 
 
+def test_anything_behind_the_frame_is_damage_where_our_pieces_end_too():
+    for count in range(1, 2000):
+        names = [digest_of(str(number)) for number in range(count)]
+        data = written(count * CHUNK, [pack(1)], [Run(count, 0, 0)], [10] * count, names)
+        if len(data) % maps._PIECE == 0:
+            break
+    assert len(data) % maps._PIECE == 0
+    assert len(maps.decode(data, size=count * CHUNK).lengths) == count
+    refused(data + b"more", size=count * CHUNK)
+
+
 def test_anything_behind_the_columns_is_damage():
     raw = raw_of(maps.encode(example()))
     refused(framed(raw + b"\0"))

@@ -93,6 +93,14 @@ def test_a_hostile_tail_is_damage(what, tail):
     assert 0 <= packs.claimed_table_bytes(tail) <= packs.TAIL_BYTES
 
 
+def test_a_pack_has_from_one_to_65536_frames():
+    none = packs.seek_table(ints(), ints())
+    too_many = packs.seek_table(ints(*[1] * 65_537), ints(*[1] * 65_537))
+    for tail, size in ((none, len(none)), (too_many, len(too_many) + 65_537)):
+        with pytest.raises(RecordDamaged):
+            packs.read_seek_table(tail, size)
+
+
 @pytest.mark.parametrize("size", [0, len(GOLDEN), 7 + len(GOLDEN), 9 + len(GOLDEN), 1 << 40])
 def test_frames_that_do_not_fill_the_pack_are_damage(size):
     with pytest.raises(RecordDamaged):
