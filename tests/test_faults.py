@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from faults import Before, Call, Corrupting, Counting, FailsOnCall, LosesAnswer, Paused
 
+from faults import Before, Call, Corrupting, Counting, FailsOnCall, LosesAnswer, Paused
 from s3reg.errors import ObjectNotFound, PreconditionFailed, PutUnsettled, StoreUnavailable
 from s3reg.store import ABSENT, Match
 from s3reg.store.files import FilesStore
