@@ -17,5 +17,5 @@ mkdir -p "$bin"
 building=$(mktemp -d "$bin/.building.XXXXXX")
 trap 'rm -rf "$building"' EXIT
 trap 'exit 130' INT TERM
-GOBIN="$building" CGO_ENABLED=0 go install "github.com/minio/minio@$version"
+GOBIN="$building" go install "github.com/minio/minio@$version"
 mv "$building/minio" "$bin/minio"
