@@ -20,13 +20,18 @@ from s3reg.store.s3 import S3Store
 
 _FORKING = """
 import os, sys
+from s3reg.store import ABSENT
 from s3reg.store.s3 import S3Store
 store = S3Store(sys.argv[1], endpoint=sys.argv[2], region=sys.argv[3])
 for name in ("parent", "0", "1"):
-    store.put(name, name.encode() * 1000)
+    store.put(name, name.encode() * 1000, only_if=ABSENT)
 
-def read(name):
-    for _ in range(50):
+def work(name):
+    for number in range(50):
+        # These are never repeated: an answer that another process took would show.
+        etag = store.put(f"by-{name}/{number}", name.encode(), only_if=ABSENT)
+        found = store.get(f"by-{name}/{number}")
+        assert (found.data, found.stat.etag) == (name.encode(), etag)
         assert store.get(name).data == name.encode() * 1000
         assert [item.key for item in store.list(name)] == [name]
 
@@ -34,10 +39,13 @@ children = []
 for name in ("0", "1"):
     child = os.fork()
     if not child:
-        read(name)
+        try:
+            work(name)
+        except BaseException:
+            os._exit(1)
         os._exit(0)
     children.append(child)
-read("parent")
+work("parent")
 sys.exit(max(os.waitpid(child, 0)[1] for child in children))
 """
 
