@@ -138,7 +138,7 @@ class SettingInvalid(Invalid):
 
     code = "setting-invalid"
     says = "setting {name}: {reason}"
-    remedy = "see docs/reference.md for the settings and their values"
+    remedy = "s3reg serve --help shows the settings and their values"
 
 
 class Unguarded(Invalid):
@@ -305,6 +305,14 @@ class NameTaken(S3regError):
     remedy = "use --remote-vm to push a new version of that template, --force-name to let two carry one name"
 
 
+class LocalNameTaken(NameTaken):
+    """Another VM of this library carries the name of the template that is pulled."""
+
+    code = "local-name-taken"
+    says = "the VM {ids} of this library is called {name!r} already"
+    remedy = "pull into another library with --library, or rename that VM in its configuration"
+
+
 class RemoteTaken(S3regError):
     """This node knows another registry under this name."""
 
@@ -389,7 +397,7 @@ class ObjectNotFound(S3regError):
     code = "object-not-found"
     kind = Kind.DAMAGED
     says = "the store has nothing under {key!r}"
-    remedy = "s3reg fsck tells what is missing"
+    remedy = "restore it from a copy of the store; the registry's log names the request that needed it"
 
 
 class PreconditionFailed(S3regError):
@@ -433,7 +441,7 @@ class StoreUnavailable(S3regError):
     code = "store-unavailable"
     kind = Kind.UNAVAILABLE
     says = "the store {store} does not answer: {reason}"
-    remedy = "check the endpoint and the network, then try again"
+    remedy = "check its address and the network, or that its volume is mounted, then try again"
 
 
 class StoreDenied(S3regError):
@@ -468,8 +476,8 @@ class StoreReadOnly(S3regError):
 
     code = "store-read-only"
     kind = Kind.UNAVAILABLE
-    says = "the directory store {store} cannot be written: {reason}"
-    remedy = "give it a writable directory with free space: --store DIR"
+    says = "the store {store} cannot be written: {reason}"
+    remedy = "make the directory writable, or serve another one: --store DIR"
 
 
 class StoreFull(S3regError):
@@ -477,7 +485,7 @@ class StoreFull(S3regError):
 
     code = "store-full"
     kind = Kind.UNAVAILABLE
-    says = "the directory store {store} has no space left"
+    says = "the store {store} has no space left"
     remedy = "free space on that disk; nothing half-written stays behind"
 
 
@@ -487,7 +495,7 @@ class StoreUnsuitable(S3regError):
     code = "store-unsuitable"
     kind = Kind.UNSUPPORTED
     says = "the store {store} does not keep: {promises}"
-    remedy = "s3reg store check {store} tells more; use a store that keeps them"
+    remedy = "use a store that keeps them; s3reg store check tells of each promise why"
 
 
 class StoreCopied(S3regError):
@@ -496,7 +504,7 @@ class StoreCopied(S3regError):
     code = "store-copied"
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
-    remedy = "serve the original; a copy is taken over with s3reg adopt"
+    remedy = "push to a registry that serves the original; from a copy, pull and list work"
 
 
 # --- Records and formats ---------------------------------------------------------------------------------------------
@@ -508,7 +516,7 @@ class RecordDamaged(S3regError):
     code = "record-damaged"
     kind = Kind.DAMAGED
     says = "{what} is damaged: {reason}"
-    remedy = "s3reg fsck tells what is affected; other templates are not"
+    remedy = "restore it from a copy of the store, or push that version again under another tag"
 
 
 class FormatUnknown(S3regError):
@@ -526,7 +534,7 @@ class ChunkDamaged(S3regError):
     code = "chunk-damaged"
     kind = Kind.DAMAGED
     says = "a chunk of {what} is damaged: {reason}"
-    remedy = "try again; if it stays, the pack is bad and s3reg fsck --read-data on the registry names what needs it"
+    remedy = "try again; if it stays, the store holds bad bytes: pull another version, and push this one again"
 
 
 # --- The node --------------------------------------------------------------------------------------------------------
@@ -539,6 +547,15 @@ class RegistryUnreachable(S3regError):
     kind = Kind.UNAVAILABLE
     says = "{url} does not answer: {reason}"
     remedy = "check the address and the network; the transfer goes on where it was when you repeat the command"
+
+
+class AnswerInvalid(S3regError):
+    """A registry's answer is none of this API, or names what would lead outside the library. Nothing of it was used."""
+
+    code = "answer-invalid"
+    kind = Kind.UNSUPPORTED
+    says = "{url} does not answer as an s3reg registry does: {reason}"
+    remedy = "check the address; if a registry is there, use its release on this node too; nothing was changed here"
 
 
 class ListenFailed(S3regError):

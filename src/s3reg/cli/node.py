@@ -174,8 +174,8 @@ def list_(asked: Asked, vms: tuple[str, ...]) -> None:
         if vms:
             found = [template(connection, vm) for vm in vms]
         else:
-            answer = connection.call("GET", f"{wire.PREFIX}/templates")
-            found = list(wire.read(wire.TemplatesAnswerSchema, answer).templates)
+            answer = connection.ask(wire.TemplatesAnswerSchema, "GET", f"{wire.PREFIX}/templates")
+            found = list(answer.templates)
     body = [{"id": one.id, "uuid": one.id, "name": one.name, "latest": _latest(one)} for one in found]
     rows = [(one.name, one.id, _latest(one), decimal(one.size)) for one in found]
     table = Columns(("name", "id", "latest", "size"), rows)
@@ -266,8 +266,7 @@ def library_of(asked: Asked) -> Library:
 
 def template(connection: Connection, ref: str) -> wire.TemplateEntry:
     """The template of this id or name, with its versions. Raises TemplateNotFound, NameAmbiguous."""
-    answer = connection.call("GET", f"{wire.PREFIX}/template", query={"ref": ref})
-    found = wire.read(wire.TemplateEntrySchema, answer)
+    found = connection.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": ref})
     assert isinstance(found, wire.TemplateEntry)
     return found
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import ssl
 import threading
 import time
@@ -24,15 +25,21 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Timeout, Url, parse_url
 
-from s3reg import __version__, errors
+from s3reg import __version__, errors, wire
 from s3reg.errors import (
+    AnswerInvalid,
+    BucketMissing,
     ChecksumMismatch,
     Invalid,
     Kind,
     LinkRefused,
     LocalDenied,
+    RegionWrong,
     RegistryUnreachable,
+    RequestInvalid,
     S3regError,
+    StoreFull,
+    StoreReadOnly,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +60,9 @@ STALL_SECONDS = 60.0
 SLICE = 64 * 1024
 """Bytes handed to a socket at once: a time-out is then about progress, not about the size of a pack."""
 LARGEST_ANSWER = 256 * 1024**2
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
+"""Somebody has to do something about these: a minute of retries would only hide what is wrong."""
 _OK = 200
 _PARTIAL = 206
 _BAD_RANGE = 416
@@ -95,7 +105,7 @@ class Connection:
     ) -> dict[str, Any]:
         """The registry's answer to a call of the native API, as JSON values.
 
-        Raises the error that the registry answered, or RegistryUnreachable.
+        Raises the error that the registry answered, RegistryUnreachable, or AnswerInvalid.
         """
         url = self.url.rstrip("/") + path
         if query:
@@ -107,6 +117,21 @@ class Connection:
                 return _json(answer, self.url)
 
         return self._persist(once)
+
+    def ask(
+        self,
+        schema: type[wire.Message],
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        query: dict[str, Any] | None = None,
+    ) -> Any:
+        """`call`, and its answer as the value that `schema` makes. Nothing in it is believed: also raises AnswerInvalid."""
+        answer = self.call(method, path, body, query)
+        try:
+            return wire.read(schema, answer)
+        except RequestInvalid as e:
+            raise AnswerInvalid(url=self.url, reason=e.detail["reason"]) from e
 
     def read(self, link: str, *, first: int | None = None, length: int | None = None) -> bytes:
         """The bytes of an object behind a signed link: all of them, or exactly the range asked for.
@@ -243,17 +268,17 @@ def _json(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     data = answer.read(LARGEST_ANSWER + 1)
     try:
         body = json.loads(data) if data else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if answer.status < 300 and isinstance(body, dict):  # noqa: PLR2004 - RFC 9110 §15.3
         return body
     told = body.get("error") if isinstance(body, dict) else None
     error = errors.from_dict(told) if isinstance(told, dict) else None
-    if error is not None and error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL}:
+    if error is not None and (error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL} or isinstance(error, _LASTING)):
         raise error
     if answer.status in _RETRIED:
         raise _Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
-    raise RegistryUnreachable(url=url, reason=f"it answered {answer.status}, and not as an s3reg registry does")
+    raise AnswerInvalid(url=url, reason=f"it says {answer.status}, and something else than this API has")
 
 
 def _bytes(answer: urllib3.BaseHTTPResponse, length: int | None) -> bytes:
@@ -272,17 +297,25 @@ def _refuse(answer: urllib3.BaseHTTPResponse) -> None:
     """Turn a store's refusal into ours. The body is XML of the vendor's; only its code is looked at."""
     text = answer.read(4096).decode("utf-8", "replace")
     code = text.partition("<Code>")[2].partition("</Code>")[0][:60]
+    told = _told(text)
+    if isinstance(told, _LASTING):
+        raise told
     if answer.status in _RETRIED:
-        raise _Again(f"the store answered {answer.status} {code}".strip(), _retry_after(answer))
+        raise _Again(f"the store answered {answer.status} {code}".strip(), _retry_after(answer), told)
     if code in {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "XAmzContentChecksumMismatch"}:
         # A bit may have flipped underway; the bytes here were hashed before they left.
         raise _Again(f"the store received other bytes than were sent ({code})")
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
-        told = json.loads(text)["error"]
-        error = errors.from_dict(told)
-        raise _Again(str(error)) if isinstance(error, ChecksumMismatch) else error
+    if told is not None:
+        raise _Again(str(told)) if isinstance(told, ChecksumMismatch) else told
     reason = "the range lies outside the object" if answer.status == _BAD_RANGE else f"{answer.status} {code}".strip()
     raise LinkRefused(reason=reason)
+
+
+def _told(text: str) -> S3regError | None:
+    """The error that a registry with its store in a directory answers in its own name, if `text` is one."""
+    with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return errors.from_dict(json.loads(text)["error"])
+    return None
 
 
 def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:
@@ -308,5 +341,5 @@ def _plain(error: BaseException) -> str:
     inner = getattr(error, "reason", None)
     if isinstance(inner, BaseException):
         error = inner
-    words = str(error).rpartition(": ")[2] or type(error).__name__
+    words = _ERRNO.sub("", str(error).rpartition(": ")[2]) or type(error).__name__
     return words if "?" not in words and "://" not in words else type(error).__name__

@@ -93,7 +93,7 @@ class Links:
             batch.append(self._wanted.get())
         try:
             request = wire.UploadsRequest(tuple(upload for upload, _ in batch))
-            answer = wire.read(wire.UploadsAnswerSchema, self._connection.call("POST", self._path, wire.write(request)))
+            answer = self._connection.ask(wire.UploadsAnswerSchema, "POST", self._path, wire.write(request))
         except BaseException as e:
             for _, waiting in batch:
                 waiting.set_exception(e)

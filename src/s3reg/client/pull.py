@@ -25,7 +25,16 @@ from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import Crew, OpenFile, hash_file
 from s3reg.client.staging import StagedFile, Staging, recover
-from s3reg.errors import ChunkDamaged, DiskFull, FileChanged, NameTaken, RecordDamaged
+from s3reg.errors import (
+    AnswerInvalid,
+    ChunkDamaged,
+    DiskFull,
+    FileChanged,
+    LocalNameTaken,
+    NameInvalid,
+    RecordDamaged,
+    S3regError,
+)
 from s3reg.model import maps, names
 from s3reg.model.chunks import CHUNK_LOG2, chunk_length
 from s3reg.model.template import Role, bytes_digest, check_file_names
@@ -94,11 +103,11 @@ class DownloadSize:
 def pull(connection: Connection, library: Library, ref: str, options: PullOptions, progress: Progress) -> Pulled:
     """Bring the version asked for into the library.
 
-    Raises LocalChanges, FileTaken, NameTaken, VmRunning, DiskFull, and whatever the registry or the line to it raise.
+    Raises LocalChanges, FileTaken, LocalNameTaken, VmRunning, DiskFull, and whatever the registry or the line to it raise.
     """
     library.create()
     plan = Plan(connection, ref, options.tag, options.number)
-    with library.lock(f"pull-{plan.answer.template}", wait=True):
+    with platform.refusals_named(library.root), library.lock(f"pull-{plan.answer.template}", wait=True):
         recover(library)
         crew = Crew()
         try:
@@ -147,10 +156,12 @@ class Plan:
             self._urls = self._links()
 
     def _ask(self, query: dict[str, object]) -> wire.PlanAnswer:
-        answer: wire.PlanAnswer = wire.read(
-            wire.PlanAnswerSchema, self._connection.call("GET", f"{wire.PREFIX}/plan", query=query)
-        )
-        check_file_names((file.name, Role(file.role)) for file in answer.files)
+        path = f"{wire.PREFIX}/plan"
+        answer: wire.PlanAnswer = self._connection.ask(wire.PlanAnswerSchema, "GET", path, query=query)
+        try:
+            check_file_names((file.name, Role(file.role)) for file in answer.files)
+        except NameInvalid as e:
+            raise AnswerInvalid(url=self._connection.url, reason=str(e)) from e
         return answer
 
     def _links(self) -> dict[tuple[str, str], str]:
@@ -240,7 +251,7 @@ class _Pull:
         """Two VMs of one name in a library are a trap for whoever starts one by its name."""
         others = [vm.id for vm in self.library.vms() if vm.name == self.answer.name and vm.id != self.template]
         if others and not self.options.same_name:
-            raise NameTaken(name=self.answer.name, ids=", ".join(others))
+            raise LocalNameTaken(name=self.answer.name, ids=", ".join(others))
 
     def _same(self, path: Path, file: StagedFile) -> bool:
         """Whether a file that no record vouches for has the right bytes all the same."""
@@ -359,7 +370,10 @@ class _Pull:
     def _report(self) -> None:
         """Tell the registry, which keeps the time of the last pull; it is no reason to fail."""
         body = wire.write(wire.VersionRef(self.template, self.version))
-        self.connection.call("POST", f"{wire.PREFIX}/pulls", body)
+        try:
+            self.connection.call("POST", f"{wire.PREFIX}/pulls", body)
+        except S3regError:
+            self.progress.note("the registry could not note this pull")
 
 
 def _in_place(library: Library, answer: wire.PlanAnswer, file: wire.FileEntry) -> bool:

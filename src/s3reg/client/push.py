@@ -142,8 +142,8 @@ class _Push:
         return f"{self.template}.yaml" if name == f"{self.vm.id}.yaml" else name
 
     def _describe(self, ref: str) -> wire.TemplateEntry:
-        answer = self.connection.call("GET", f"{wire.PREFIX}/template", query={"ref": ref})
-        found: wire.TemplateEntry = wire.read(wire.TemplateEntrySchema, answer)
+        path = f"{wire.PREFIX}/template"
+        found: wire.TemplateEntry = self.connection.ask(wire.TemplateEntrySchema, "GET", path, query={"ref": ref})
         return found
 
     # --- The session -------------------------------------------------------------------------------------------------
@@ -177,9 +177,7 @@ class _Push:
         return self._session_call(f"/sessions/{began.session}/bases", wire.write(wire.BasesRequest(tuple(bases))))
 
     def _session_call(self, path: str, body: dict[str, object]) -> wire.SessionAnswer:
-        answer: wire.SessionAnswer = wire.read(
-            wire.SessionAnswerSchema, self.connection.call("POST", wire.PREFIX + path, body)
-        )
+        answer: wire.SessionAnswer = self.connection.ask(wire.SessionAnswerSchema, "POST", wire.PREFIX + path, body)
         return answer
 
     def _newest(self) -> list[wire.VersionRef]:
@@ -295,9 +293,7 @@ class _Push:
             same_name=self.options.same_name,
         )
         path = f"{wire.PREFIX}/sessions/{session.session}/commit"
-        answer: wire.CommitAnswer = wire.read(
-            wire.CommitAnswerSchema, self.connection.call("POST", path, wire.write(request))
-        )
+        answer: wire.CommitAnswer = self.connection.ask(wire.CommitAnswerSchema, "POST", path, wire.write(request))
         return answer
 
     def _remember(self, committed: wire.CommitAnswer) -> None:

@@ -51,6 +51,7 @@ _MOST_TRIES = 100
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.ENOENT, errno.ENOTDIR}
+_VANISHED = "the directory is gone, or its volume is not mounted"
 
 
 class Readable(Protocol):
@@ -83,8 +84,12 @@ class FilesStore:
         self.location = f"directory {self._root}"
         self._secret = secret
         self._ready = False
-        with contextlib.suppress(StoreReadOnly):
+        self._unmade = _VANISHED
+        try:
             self._make_ready()
+        except StoreReadOnly as e:
+            if not os.path.isdir(self._root):
+                self._unmade = f"the directory does not exist and cannot be made ({e.detail['reason']})"
 
     # --- The port ---
 
@@ -349,7 +354,7 @@ class FilesStore:
     def _check_alive(self) -> None:
         """Raise StoreUnavailable if the store itself is gone: a volume that is not mounted is not an empty store."""
         if not os.path.isdir(f"{self._root}/{_LOCKS}" if self._ready else self._root):
-            raise StoreUnavailable(store=self.location, reason="the directory is gone, or its volume is not mounted")
+            raise StoreUnavailable(store=self.location, reason=_VANISHED if self._ready else self._unmade)
 
     # --- What the operating system says ---
 
