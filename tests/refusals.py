@@ -39,6 +39,24 @@ PROGRESS = re.compile(
 )
 """What a transfer says on stderr before it fails."""
 API = "/transfer/v1"
+BOMB = (
+    b"a: &a ["
+    + b"x, " * 9
+    + b"x]\n"
+    + b"".join(b"%c: &%c [%s]\n" % (n, n, b", ".join([b"*%c" % (n - 1)] * 10)) for n in b"bcdefghij")
+)
+"""Ten thousand million values in 400 bytes."""
+CONFIGS = {
+    "no YAML": b"name: [\n",
+    "no text": b"\xff\xfe\x00name",
+    "a page of HTML": b"<html>\n  <p>404</p>: x\n- y",
+    "a list": b"- name\n- uuid\n",
+    "nothing": b"",
+    "a bomb": BOMB,
+    "deep": b"a: " + b"[" * 100_000,
+    "too large": b"name: x\n#" + b" " * 1024**2,
+}
+"""Configurations that are none."""
 
 
 def refused(outcome: Outcome, code: int) -> str:
@@ -120,12 +138,12 @@ class Standing:
     web: Web
     node: Node
     machine: machines.Machine
-    listed: Any
+    told: Any
     bytes: dict[str, bytes]
 
     def check(self, folder: Path) -> None:
-        """It is listed as it was, and comes back byte for byte into a library under `folder`."""
-        assert listing(self.web) == self.listed
+        """It is told of as it was, and comes back byte for byte into a library under `folder`."""
+        assert about(self.web, self.machine.id) == self.told
         library = Library(folder / f"check-{uuid.uuid4().hex}")
         connection = Connection(Access(self.web.url))
         try:
@@ -136,8 +154,15 @@ class Standing:
         shutil.rmtree(library.root)
 
 
+def about(web: Web, template: str) -> Any:
+    """All that both dialects tell of a template, without the time of its last pull."""
+    told = [web.get(f"{API}/template", ref=template), web.get("/registry/v2/vm", id=template)]
+    assert [answer.status_code for answer in told] == [200, 200]
+    return [re.sub(r'"last_pull": \w+', "", answer.text) for answer in told]
+
+
 def listing(web: Web) -> Any:
-    """All that both dialects list, without the time of the last pull."""
+    """All that both dialects list."""
     templates = web.get(f"{API}/templates")
     envelope = web.get("/registry/v2/vm")
     assert (templates.status_code, envelope.status_code) == (200, 200)
@@ -156,7 +181,7 @@ def standing(url: str, folder: Path) -> Standing:
     machine = small(node.library)
     node.done("push", machine.name, "-t", "v1")
     web = Web(url)
-    return Standing(web, node, machine, listing(web), machines.contents(node.library, machine))
+    return Standing(web, node, machine, about(web, machine.id), machines.contents(node.library, machine))
 
 
 def tmpfs(folder: Path, *options: str) -> Iterator[Path]:

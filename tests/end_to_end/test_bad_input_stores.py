@@ -178,7 +178,7 @@ def test_a_store_on_a_disk_that_became_read_only_is_still_pulled_from(disk, tmp_
         native(web.open(f"{API}/sessions", method="POST", json=body), 503, "store-read-only")
         runner.done("pull", standing.machine.name)
         assert machines.contents(runner.library, standing.machine) == standing.bytes
-        assert refusals.listing(web) == standing.listed
+        assert refusals.about(web, standing.machine.id) == standing.told
 
 
 def test_a_store_that_is_full_refuses_a_push_which_goes_on_once_there_is_room(disk, tmp_path):
