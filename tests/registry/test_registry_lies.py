@@ -86,7 +86,7 @@ def test_a_map_that_was_not_uploaded_is_refused(store, session, placed, refused)
     file = mapped(store, session, "disk", file_map(placed[:1]))
     store.delete([fmt.map_key("main", session.id, file.map.sha256)])
 
-    assert "not uploaded" in refused(file)
+    assert "is missing" in refused(file)
 
 
 @pytest.mark.parametrize("size", [0, 10, 10_000, LARGEST_MAP + 1])

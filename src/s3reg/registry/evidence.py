@@ -154,7 +154,7 @@ class Evidence:
         try:
             found = self._records.store.get(fmt.map_key(domain, ref.sid, ref.sha256), length=ref.size + 1)
         except ObjectNotFound as e:
-            raise RecordDamaged(what=f"map {ref.sha256}", reason="it was not uploaded") from e
+            raise RecordDamaged(what=f"map {ref.sha256}", reason="it is missing") from e
         if len(found.data) != ref.size:
             raise RecordDamaged(what=f"map {ref.sha256}", reason=f"it has {found.stat.size} bytes, not {ref.size}")
         if hashlib.sha256(found.data).hexdigest() != ref.sha256:
