@@ -114,19 +114,6 @@ class Objects(Promises):
         assert before != after
         assert store.get("x/a").data == b"2"
 
-    @promise("side-by-side")
-    def test_a_key_and_keys_below_it_lie_side_by_side(self, store):
-        for order in (["a", "a/b", "a/b/c"], ["d/e/f", "d/e", "d"]):
-            for key in order:
-                store.put(key, key.encode())
-        assert {item.key: store.get(item.key).data for item in store.list("")} == {
-            key: key.encode() for key in ("a", "a/b", "a/b/c", "d", "d/e", "d/e/f")
-        }
-        store.delete(["a/b"])
-        assert [item.key for item in store.list("a")] == ["a", "a/b/c"]
-        store.delete(["d", "d/e/f"])
-        assert [item.key for item in store.list("d")] == ["d/e"]
-
     @promise("case-sensitive")
     def test_keys_are_case_sensitive(self, store):
         keys = ["ABC/def", "Abc/def", "abc/DEF", "abc/def"]

@@ -128,3 +128,12 @@ def test_a_copied_store_serves_pulls_and_notes_none(node, store, registry):
     assert Pusher(registry, store).registry.plan(EVERYONE, BASE).packs
     registry.pulled(EVERYONE, BASE, done.entry.id)
     assert list(store.list(fmt.PULLS)) == []
+
+
+def test_who_may_only_list_gets_no_config(node, registry):
+    """A config may hold the password of a display."""
+    node.push(BASE, "v1")
+
+    assert registry.config(EVERYONE, "sequoia", tag="v1")["name"]
+    with pytest.raises(Forbidden):
+        registry.config(Lister("lister"), "sequoia", tag="v1")

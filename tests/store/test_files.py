@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.listing import KeysBelowKeys
 from contracts.object_store import ObjectStoreContract
 from contracts.promises import ROUNDS, at_once
 from s3reg.errors import ChecksumMismatch, LinkRefused, PreconditionFailed, S3regError
@@ -50,7 +51,7 @@ def ranged(size, file, asked):
     return 206, {"Content-Range": f"bytes {start}-{end}/{size}"}, file.read(end - start + 1)
 
 
-class TestFilesStore(ObjectStoreContract):
+class TestFilesStore(ObjectStoreContract, KeysBelowKeys):
     @pytest.fixture
     def store(self, tmp_path):
         return FilesStore(tmp_path / "store", secret=SECRET)

@@ -35,9 +35,7 @@ def _below(store):
 
 
 class TestOnMinio(ObjectStoreContract):
-    """All that the registry stands on. MinIO takes `a/b` beside `a` and reads it, but its listings hide it."""
-
-    lacks = frozenset({"side-by-side"})
+    """It keeps every promise."""
 
     @pytest.fixture(scope="class")
     @classmethod

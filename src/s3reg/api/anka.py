@@ -63,8 +63,7 @@ def info() -> Response:
     if not ref:
         raise RequestInvalid(reason="id: missing in the query", problems={"id": ["missing"]})
     tag = request.args.get("tag") or None
-    _, _, version = registry().version(asker(), ref, tag=tag, number=_number(request.args.get("version")))
-    return render.anka(version.config)
+    return render.anka(registry().config(asker(), ref, tag=tag, number=_number(request.args.get("version"))))
 
 
 def _number(text: str | None) -> int | None:

@@ -7,7 +7,7 @@ to repeat, from any replica: what one of them left half done, the same call fini
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3reg.registry import commit, pull, setup
 from s3reg.registry.catalog import Catalog
@@ -97,6 +97,10 @@ class Registry:
     ) -> tuple[Head, Entry, Version]:
         """One version, the newest by default. Raises TagNotFound, VersionNotFound."""
         return self._catalog.version(asker, ref, tag=tag, number=number)
+
+    def config(self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None) -> Any:
+        """The config of a version, as JSON values: it may hold a display's password. Raises Forbidden besides."""
+        return self._catalog.config(asker, ref, tag=tag, number=number)
 
     # --- Push --------------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import unicodedata
 from logging import WARNING
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import (
+    Forbidden,
     FormatUnknown,
     NameAmbiguous,
     NameInvalid,
@@ -88,6 +89,13 @@ class Catalog:
         head = self.find(asker, ref)
         entry = head.select(tag=tag, number=number)
         return head, entry, self._records.version(head.id, entry.id)
+
+    def config(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> Any:
+        """The config of a version, as JSON values. Raises Forbidden, TagNotFound, VersionNotFound."""
+        head, _, version = self.version(asker, ref, tag=tag, number=number)
+        if not asker.may(Action.READ_CONFIG, head.id):
+            raise Forbidden(reason=f"{asker.name} may not read configurations of template {head.id}")
+        return version.config
 
     def check_name(self, asker: Identity, name: str, template: TemplateId) -> None:
         """Raise NameTaken if another template that the asker may list carries this name.
