@@ -39,7 +39,7 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "botocore": ("store/s3.py",),
     "urllib3": ("client/", "store/s3", "store/check.py"),
     "marshmallow": ("wire.py", "api/"),
-    "yaml": ("settings.py", "registry/", "client/"),
+    "yaml": ("settings.py", "model/config.py", "client/"),
     "zstandard": ("model/", "client/"),
     "click": ("cli/",),
     "rich": ("cli/", "client/progress.py"),

@@ -1,9 +1,8 @@
 """A VM's configuration: a YAML mapping that names the VM, its drives, its suspended state and its nvram.
 
-It travels as bytes. What is read here is little, with bounds: at most 1 MiB, one document, no aliases (a few lines of them
-unfold to gigabytes), no deep nesting. Names and ids are taken as they are spelled, because a VM may be called `11.60`,
-which YAML takes for a number. Only two things are ever written: id and name, in place, for --remote-vm, and a whole
-configuration, for import.
+It travels as bytes. Its values are read with the bounds of `model/config.py`; names and ids are taken as they are spelled,
+because a VM may be called `11.60`, which YAML takes for a number. Only two things are ever written: id and name, in place,
+for --remote-vm, and a whole configuration, for import.
 """
 
 from __future__ import annotations
@@ -15,37 +14,25 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from s3reg.errors import ConfigInvalid, NameInvalid
-from s3reg.model import names
-from s3reg.model.template import CONFIG_BYTES
+from s3reg.model import config, names
 
 if TYPE_CHECKING:
     from s3reg.model.names import TemplateId
 
-DEEPEST = 64
-"""Levels of nesting."""
 NVRAM = "nvram"
 """The file's name when the configuration only says that there is one."""
 
 _ARCHES = {"arm64": "arm64", "aarch64": "arm64", "amd64": "amd64", "x86_64": "amd64", "x86-64": "amd64"}
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
-_UNTAKEN = {_TIMESTAMP} | {f"tag:yaml.org,2002:{kind}" for kind in ("binary", "omap", "pairs", "set")}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML values as JSON has them: a date stays the text that it was."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what _Loader read: a text that looks like a date needs no quotes."""
+    """Values as JSON has them: a text that looks like a date needs no quotes."""
 
 
-for _kind in (_Loader, _Dumper):
-    _kind.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-_Loader.yaml_constructors = {
-    tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag not in _UNTAKEN
+_Dumper.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
 }
 
 
@@ -70,9 +57,8 @@ class VmConfig:
 
 def parse(data: bytes, file: str = "config.yaml") -> VmConfig:
     """The configuration read. Raises ConfigInvalid, naming it `file`."""
-    text = _decoded(data, file)
-    root = _composed(text, file)
-    values = _constructed(root, file)
+    values = config.parse(file, data)
+    root = _composed(data.decode(), file)
     fields = {key.value: value for key, value in root.value if isinstance(key, yaml.ScalarNode)}
     try:
         return VmConfig(
@@ -94,8 +80,8 @@ def rewritten(data: bytes, *, uuid: TemplateId, name: str, file: str = "config.y
 
     Raises ConfigInvalid where that cannot be done: no such field, or one spelled over several lines.
     """
-    text = _decoded(data, file)
     before = parse(data, file)
+    text = data.decode()
     spans = []
     for key, value in _composed(text, file).value:
         if key.value in {"uuid", "name"}:
@@ -144,58 +130,14 @@ def generated(
     return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
 
 
-def _decoded(data: bytes, file: str) -> str:
-    if len(data) > CONFIG_BYTES:
-        raise ConfigInvalid(file=file, reason=f"it is larger than {CONFIG_BYTES} bytes")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise ConfigInvalid(file=file, reason="it is not UTF-8") from e
-
-
 def _composed(text: str, file: str) -> yaml.MappingNode:
-    """The document as nodes, which know where in the text they stand. Bounds are held before anything is built."""
-    try:
-        _check_events(text, file)
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as e:
-        raise ConfigInvalid(file=file, reason=f"it is not YAML ({_told(e)})") from e
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigInvalid(file=file, reason="it is not a mapping")
+    """The document as nodes, which know where in the text they stand. Its values were read before, with bounds."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
     keys = [key.value for key, _ in root.value if isinstance(key, yaml.ScalarNode)]
     if len(keys) != len(root.value) or len(set(keys)) != len(keys) or "<<" in keys:
         raise ConfigInvalid(file=file, reason="a key is no text, or stands there twice")
     return root
-
-
-def _check_events(text: str, file: str) -> None:
-    depth = documents = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise ConfigInvalid(file=file, reason="it has an anchor or an alias")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-        if depth > DEEPEST or documents > 1:
-            raise ConfigInvalid(file=file, reason=f"it is nested deeper than {DEEPEST}, or is more than one document")
-
-
-def _constructed(root: yaml.MappingNode, file: str) -> dict[str, Any]:
-    try:
-        values = _Loader("").construct_document(root)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as e:
-        raise ConfigInvalid(file=file, reason=f"a value in it is none ({_told(e)})") from e
-    return {str(key): value for key, value in values.items()}
-
-
-def _told(error: Exception) -> str:
-    """The first line of what the parser says, with its place: never the text around it, which may hold a password."""
-    mark = getattr(error, "problem_mark", None)
-    where = f", line {mark.line + 1}" if mark else ""
-    return f"{getattr(error, 'problem', None) or type(error).__name__}{where}"
 
 
 def _scalar(fields: dict[str, yaml.Node], key: str) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import CommitInvalid, ParentUnknown
-from s3reg.model import names
+from s3reg.model import config, names
 from s3reg.model.format import LARGEST_SIZE
 from s3reg.model.template import (
     CONFIG_BYTES,
@@ -17,7 +17,6 @@ from s3reg.model.template import (
     bytes_digest,
     check_file_names,
 )
-from s3reg.registry import vmconfig
 
 if TYPE_CHECKING:
     from s3reg.registry.values import Proposal, ProposedFile
@@ -38,7 +37,7 @@ def checked(proposal: Proposal) -> tuple[Proposal, dict[str, Any]]:
         _check_file(file)
     _check_inline(proposal.files)
     _check_parents({file.name: file for file in proposal.files if file.role in LAYERS})
-    config = _config(proposal.files)
+    values = _values(proposal.files)
     canonical = replace(
         proposal,
         tag=names.tag(proposal.tag),
@@ -46,7 +45,7 @@ def checked(proposal: Proposal) -> tuple[Proposal, dict[str, Any]]:
         description=names.description(proposal.description),
         arch=names.arch(proposal.arch),
     )
-    return canonical, config
+    return canonical, values
 
 
 def _check_file(file: ProposedFile) -> None:
@@ -96,8 +95,8 @@ def _check_parents(layers: dict[str, ProposedFile]) -> None:
         grounded.update(chain)
 
 
-def _config(files: tuple[ProposedFile, ...]) -> dict[str, Any]:
+def _values(files: tuple[ProposedFile, ...]) -> dict[str, Any]:
     configs = [file for file in files if file.role is Role.CONFIG]
     if len(configs) != 1 or configs[0].inline is None:
         raise CommitInvalid(reason="a version has exactly one configuration, and it lies inline")
-    return vmconfig.parse(configs[0].name, configs[0].inline)
+    return config.parse(configs[0].name, configs[0].inline)

@@ -6,8 +6,8 @@
 * A put with `only_if=Match(etag)` replaces the object that has that ETag, and no other; of many at once, one wins.
 * A conditional put is sent once. When its answer is lost, PutUnsettled says that it may or may not have been applied.
 * ETags are opaque. Two objects under one key at different times have different ETags, unless their bytes are equal.
-* Keys are case-sensitive. A key outside the grammar raises KeyInvalid. No key of ours lies below another: MinIO lists only the
-  shorter of `a` and `a/b`, so that is no promise, though a directory keeps it.
+* Keys are case-sensitive. A key outside the grammar raises KeyInvalid. No key of ours lies below another: MinIO lists
+  only the shorter of `a` and `a/b`, so that is no promise, though a directory keeps it.
 * `list` gives every key with the prefix once, in the byte order of UTF-8, however many there are, and reads lazily.
   Keys written or deleted meanwhile may or may not appear; others are never missed.
 * `delete` of a key that is absent is no error. It has no precondition: DELETE ignores them on servers we support.

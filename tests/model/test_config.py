@@ -5,11 +5,11 @@ import json
 import pytest
 
 from s3reg.errors import ConfigInvalid
-from s3reg.registry import vmconfig
+from s3reg.model import config
 
 
 def test_values_become_what_json_has():
-    found = vmconfig.parse(
+    found = config.parse(
         "c", b"a: 1\nb: [true, null, 1.5, text]\nwhen: 2024-01-02\nat: 2024-01-02T03:04:05Z\nraw: !!binary aGk=\n2: two\n"
         b"2024-01-01: day\nnull: none\ntrue: yes\n"
     )  # fmt: skip
@@ -29,8 +29,8 @@ def test_values_become_what_json_has():
 
 
 def test_a_mapping_in_json_or_with_a_byte_order_mark_is_fine():
-    assert vmconfig.parse("c", b'{"a": {"b": []}}') == {"a": {"b": []}}
-    assert vmconfig.parse("c", "\ufeffa: ü".encode()) == {"a": "ü"}
+    assert config.parse("c", b'{"a": {"b": []}}') == {"a": {"b": []}}
+    assert config.parse("c", "\ufeffa: ü".encode()) == {"a": "ü"}
 
 
 def bomb():
@@ -81,7 +81,7 @@ def bomb():
 )
 def test_what_is_no_configuration_is_refused_in_one_line(data):
     with pytest.raises(ConfigInvalid) as caught:
-        vmconfig.parse("config.yaml", data)
+        config.parse("config.yaml", data)
     assert "config.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -94,5 +94,5 @@ def test_what_is_said_quotes_nothing_of_the_configuration():
         b"hunter2: 1\nhunter2 : [}",
     ):
         with pytest.raises(ConfigInvalid) as caught:
-            vmconfig.parse("c", data)
+            config.parse("c", data)
         assert "hunter2" not in str(caught.value)

@@ -1,6 +1,7 @@
-"""A VM's configuration, read as far as the registry shows it: YAML from a stranger into JSON values.
+"""A VM's configuration as values: YAML from a stranger into what JSON has.
 
-The file itself is kept byte for byte; this is its reading for listings and APIs. Hostile input costs neither memory nor
+The file itself is kept byte for byte; this is its reading, the same on a node and in the registry: what a node takes, no
+registry refuses after an hour of upload. Hostile input costs neither memory nor
 time: aliases, by which a kilobyte becomes a terabyte, and deep nesting are refused before anything is built.
 """
 
@@ -38,7 +39,7 @@ class _Refused(ValueError):
 def parse(name: str, data: bytes) -> dict[str, Any]:
     """The configuration as JSON values: keys are text, dates are text in ISO 8601. Raises ConfigInvalid with `name`."""
     if len(data) > CONFIG_BYTES:
-        raise ConfigInvalid(file=name, reason=f"it has {len(data)} bytes")
+        raise ConfigInvalid(file=name, reason=f"it is larger than {CONFIG_BYTES} bytes")
     try:
         text = data.decode("utf-8-sig")
         _check_events(yaml.parse(text, Loader=_LOADER))
