@@ -55,7 +55,7 @@ class S3regError(Exception):
     says: ClassVar[str] = "something went wrong inside s3reg: {reason}"
     remedy: ClassVar[str] = "look into the log; if it happens again, report it with the log lines around it"
 
-    def __init__(self, **detail: Any) -> None:
+    def __init__(self, /, **detail: Any) -> None:
         self.detail = detail
         super().__init__(self.says.format_map(_Told(detail)))
 
@@ -245,7 +245,7 @@ class VmNotFound(S3regError):
 
     code = "vm-not-found"
     kind = Kind.NOT_FOUND
-    says = "{vm}: not found in the library {library}"
+    says = "{vm}: not found in the library {library}{hint}"
     remedy = "s3reg import makes a VM of disk files; --library chooses another library"
 
 

@@ -77,7 +77,7 @@ def push(
     library = library_of(asked)
     found = library.find(vm)
     if local:
-        with telling(asked) as progress:
+        with telling(asked) as progress, platform.refusals_named(library.root):
             localtags.note(library, found, options.tag, progress, force=force)
         message = f"{found.name}: tagged {options.tag} in this library only"
         told = Answer({"uuid": found.id, "name": found.name, "tag": options.tag}, message, message)

@@ -278,7 +278,8 @@ def _json(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
         raise error
     if answer.status in _RETRIED:
         raise _Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
-    raise AnswerInvalid(url=url, reason=f"it says {answer.status}, and something else than this API has")
+    words = "something else than this API has" if error is None else str(error.detail.get("reason"))
+    raise AnswerInvalid(url=url, reason=f"it says {answer.status}, {words}")
 
 
 def _bytes(answer: urllib3.BaseHTTPResponse, length: int | None) -> bytes:

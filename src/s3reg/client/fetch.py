@@ -204,6 +204,15 @@ class Fetcher:
 
     def _take(self, part: Range, data: memoryview) -> None:
         done: dict[Target, list[int]] = defaultdict(list)
+        try:
+            self._put(part, data, done)
+        finally:
+            # Of a range that fails half-way too, with a full disk for one: the next try need not fetch these.
+            for target, positions in done.items():
+                target.log.note(positions)
+
+    def _put(self, part: Range, data: memoryview, done: dict[Target, list[int]]) -> None:
+        """Decode, verify and write the chunks of a range; `done` is told of each that is in its place."""
         last: Wanted | None = None
         chunk = memoryview(b"")
         for wanted in part.wanted:
@@ -216,5 +225,3 @@ class Fetcher:
             done[wanted.file].append(wanted.position)
             last = wanted
             self._advance(wanted.raw)
-        for target, positions in done.items():
-            target.log.note(positions)

@@ -156,11 +156,13 @@ class Library:
             vm = _read_folder(self.folder_of(names.template_id(ref)))
             if vm is not None:
                 return vm
-        called = [vm for vm in self.vms() if vm.name == ref]
+        vms, problems = self.scan()
+        called = [vm for vm in vms if vm.name == ref]
         if len(called) > 1:
             raise NameAmbiguous(name=ref, ids=", ".join(vm.id for vm in called))
         if not called:
-            raise VmNotFound(vm=ref, library=str(self.root))
+            hint = f", unless it is the one that cannot be read: {problems[0]}" if problems else ""
+            raise VmNotFound(vm=ref, library=str(self.root), hint=hint)
         return called[0]
 
     def find(self, ref: str) -> LocalVm:

@@ -7,6 +7,7 @@ pair and lose the chunks. So after another boot, what is noted counts as a claim
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from typing import TYPE_CHECKING
@@ -50,9 +51,13 @@ class PullLog:
 
     def note(self, positions: list[int]) -> None:
         """These chunks are written and verified."""
-        line = b"".join(_PAIR.pack(first, count) for first, count in _pairs(sorted(positions)))
-        with self._lock, self._path.open("ab") as file:
-            file.write(line)
+        left = b"".join(_PAIR.pack(first, count) for first, count in _pairs(sorted(positions)))
+        with self._lock, self._path.open("ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            # A row that a full disk cut short would shift all behind it: they would vouch for chunks that nobody wrote.
+            file.truncate(max(0, size - (size - len(self._header)) % _PAIR.size))
+            while left:
+                left = left[file.write(left) :]
 
 
 def _pairs(positions: list[int]) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.client import vmconfig
+from s3reg.client import platform, vmconfig
 from s3reg.client.cargo import Cargo
 from s3reg.client.packer import Packer
 from s3reg.client.pushlog import Began, PushLog
@@ -73,11 +73,15 @@ class Pushed:
 def push(connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress) -> Pushed:
     """Push `vm` under `options.tag`.
 
-    Raises VmRunning, FileChanged, TagTaken, NameTaken, and whatever the registry or the line to it raise.
+    Raises NameInvalid, VmRunning, FileChanged, TagTaken, NameTaken, DiskFull, and whatever the registry or the line to it
+    raise.
     """
     library.check_stopped(vm)
     names.tag(options.tag)
-    with library.lock(f"push-{vm.id}", wait=False):
+    names.description(options.description)
+    if options.domain is not None:
+        names.domain(options.domain)
+    with platform.refusals_named(library.root), library.lock(f"push-{vm.id}", wait=False):
         crew = Crew()
         cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
         try:
