@@ -1,0 +1,153 @@
+"""What an answer means: a value, the error that it tells of, or that trying again may help (`Again`).
+
+The registry answers as JSON, its errors as `errors.from_dict` reads them. A store answers as S3 does, of which only the
+code is looked at, or, if it is a directory, in the registry's name. Nothing that comes from the other end is believed, and
+no text of a store's answer is passed on: it may quote the link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from s3reg import errors
+from s3reg.errors import (
+    AnswerInvalid,
+    BucketMissing,
+    ChecksumMismatch,
+    Interrupted,
+    Kind,
+    LinkRefused,
+    RegionWrong,
+    S3regError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnsuitable,
+)
+
+if TYPE_CHECKING:
+    import threading
+
+    import urllib3
+
+PIECE = 1024**2
+"""Bytes taken from a socket before somebody looks whether they are still wanted."""
+LARGEST_ANSWER = 256 * 1024**2
+_LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
+"""Somebody has to do something about these: a minute of retries would only hide what is wrong."""
+_OK = 200
+_PARTIAL = 206
+_STORED = {200, 201, 204, 412}
+_BAD_RANGE = 416
+_RETRIED = {408, 429, 500, 502, 503, 504}
+_GARBLED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "XAmzContentChecksumMismatch", "IncompleteBody"}
+"""What S3 servers call a body that is not the one that was signed."""
+_PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted"}
+"""What S3 servers answer with a 4xx although trying again helps."""
+
+
+class Again(Exception):
+    """The other end says: not now."""
+
+    def __init__(self, reason: str, pause: float | None = None, error: S3regError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.pause = pause
+        self.error = error
+
+
+def check_wanted(stop: threading.Event) -> None:
+    """Raise Interrupted once whoever asked does not want it any more."""
+    if stop.is_set():
+        raise Interrupted
+
+
+def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
+    """The JSON values that the registry at `url` answered. Raises its error, AnswerInvalid, or Again."""
+    body = _parsed(answer.read(LARGEST_ANSWER + 1))
+    if answer.status < 300 and body is not None:  # noqa: PLR2004 - RFC 9110 §15.3
+        return body
+    error = _told(body)
+    if error is not None and (error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL} or isinstance(error, _LASTING)):
+        raise error
+    if answer.status in _RETRIED:
+        raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
+    words = "something else than this API has" if error is None else str(error.detail.get("reason"))
+    raise AnswerInvalid(url=url, reason=f"it says {answer.status}, {words}")
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that an answer is; nothing at all counts as one without fields."""
+    if not data:
+        return {}
+    with contextlib.suppress(ValueError, RecursionError):
+        body = json.loads(data)
+        return body if isinstance(body, dict) else None
+    return None
+
+
+def _told(body: dict[str, Any] | None) -> S3regError | None:
+    """The error that an answer tells of: the registry's, or that of a store in a directory, which answers in its name."""
+    told = body.get("error") if body is not None else None
+    # Whoever answers may put anything into the detail, which fills the error's sentences.
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+        return errors.from_dict(told) if isinstance(told, dict) else None
+    return None
+
+
+def data(answer: urllib3.BaseHTTPResponse, host: str, length: int | None, stop: threading.Event) -> bytes:
+    """The object, or the range of `length` bytes of it, that the store on `host` answered.
+
+    Raises LinkRefused, Interrupted, Again, and StoreUnsuitable if a range was asked for and all of the object comes.
+    """
+    if length is not None and answer.status == _OK:
+        raise StoreUnsuitable(store=host, promises="ranges of objects (it sent all of one)")
+    if answer.status != (_OK if length is None else _PARTIAL):
+        refuse(answer)
+    found, left = io.BytesIO(), LARGEST_ANSWER if length is None else length
+    # As the bytes are, whatever encoding somebody on the way claims.
+    while left and (piece := answer.read(min(PIECE, left), decode_content=False)):
+        left -= found.write(piece)
+        check_wanted(stop)
+    if length is not None and left:
+        raise Again(f"the answer broke off after {length - left} of {length} bytes")
+    return found.getvalue()
+
+
+def check_stored(answer: urllib3.BaseHTTPResponse) -> None:
+    """Raise LinkRefused or Again unless the store has what was sent.
+
+    A key that is taken holds these bytes: its name says so.
+    """
+    if answer.status not in _STORED:
+        refuse(answer)
+
+
+def refuse(answer: urllib3.BaseHTTPResponse) -> NoReturn:
+    """Raise what a store's refusal means. The body is XML of the vendor's; only its code is looked at."""
+    body = answer.read(4096)
+    code = body.decode("utf-8", "replace").partition("<Code>")[2].partition("</Code>")[0][:60]
+    code = code if code.isalnum() else ""
+    told = _told(_parsed(body))
+    if type(told) is S3regError:
+        told = None  # somebody else's words
+    if isinstance(told, _LASTING):
+        raise told
+    if answer.status in _RETRIED or code in _PASSING:
+        raise Again(f"the store answered {answer.status} {code}".strip(), _retry_after(answer), told)
+    if code in _GARBLED:
+        # A bit may have flipped underway; the bytes here were hashed before they left.
+        raise Again(f"the store received other bytes than were sent ({code})")
+    if told is not None:
+        raise Again(str(told)) if isinstance(told, ChecksumMismatch) else told
+    reason = "the range lies outside the object" if answer.status == _BAD_RANGE else f"{answer.status} {code}".strip()
+    raise LinkRefused(reason=reason)
+
+
+def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:
+    """Seconds, where the header gives seconds (RFC 9110 §10.2.3); its date form depends on two clocks."""
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(answer.headers.get("retry-after", "")))
+    return None
