@@ -385,7 +385,7 @@ class LinkRefused(S3regError):
     code = "link-refused"
     kind = Kind.FORBIDDEN
     says = "the signed link is refused: {reason}"
-    remedy = "ask the registry for a fresh one"
+    remedy = "try again with a fresh link; if it stays refused, s3reg store check tells why"
 
 
 # --- The store -------------------------------------------------------------------------------------------------------
