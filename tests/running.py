@@ -115,7 +115,7 @@ class Node:
     def done(self, *arguments: object) -> Outcome:
         """A command that must succeed."""
         outcome = self.run(*arguments)
-        assert outcome.code == 0, outcome.err
+        assert outcome.code == 0, outcome.err + outcome.out[-600:]
         return outcome
 
 

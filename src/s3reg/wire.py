@@ -216,6 +216,20 @@ class DroppedBaseSchema(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class PackName:
+    """A pack by name."""
+
+    sid: str
+    sha256: str
+
+
+class PackNameSchema(Message):
+    makes = PackName
+    sid = Named(names.session_id, required=True)
+    sha256 = Named(names.digest, required=True)
+
+
+@dataclass(frozen=True, slots=True)
 class SessionAnswer:
     """A push session: what it may upload, and what it may build on."""
 
@@ -229,8 +243,8 @@ class SessionAnswer:
     """Bytes that it may upload."""
     bases: tuple[BaseEntry, ...] = ()
     dropped: tuple[DroppedBase, ...] = ()
-    damaged: tuple[str, ...] = ()
-    """SHA-256s of packs found bad: nothing may build on them."""
+    damaged: tuple[PackName, ...] = ()
+    """Packs found bad: nothing may build on them."""
 
 
 class SessionAnswerSchema(Message):
@@ -242,7 +256,7 @@ class SessionAnswerSchema(Message):
     limit = _count(required=True)
     bases = _many(BaseEntrySchema, MOST_BASES + 1, load_default=())
     dropped = _many(DroppedBaseSchema, MOST_BASES + 1, load_default=())
-    damaged = fields.List(Named(names.digest), load_default=())
+    damaged = fields.List(fields.Nested(PackNameSchema), load_default=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,13 @@ def test_the_rules_spare_packs_of_this_very_push():
 
 
 def test_chunks_of_a_damaged_pack_are_not_found():
-    base = maps.make(4 << CHUNK_LOG2, CHUNK_LOG2, ((digest_of(c), pack(7, FRAME * 4), n * FRAME, FRAME)
-                                                   for n, c in enumerate("abcd")))
+    base = maps.make(
+        4 << CHUNK_LOG2,
+        CHUNK_LOG2,
+        ((digest_of(c), pack(7, FRAME * 4), n * FRAME, FRAME) for n, c in enumerate("abcd")),
+    )
     shelf = Shelf()
-    shelf.add_base(base, damaged=[pack(7, 0).sha256])
+    shelf.add_base(base, damaged={(SID, pack(7, 0).sha256)})
     assert stored("abcd", shelf) == "abcd"
 
 

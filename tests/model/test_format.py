@@ -396,7 +396,7 @@ def test_keys_are_derived_as_the_format_says():
         records.packs_prefix("main", SID),
         records.session_key(SID),
         records.pull_key(TEMPLATE, V0),
-        records.damaged_key(D1),
+        records.damaged_key(SID, D1),
     ] == [
         "format.json",
         "auth/signing.json",
@@ -407,7 +407,7 @@ def test_keys_are_derived_as_the_format_says():
         f"packs/main/{SID}/",
         f"sessions/{SID}.json",
         f"pulls/{TEMPLATE}/{V0}",
-        f"damaged/{D1}",
+        f"damaged/{SID}/{D1}",
     ]
 
 
@@ -419,7 +419,14 @@ def test_every_key_lies_under_the_prefix_of_its_kind():
     assert records.packs_prefix("main", SID).startswith(records.PACKS)
     assert records.session_key(SID).startswith(records.SESSIONS)
     assert records.pull_key(TEMPLATE, V0).startswith(records.PULLS)
-    assert records.damaged_key(D1).startswith(records.DAMAGED)
+    assert records.damaged_key(SID, D1).startswith(records.DAMAGED)
+
+
+def test_a_damaged_key_tells_its_pack():
+    assert records.pack_of_damaged_key(records.damaged_key(SID, D1)) == (SID, D1)
+    for foreign in ("damaged/.DS_Store", f"damaged/{D1}", f"damaged/{SID}/{D1}/x", f"damaged/{SID}/"):
+        with pytest.raises(NameInvalid):
+            records.pack_of_damaged_key(foreign)
 
 
 def test_a_heads_key_tells_its_template():

@@ -314,7 +314,8 @@ def test_a_bases_pack_under_another_size_is_refused(node, store):
 
 def test_a_pack_that_was_found_damaged_is_no_ground_for_a_new_version(node, store):
     opened, theirs = with_base(node)
-    store.put(fmt.damaged_key(theirs.packs[0].pack.sha256), b"")
+    pack = theirs.packs[0].pack
+    store.put(fmt.damaged_key(pack.sid, pack.sha256), b"")
 
     with pytest.raises(CommitInvalid, match="damaged"):
         node.commit(

@@ -295,12 +295,14 @@ def test_more_bases_than_the_limit_are_dropped(store, node):
 def test_damaged_packs_of_the_bases_are_named_and_others_are_not(node, store):
     done = node.push(BASE, "v1")
     file = next(file for file in node.registry.describe(node.asker, BASE).versions[0].files if file.packs)
-    store.put(fmt.damaged_key(file.packs[0].pack.sha256), b"")
-    store.put(fmt.damaged_key("0" * 64), b"")
+    pack = file.packs[0].pack
+    store.put(fmt.damaged_key(pack.sid, pack.sha256), b"")
+    store.put(fmt.damaged_key(pack.sid, "0" * 64), b"")
+    store.put(fmt.damaged_key("0" * 32, pack.sha256), b"")
     store.put(f"{fmt.DAMAGED}.DS_Store", b"")
 
     assert done
-    assert node.open(BASE, "v2").damaged == (file.packs[0].pack.sha256,)
+    assert node.open(BASE, "v2").damaged == (pack,)
 
 
 def test_the_chunk_size_is_that_of_the_lineage_though_its_latest_version_is_no_base(node, store):

@@ -97,7 +97,7 @@ def session_answer(opened: Opened) -> wire.SessionAnswer:
         limit=session.limit,
         bases=tuple(_base_entry(version, opened.map_links) for version in opened.bases),
         dropped=tuple(wire.DroppedBase(base.template, base.version, reason) for base, reason in opened.dropped),
-        damaged=opened.damaged,
+        damaged=tuple(wire.PackName(pack.sid, pack.sha256) for pack in opened.damaged),
     )
 
 

@@ -248,7 +248,7 @@ class _Push:
 
     def _place(self, session: wire.SessionAnswer) -> None:
         """Find what need not be stored: files that a base has, then chunks."""
-        base_files = {file.digest: file for base in session.bases for file in base.files if file.map is not None}
+        base_files = self._sound_files(session)
         self.cargo.recognise()
         for item in self.cargo.large:
             item.take_whole(base_files)
@@ -264,6 +264,19 @@ class _Push:
         columns = [item.column for item in rest if item.map is None and item.column is not None]
         decide(columns, self.shelf, self._untouched())
 
+    def _sound_files(self, session: wire.SessionAnswer) -> dict[str, wire.FileEntry]:
+        """The bases' files by digest, without those that stand on a pack that was found damaged: they are stored again."""
+        bad = {(pack.sid, pack.sha256) for pack in session.damaged}
+        if bad:
+            self._read_base_maps(session)
+        sound: dict[str, wire.FileEntry] = {}
+        for file in (file for base in session.bases for file in base.files if file.map is not None):
+            assert file.map is not None
+            packs = self.base_maps[file.map.sha256].packs if bad else ()
+            if not any((pack.sid, pack.sha256) in bad for pack in packs):
+                sound.setdefault(file.digest, file)
+        return sound
+
     def _untouched(self) -> dict[PackRef, int]:
         """What files that are reused whole need of which packs."""
         live: dict[PackRef, int] = {}
@@ -276,15 +289,17 @@ class _Push:
     def _read_base_maps(self, session: wire.SessionAnswer) -> None:
         for base in session.bases:
             for file in base.files:
-                if file.map is None or file.map.url is None or file.map.sha256 in self.base_maps:
+                if file.map is None or file.map.sha256 in self.base_maps:
                     continue
+                if file.map.url is None:
+                    raise RecordDamaged(what="the session", reason=f"it has no link for the map of {file.name}")
                 data = self.connection.read(file.map.url)
                 if hashlib.sha256(data).hexdigest() != file.map.sha256:
                     raise RecordDamaged(what=f"the map of {file.name}", reason="its bytes are not what its name says")
                 file_map = maps.decode(data, size=file.size, digest=names.digest(file.digest))
                 self.base_maps[file.map.sha256], self.base_bytes[file.map.sha256] = file_map, data
                 if file_map.chunk_log2 == self.cargo.chunk_log2:
-                    self.shelf.add_base(file_map, session.damaged)
+                    self.shelf.add_base(file_map, {(pack.sid, pack.sha256) for pack in session.damaged})
 
     def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
         request = wire.CommitRequest(

@@ -17,7 +17,7 @@ from s3reg.model import maps
 from s3reg.model.chunks import DIGEST_BYTES, HOLE, FileTree, chunk_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from s3reg.model.maps import FileMap
     from s3reg.model.names import Digest
@@ -119,11 +119,10 @@ class Shelf:
             self.table.append(pack)
         return self.rows[pack]
 
-    def add_base(self, file_map: FileMap, damaged: Iterable[str] = ()) -> None:
-        """Make the chunks of a base's file findable, except those in damaged packs."""
-        bad = set(damaged)
+    def add_base(self, file_map: FileMap, damaged: Collection[tuple[str, str]] = ()) -> None:
+        """Make the chunks of a base's file findable, except those in damaged packs: (session id, SHA-256) each."""
         for chunk in file_map.chunks():
-            if chunk.pack.sha256 not in bad:
+            if (chunk.pack.sid, chunk.pack.sha256) not in damaged:
                 self.chunks.setdefault(chunk.digest, Place(self.row(chunk.pack), chunk.offset, chunk.length))
 
     def complete(self) -> list[PackRef]:

@@ -8,7 +8,7 @@
     sessions/<sid>.json                   mutable, compare-and-swap
     gc/<gcid>.json                        immutable: what a sweep is about to remove
     pulls/<uuid>/<vid>                    empty; its time is the last pull
-    damaged/<sha256>                      a pack found bad
+    damaged/<sid>/<sha256>                a pack found bad
     check/…                               scratch of `store check`
     auth/signing.json                     the secret of signed links and logins
 
@@ -114,9 +114,15 @@ def pull_key(template: TemplateId, version: VersionId) -> str:
     return f"{PULLS}{template}/{version}"
 
 
-def damaged_key(sha256: Digest) -> str:
-    """Whose presence says that a pack is bad."""
-    return f"{DAMAGED}{sha256}"
+def damaged_key(sid: SessionId, sha256: Digest) -> str:
+    """Whose presence says that a pack is bad. A sound pack of the same bytes, sent by a later push, is another."""
+    return f"{DAMAGED}{sid}/{sha256}"
+
+
+def pack_of_damaged_key(key: str) -> tuple[SessionId, Digest]:
+    """The pack that `key` says is bad. Raises NameInvalid for a foreign key."""
+    sid, _, sha256 = key.removeprefix(DAMAGED).partition("/")
+    return names.session_id(sid), names.digest(sha256)
 
 
 # --- format.json -----------------------------------------------------------------------------------------------------

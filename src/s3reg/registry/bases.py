@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
 from s3reg.model import format as fmt
-from s3reg.model import names
 from s3reg.model.identity import Action
 from s3reg.registry.records import gather
 from s3reg.telemetry import emit
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from s3reg.model.identity import Identity
-    from s3reg.model.names import Digest, TemplateId
+    from s3reg.model.names import Digest, SessionId, TemplateId
+    from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Head, Marker, Session, Version
     from s3reg.registry.records import Records
     from s3reg.store import Stat
@@ -97,17 +97,18 @@ def read_markers(records: Records) -> list[Marker] | None:
         return None
 
 
-def damaged_packs(records: Records, versions: Iterable[Version]) -> frozenset[Digest]:
+def damaged_packs(records: Records, versions: Iterable[Version]) -> frozenset[PackRef]:
     """The packs of these versions that were found bad."""
-    needed = {use.pack.sha256 for version in versions for file in version.files for use in file.packs}
-    return frozenset(needed & _found_bad(records)) if needed else frozenset()
+    needed = {use.pack for version in versions for file in version.files for use in file.packs}
+    bad = _found_bad(records) if needed else set()
+    return frozenset(pack for pack in needed if (pack.sid, pack.sha256) in bad)
 
 
-def _found_bad(records: Records) -> set[Digest]:
-    bad: set[Digest] = set()
+def _found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
+    bad: set[tuple[SessionId, Digest]] = set()
     for stat in records.store.list(fmt.DAMAGED):
         try:
-            bad.add(names.digest(stat.key.removeprefix(fmt.DAMAGED)))
+            bad.add(fmt.pack_of_damaged_key(stat.key))
         except NameInvalid:
             emit("foreign-key", level=WARNING, key=stat.key)
     return bad

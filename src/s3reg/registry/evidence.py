@@ -59,7 +59,7 @@ class Grounds:
     """Packs that the session uploaded, with the sizes that the store lists."""
     maps: dict[MapRef, File]
     packs: dict[PackRef, int]
-    damaged: frozenset[Digest]
+    damaged: frozenset[PackRef]
 
     def check_packs(self, file: str, needed: Iterable[PackRef]) -> None:
         """Raise CommitInvalid unless each of these packs is the session's or a base's, has this size, and is sound."""
@@ -72,7 +72,7 @@ class Grounds:
                 raise CommitInvalid(reason=f"{file!r} needs a pack {whose}")
             if size != pack.size:
                 raise CommitInvalid(reason=f"{file!r} needs a pack of {pack.size} bytes, which has {size}")
-            if pack.sha256 in self.damaged:
+            if pack in self.damaged:
                 raise CommitInvalid(reason=f"{file!r} needs pack {pack.sha256}, which was found damaged")
 
 
@@ -84,7 +84,7 @@ class Evidence:
         self._frames: Recent[PackRef, Frames] = Recent(FRAMES_KEPT)
         self._chunk_sizes: Recent[MapRef, int] = Recent(CHUNK_SIZES_KEPT)
 
-    def grounds(self, session: Session, bases: Iterable[Version], damaged: frozenset[Digest]) -> Grounds:
+    def grounds(self, session: Session, bases: Iterable[Version], damaged: frozenset[PackRef]) -> Grounds:
         """What the session's commit may stand on. The sizes of its packs are those of the LIST, whatever a map says."""
         prefix, own = fmt.packs_prefix(session.domain, session.id), {}
         for stat in self._records.store.list(prefix):

@@ -74,7 +74,7 @@ class Opened:
     """To read the maps of the bases' files."""
     dropped: tuple[tuple[Base, str], ...] = ()
     """Bases that were asked for and may not be used, and why."""
-    damaged: tuple[Digest, ...] = ()
+    damaged: tuple[PackRef, ...] = ()
     """Packs of the bases that were found bad: nothing may build on them."""
 
 
