@@ -6,12 +6,14 @@ reading it), or, when a base has a file of its digest, that base's map, and is n
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import OpenFile, frames, hash_file, runs_of, segments
+from s3reg.errors import FileChanged
 from s3reg.model import maps
 from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import INLINE_BYTES, INLINE_BYTES_IN_ALL, Role, bytes_digest
@@ -174,9 +176,20 @@ class Cargo:
         assert item.opened is not None
         assert item.column is not None
         stored = 0
-        for made in frames(self._crew, item.opened, item.column, spans, proof=self._proof):
-            for frame in made:
-                item.column.set_digests(frame.position, frame.digest)
-                item.column.put(frame.position, packer.add(frame))
-                stored += frame.raw
+        try:
+            for made in frames(self._crew, item.opened, item.column, spans, proof=self._proof):
+                for frame in made:
+                    item.column.set_digests(frame.position, frame.digest)
+                    item.column.put(frame.position, packer.add(frame))
+                    stored += frame.raw
+        except FileChanged:
+            self._distrust(item)
+            raise
         return stored
+
+    def _distrust(self, item: Item) -> None:
+        """Have the file read again by the next push: it may be the record that was wrong, though it looks as recorded."""
+        record = self._ledger.record_of(item.file.path)
+        if record is not None and record.digest is not None:
+            with contextlib.suppress(OSError):  # it may be gone altogether
+                self._ledger.record(item.file.path, None, parent=record.parent, origin=record.origin)

@@ -87,8 +87,9 @@ def push(connection: Connection, library: Library, vm: LocalVm, options: PushOpt
         try:
             return _Push(connection, library, vm, options=options, progress=progress, cargo=cargo).run()
         finally:
-            cargo.close()
+            # In this order: nobody reads a file any more that is closed, or another that has its number by then.
             crew.close()
+            cargo.close()
 
 
 class _Push:

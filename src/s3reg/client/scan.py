@@ -11,9 +11,9 @@ import itertools
 import os
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import zstandard
 
@@ -47,39 +47,26 @@ class Frame:
     """Bytes of the chunk."""
 
 
-class Crew:
-    """The threads that hash and compress, one a core."""
+class Compressor(Protocol):
+    """Makes one frame of a chunk. Used by one thread."""
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crew")
+    def compress(self, data: memoryview, /) -> bytes:
+        """The frame, which says how long the chunk is."""
+        ...
 
-    def close(self) -> None:
-        """Let what is underway end and drop the rest."""
-        self._pool.shutdown(cancel_futures=True)
 
-    def in_order(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`work` of each item, in the order of the items, a few ahead of whoever asks."""
-        rest = iter(items)
-        underway = deque(self._pool.submit(work, item) for item in itertools.islice(rest, 2 * self.workers))
-        try:
-            while underway:
-                result = underway.popleft().result()
-                underway.extend(self._pool.submit(work, item) for item in itertools.islice(rest, 1))
-                yield result
-        finally:
-            for future in underway:
-                future.cancel()
+def zstd() -> Compressor:
+    """The compressor of every push."""
+    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
 
 
 class _Bench(threading.local):
     """What one thread keeps: contexts are costly to make and may not be shared."""
 
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+    def __init__(self, compressor: Callable[[], Compressor]) -> None:
+        self.compressor = compressor()
         self.decompressor = zstandard.ZstdDecompressor()
         self.segment = bytearray(SEGMENT)
-        self.proof = bytearray(1)
 
     def read(self, fd: int, first: int, length: int) -> memoryview:
         """Exactly `length` bytes from offset `first`; shorter only at the file's end."""
@@ -93,19 +80,54 @@ class _Bench(threading.local):
             done += count
         return view[:done]
 
-    def proved(self, frame: bytes, raw: int) -> bytes:
-        """The digest of what the frame decodes to."""
-        if len(self.proof) < raw:
-            self.proof = bytearray(raw)
-        view = memoryview(self.proof)[:raw]
-        with self.decompressor.stream_reader(frame) as stream:
-            done = 0
-            while done < raw and (count := stream.readinto(view[done:])):
-                done += count
-        return chunk_digest(view[:done])
+    def frame(self, position: int, digest: bytes, part: memoryview, *, proof: bool) -> Frame:
+        """The frame of a chunk."""
+        data = self.compressor.compress(part)
+        if proof and not self._proves(data, len(part), digest):
+            raise ChunkDamaged(what="a file", reason="it did not survive compression: this machine's memory is suspect")
+        return Frame(position, digest, data, len(part))
+
+    def _proves(self, frame: bytes, raw: int, digest: bytes) -> bool:
+        """Whether the frame is one whole frame of a chunk of this digest."""
+        try:
+            # What it claims is looked at first: so much is allocated.
+            if zstandard.frame_content_size(frame) != raw:
+                return False
+            return chunk_digest(self.decompressor.decompress(frame, allow_extra_data=False)) == digest
+        except zstandard.ZstdError:
+            return False
 
 
-_bench = _Bench()
+class Crew:
+    """The threads that hash and compress, one a core."""
+
+    def __init__(self, workers: int | None = None, *, compressor: Callable[[], Compressor] = zstd) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self.bench = _Bench(compressor)
+        """What each of the threads has of its own."""
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crew")
+
+    def close(self) -> None:
+        """Let what is underway end and drop the rest."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def in_order(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`work` of each item, in the order of the items, a few ahead of whoever asks.
+
+        When it ends, early or not, none of them is underway any more: what they work on may be closed.
+        """
+        rest = iter(items)
+        underway: deque[Future[Result]] = deque()
+        try:
+            for item in itertools.islice(rest, 2 * self.workers):
+                underway.append(self._pool.submit(work, item))
+            while underway:
+                result = underway[0].result()
+                underway.popleft()
+                underway.extend(self._pool.submit(work, item) for item in itertools.islice(rest, 1))
+                yield result
+        finally:
+            wait([future for future in underway if not future.cancel()])
 
 
 class OpenFile:
@@ -120,9 +142,12 @@ class OpenFile:
 
     def check_unchanged(self) -> None:
         """Raise FileChanged if size or time are not what they were at first, or another file took its place."""
-        for now in (os.fstat(self.fd), self.path.stat()):
-            if _print(now) != _print(self.seen):
-                raise FileChanged(file=self.path.name)
+        try:
+            same = _print(os.fstat(self.fd)) == _print(self.path.stat()) == _print(self.seen)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise FileChanged(file=self.path.name)
 
     def close(self) -> None:
         """Close it."""
@@ -145,7 +170,7 @@ def hash_file(crew: Crew, file: OpenFile, column: Column, advance: Callable[[int
 
     def work(span: tuple[int, int]) -> tuple[int, bytes]:
         first, count = span
-        data = _bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        data = crew.bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
         parts = (data[at : at + chunk] for at in range(0, len(data), chunk))
         return first, b"".join(HOLE if is_zero(part) else chunk_digest(part) for part in parts)
 
@@ -183,7 +208,7 @@ def frames(
 
     def work(span: tuple[int, int]) -> list[Frame]:
         first, count = span
-        data = _bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        data = crew.bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
         made = []
         for position in range(first, first + count):
             part = data[(position - first) * chunk : (position - first + 1) * chunk]
@@ -193,18 +218,11 @@ def frames(
             digest = chunk_digest(part)
             if known not in {HOLE, digest}:
                 raise FileChanged(file=file.path.name)
-            made.append(_frame(position, digest, part, proof=proof))
+            made.append(crew.bench.frame(position, digest, part, proof=proof))
         return made
 
     yield from crew.in_order(work, spans)
     file.check_unchanged()
-
-
-def _frame(position: int, digest: bytes, part: memoryview, *, proof: bool) -> Frame:
-    data = _bench.compressor.compress(part)
-    if proof and _bench.proved(data, len(part)) != digest:
-        raise ChunkDamaged(what="a file", reason="it did not survive compression: this machine's memory is suspect")
-    return Frame(position, digest, data, len(part))
 
 
 def runs_of(positions: Iterable[int], chunk_log2: int) -> Iterator[tuple[int, int]]:
