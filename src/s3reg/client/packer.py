@@ -11,15 +11,15 @@ import array
 import hashlib
 import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client.reuse import Place
-from s3reg.errors import LinkRefused
+from s3reg.errors import AnswerInvalid, LinkRefused
 from s3reg.model.names import Digest, SessionId
-from s3reg.model.packs import PackRef, seek_table, seek_table_bytes
+from s3reg.model.packs import MOST_FRAMES, PackRef, seek_table, seek_table_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,8 @@ class Making:
 
     def fits(self, frame: bytes) -> bool:
         """Whether the frame, and the table that grows with it, still go in."""
-        return self.size + len(frame) + seek_table_bytes(len(self.compressed) + 1) <= len(self.buffer)
+        frames = len(self.compressed) + 1
+        return frames <= MOST_FRAMES and self.size + len(frame) + seek_table_bytes(frames) <= len(self.buffer)
 
     def add(self, frame: Frame) -> Place:
         """Lay the frame behind the others."""
@@ -83,7 +84,8 @@ class Links:
         mine: Future[wire.UploadLink] = Future()
         self._wanted.put((upload, mine))
         with self._asking:
-            if not mine.done():
+            # More than one call, when more are waiting than one call may ask for.
+            while not mine.done():
                 self._ask()
         return mine.result()
 
@@ -92,18 +94,27 @@ class Links:
         while len(batch) < wire.MOST_UPLOADS and not self._wanted.empty():
             batch.append(self._wanted.get())
         try:
-            request = wire.UploadsRequest(tuple(upload for upload, _ in batch))
-            answer = self._connection.ask(wire.UploadsAnswerSchema, "POST", self._path, wire.write(request))
+            links = self._links_for([upload for upload, _ in batch])
         except BaseException as e:
             for _, waiting in batch:
                 waiting.set_exception(e)
             raise
-        for (_, waiting), link in zip(batch, answer.links, strict=True):
+        for (_, waiting), link in zip(batch, links, strict=True):
             waiting.set_result(link)
+
+    def _links_for(self, uploads: list[wire.Upload]) -> tuple[wire.UploadLink, ...]:
+        request = wire.write(wire.UploadsRequest(tuple(uploads)))
+        answer: wire.UploadsAnswer = self._connection.ask(wire.UploadsAnswerSchema, "POST", self._path, request)
+        if len(answer.links) != len(uploads):
+            raise AnswerInvalid(url=self._connection.url, reason="it has not as many links as were asked for")
+        return answer.links
 
 
 class Packer:
-    """Lays frames into packs and sends them. Used by one thread; the sending is done by others."""
+    """Lays frames into packs and sends them. Used by one thread; the sending is done by others.
+
+    The first failure to send is raised by whatever is called next, and by everything after that.
+    """
 
     def __init__(
         self,
@@ -129,11 +140,14 @@ class Packer:
         for _ in range(on_the_line + 1):
             self._buffers.put(bytearray(pack_bytes))
         self._underway: list[Future[None]] = []
+        self._failed: BaseException | None = None
+        self._stop = threading.Event()
         self._making: Making | None = None
         self._counting = threading.Lock()
 
     def add(self, frame: Frame) -> Place:
         """Lay one frame into a pack; waits while every buffer is on the line."""
+        self._raise_failure()
         known = self._shelf.chunks.get(frame.digest)
         if known is not None and known.pack in self._shelf.own:
             self._acknowledged(frame.raw)
@@ -149,8 +163,8 @@ class Packer:
     def flush(self) -> None:
         """Send what is left and wait until the store has everything."""
         self._launch()
-        for future in self._underway:
-            future.result()
+        wait(self._underway, return_when=FIRST_EXCEPTION)
+        self._raise_failure()
         self._underway.clear()
 
     def send_map(self, data: bytes) -> tuple[str, int]:
@@ -162,25 +176,24 @@ class Packer:
         return sha256, len(data)
 
     def close(self) -> None:
-        """Let packs on the line end, drop the rest."""
+        """Drop what is not sent yet, packs on the line included."""
+        self._stop.set()
         self._threads.shutdown(cancel_futures=True)
 
     def _begin(self) -> Making:
         buffer = self._buffers.get()
-        self._raise_failure()
         row = len(self._shelf.table)
         self._shelf.table.append(None)
         self._shelf.own.add(row)
         return Making(row, buffer, array.array("I"), array.array("I"), bytearray())
 
     def _raise_failure(self) -> None:
-        done = [future for future in self._underway if future.done()]
-        self._underway = [future for future in self._underway if not future.done()]
-        for future in done:
-            future.result()
+        if self._failed is not None:
+            raise self._failed
 
     def _launch(self) -> None:
         if self._making is not None:
+            self._underway = [future for future in self._underway if not future.done()]
             self._underway.append(self._threads.submit(self._send, self._making))
             self._making = None
 
@@ -195,6 +208,10 @@ class Packer:
             with self._counting:
                 self.sent += len(body)
             self._acknowledged(sum(pack.raw))
+        except BaseException as e:
+            with self._counting:
+                self._failed = self._failed or e
+            raise
         finally:
             # Back in any case: whoever waits for a buffer must come to see the failure.
             self._buffers.put(pack.buffer)
@@ -203,7 +220,7 @@ class Packer:
         for attempt in range(LINK_TRIES):
             link = self._links.get(upload)
             try:
-                return self._connection.send(link.url, link.headers, body)
+                return self._connection.send(link.url, link.headers, body, stop=self._stop)
             except LinkRefused:
                 # It may have expired while it waited for its turn on a slow line; a second refusal has another reason.
                 if attempt == LINK_TRIES - 1:

@@ -1,7 +1,7 @@
 """What a push has already brought to the store, so that a killed one goes on where it was.
 
 One file a template, a JSON line a pack: its name, its size, and the length and digest of each frame. The first line says
-which session they belong to. A line that a crash cut short is left out: its pack is sent again.
+which session they belong to. A line that a crash cut short, or that is otherwise none, is left out: its pack is sent again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from s3reg.client.reuse import Place
 from s3reg.errors import NameInvalid
 from s3reg.model import names
 from s3reg.model.chunks import DIGEST_BYTES
-from s3reg.model.packs import LARGEST_PACK, PackRef
+from s3reg.model.packs import LARGEST_PACK, PackRef, seek_table_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,15 +54,18 @@ class PushLog:
         rows = [row for row in map(_parsed, lines) if row is not None]
         if not rows or rows[0].get("v") != LOG_VERSION:
             return None
-        with contextlib.suppress(KeyError, TypeError, ValueError, NameInvalid):
-            first = rows[0]
+        first = rows[0]
+        try:
             began = Began(
                 str(first["registry"]), names.session_id(first["session"]), names.version_id(first["version"])
             )
-            for row in rows[1:]:
+        except (KeyError, NameInvalid):
+            return None
+        for row in rows[1:]:
+            # A bad row must take nothing with it: neither the others, nor half of its own pack.
+            with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError, NameInvalid):
                 _shelve(shelf, row, began.session)
-            return began
-        return None
+        return began
 
     def begin(self, began: Began) -> None:
         """Start anew for this push."""
@@ -79,7 +82,8 @@ class PushLog:
             "digests": base64.b64encode(digests).decode(),
         }
         with self._lock, self._path.open("ab") as file:
-            file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            # What a kill left of a line before ends here, and takes nothing of this one with it.
+            file.write(b"\n" + json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
     def forget(self) -> None:
         """The push is done, or its session is over."""
@@ -98,7 +102,8 @@ def _shelve(shelf: Shelf, row: dict[str, Any], session: str) -> None:
     lengths = array.array("I", row["lengths"])
     digests = base64.b64decode(row["digests"], validate=True)
     pack = PackRef(names.session_id(session), names.digest(row["pack"]), int(row["size"]))
-    if len(digests) != len(lengths) * DIGEST_BYTES or not sum(lengths) < pack.size <= LARGEST_PACK:
+    whole = sum(lengths) + seek_table_bytes(len(lengths)) == pack.size <= LARGEST_PACK
+    if not whole or len(digests) != len(lengths) * DIGEST_BYTES or 0 in lengths:
         raise ValueError("the line does not hold together")
     at, index = 0, shelf.row(pack)
     shelf.own.add(index)
