@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for, and the last lines of a run: what could not be tested, and where."""
 
+import logging
 import os
 from collections import defaultdict
 
@@ -33,6 +34,16 @@ def _own_aws_settings():
         patch.setenv("AWS_ACCESS_KEY_ID", access_key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log_settings():
+    """What one test sets up for the log, no other sees."""
+    kept = [(log, log.level, list(log.handlers)) for log in (logging.getLogger(), logging.getLogger("s3reg"))]
+    yield
+    for log, level, handlers in kept:
+        log.setLevel(level)
+        log.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

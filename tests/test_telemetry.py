@@ -23,19 +23,14 @@ CREDENTIALS = [
 
 @pytest.fixture
 def lines():
-    """What the log holds. The root logger is given back as it was."""
-    root, ours = logging.getLogger(), logging.getLogger("s3reg")
-    before = (root.handlers[:], root.level, ours.level)
+    """What the log holds."""
     stream = io.StringIO()
 
     def read(form="plain", level="info"):
         telemetry.configure(level=level, form=form, stream=stream)
         return stream
 
-    yield read
-    root.handlers[:], level, ours_level = before
-    root.setLevel(level)
-    ours.setLevel(ours_level)
+    return read
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])

@@ -1,7 +1,5 @@
 """`s3reg store check`: every promise by name, and a refusal that names those which are not kept."""
 
-import logging
-
 import pytest
 
 import servers
@@ -12,13 +10,8 @@ TRIED = {*check._OF_OBJECTS, *check._OF_LINKS}
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
-    """No store in the environment, and the log goes where it went before."""
+    """No store in the environment."""
     monkeypatch.delenv("S3REG_STORE", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def rows(out):
