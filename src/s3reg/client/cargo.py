@@ -118,6 +118,8 @@ class Cargo:
     def hash(self, items: list[Item]) -> None:
         """Give every item its column and digest; unread where the ledger knows file and map."""
         unread = [item for item in items if not self._from_ledger(item)]
+        if not unread:
+            return
         self._progress.start("hashing", sum(item.size for item in unread))
         for item in unread:
             assert item.opened is not None
@@ -128,7 +130,9 @@ class Cargo:
 
     def store(self, packer: Packer) -> int:
         """Send the chunks that lie nowhere yet, and wait for them; the bytes that they have."""
-        work = [(item, self._spans(item)) for item in self.large if item.map is None]
+        work = [(item, spans) for item in self.large if item.map is None and (spans := self._spans(item))]
+        if not work:
+            return 0
         self._progress.start("sending", sum(self._bytes(item, spans) for item, spans in work))
         stored = sum(self._store_file(packer, item, spans) for item, spans in work)
         packer.flush()
@@ -136,8 +140,10 @@ class Cargo:
         return stored
 
     def send_maps(self, packer: Packer, session: str, table: list[PackRef], base_maps: dict[str, bytes]) -> None:
-        """Upload the maps of the files that have new ones."""
+        """Upload the maps of the files that have new ones. Raises FileChanged if any file did since it was opened."""
         for item in self.large:
+            assert item.opened is not None
+            item.opened.check_unchanged()
             if item.map is not None:
                 item.map_bytes = base_maps.get(item.map.sha256)
             elif item.column is not None:
