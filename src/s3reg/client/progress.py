@@ -6,6 +6,7 @@ verified and written: never merely handed to a socket), `finish` ends it. All ma
 
 from __future__ import annotations
 
+import abc
 import json
 import threading
 import time
@@ -112,7 +113,7 @@ class Bar:
             self._bar = self._task = None
 
 
-class _Counted:
+class _Counted(abc.ABC):
     """The count that lines and JSON have in common: what, how much of it, since when."""
 
     def __init__(self, every: float, clock: Callable[[], float]) -> None:
@@ -157,8 +158,9 @@ class _Counted:
         rate = self.rate(now)
         return None if self._total is None or rate <= 0 else max(0, self._total - self._done) / rate
 
+    @abc.abstractmethod
     def _tell(self, now: float) -> None:
-        raise NotImplementedError
+        """Say how far it is."""
 
 
 class Lines(_Counted):

@@ -12,7 +12,6 @@ Whatever breaks, repeating the command goes on with what is there.
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,23 +20,22 @@ from s3reg.client import platform
 from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges
 from s3reg.client.fill import Filling, Held, prepare
 from s3reg.client.library import LAYERS
+from s3reg.client.plan import Plan
 from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import Crew, OpenFile, hash_file
 from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.errors import (
-    AnswerInvalid,
     ChunkDamaged,
     DiskFull,
     FileChanged,
     LocalNameTaken,
-    NameInvalid,
     RecordDamaged,
     S3regError,
 )
 from s3reg.model import maps, names
 from s3reg.model.chunks import CHUNK_LOG2, chunk_length
-from s3reg.model.template import Role, bytes_digest, check_file_names
+from s3reg.model.template import Role, bytes_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,46 +124,6 @@ def download_size(
     size, cached = sum(file.size for file in layers), sum(file.size for file in held)
     live = sum(pack.live for pack in answer.packs)
     return DownloadSize(size, cached, 0 if size == cached else live)
-
-
-class Plan:
-    """A pull's plan, and fresh links when the old ones end. Shared by all workers."""
-
-    def __init__(self, connection: Connection, ref: str, tag: str | None, number: int | None) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self.answer = self._ask({"ref": ref, "tag": tag, "number": number})
-        self._urls = self._links()
-
-    def url(self, pack: PackRef) -> str:
-        """The link of a pack."""
-        try:
-            return self._urls[pack.sid, pack.sha256]
-        except KeyError:
-            raise RecordDamaged(what="the plan", reason=f"it has no link for pack {pack.sha256}") from None
-
-    def refresh(self, stale: str) -> None:
-        """Fresh links for all, unless another worker has already got them since `stale` was one."""
-        with self._lock:
-            if stale not in self._urls.values():
-                return
-            fresh = self._ask({"ref": self.answer.template, "tag": self.answer.tag, "number": None})
-            if fresh.version != self.answer.version:
-                raise RecordDamaged(what="the pull", reason="the tag was given to another version meanwhile")
-            self.answer = fresh
-            self._urls = self._links()
-
-    def _ask(self, query: dict[str, object]) -> wire.PlanAnswer:
-        path = f"{wire.PREFIX}/plan"
-        answer: wire.PlanAnswer = self._connection.ask(wire.PlanAnswerSchema, "GET", path, query=query)
-        try:
-            check_file_names((file.name, Role(file.role)) for file in answer.files)
-        except NameInvalid as e:
-            raise AnswerInvalid(url=self._connection.url, reason=str(e)) from e
-        return answer
-
-    def _links(self) -> dict[tuple[str, str], str]:
-        return {(pack.sid, pack.sha256): pack.url for pack in self.answer.packs}
 
 
 @dataclass(slots=True)
