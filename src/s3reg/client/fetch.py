@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import zstandard
 
-from s3reg.errors import ChunkDamaged, LinkRefused, S3regError
+from s3reg.errors import ChunkDamaged, LinkRefused
 from s3reg.model.chunks import chunk_digest
+from s3reg.model.packs import LARGEST_CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from s3reg.client.connection import Connection
     from s3reg.client.pulllog import PullLog
     from s3reg.model.packs import PackRef
+    from s3reg.wire import MapLink
 
 RANGE_BYTES = 8 * 1024**2
 """Of the longest range: with the workers, this bounds memory."""
@@ -66,10 +68,10 @@ class Target:
 
 
 class Links(Protocol):
-    """Where packs can be read now."""
+    """Where packs and maps can be read now."""
 
-    def url(self, pack: PackRef) -> str:
-        """The link of a pack."""
+    def url(self, ref: PackRef | MapLink) -> str:
+        """The link of a pack or a map."""
         ...
 
     def refresh(self, stale: str) -> None:
@@ -91,17 +93,20 @@ def ranges(wanted: dict[PackRef, list[Wanted]]) -> Iterator[Range]:
     """The ranges to read, pack by pack, each at most `RANGE_BYTES` long (or one frame)."""
     for pack, chunks in wanted.items():
         batch: list[Wanted] = []
-        end = 0
+        first = end = 0
         for chunk in sorted(chunks, key=lambda c: c.offset):
-            too_far = batch and chunk.offset - end > GAP_BYTES
-            too_long = batch and chunk.offset + chunk.length - batch[0].offset > RANGE_BYTES
-            if too_far or too_long:
-                yield Range(pack, batch[0].offset, end - batch[0].offset, tuple(batch))
+            reach = chunk.offset + chunk.length
+            too_far = chunk.offset - end > GAP_BYTES
+            too_long = reach > end and reach - first > RANGE_BYTES
+            if batch and (too_far or too_long):
+                yield Range(pack, first, end - first, tuple(batch))
                 batch = []
+            if not batch:
+                first = end = chunk.offset
             batch.append(chunk)
-            end = max(end, chunk.offset + chunk.length) if len(batch) > 1 else chunk.offset + chunk.length
+            end = max(end, reach)
         if batch:
-            yield Range(pack, batch[0].offset, end - batch[0].offset, tuple(batch))
+            yield Range(pack, first, end - first, tuple(batch))
 
 
 def group(wanted: Iterable[tuple[PackRef, Wanted]]) -> dict[PackRef, list[Wanted]]:
@@ -112,33 +117,47 @@ def group(wanted: Iterable[tuple[PackRef, Wanted]]) -> dict[PackRef, list[Wanted
     return grouped
 
 
+def read(
+    connection: Connection,
+    links: Links,
+    ref: PackRef | MapLink,
+    *,
+    first: int | None = None,
+    length: int | None = None,
+    stop: threading.Event | None = None,
+) -> bytes:
+    """`Connection.read` of a pack or a map, with a fresh link where the one at hand is refused."""
+    for _ in range(TRIES - 1):
+        url = links.url(ref)
+        try:
+            return connection.read(url, first=first, length=length, stop=stop)
+        except LinkRefused:
+            links.refresh(url)
+    return connection.read(links.url(ref), first=first, length=length, stop=stop)
+
+
 class _Bench(threading.local):
     """What one thread keeps."""
 
     def __init__(self) -> None:
-        self.decompressor = zstandard.ZstdDecompressor()
-        self.buffer = bytearray(1)
+        # A frame of known size needs no window of its own; one that asks for more is not ours.
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_CHUNK)
 
-    def decode(self, frame: memoryview, raw: int) -> memoryview:
-        """The chunk of `raw` bytes that the frame holds, in a buffer that the next call overwrites.
+    def decode(self, frame: memoryview, raw: int, digest: bytes) -> bytes:
+        """The chunk of `raw` bytes and this digest that the frame holds: one whole frame, and nothing behind it.
 
         What the frame claims is looked at before anything is allocated.
         """
-        if len(self.buffer) < raw:
-            self.buffer = bytearray(raw)
         try:
             claimed = zstandard.frame_content_size(frame)
             if claimed != raw:
                 raise ChunkDamaged(what="a pack", reason=f"a frame claims {claimed} bytes instead of {raw}")
-            view, done = memoryview(self.buffer)[:raw], 0
-            with self.decompressor.stream_reader(frame) as stream:
-                while done < raw and (count := stream.readinto(view[done:])):
-                    done += count
+            chunk = self.decompressor.decompress(frame, allow_extra_data=False)
         except zstandard.ZstdError as e:
             raise ChunkDamaged(what="a pack", reason=f"a frame does not decode ({e})") from e
-        if done != raw:
-            raise ChunkDamaged(what="a pack", reason="a frame ends too early")
-        return view
+        if chunk_digest(chunk) != digest:
+            raise ChunkDamaged(what="a pack", reason="a chunk's bytes do not have its digest")
+        return chunk
 
 
 _bench = _Bench()
@@ -162,8 +181,8 @@ class Fetcher:
     def run(self, work: Iterable[Range]) -> None:
         """Fetch every range; the first failure ends it and is raised."""
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fetch") as pool:
-            futures = [pool.submit(self._fetch, part) for part in work]
             try:
+                futures = [pool.submit(self._fetch, part) for part in work]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
@@ -172,56 +191,45 @@ class Fetcher:
                 pool.shutdown(cancel_futures=True)
 
     def _fetch(self, part: Range) -> None:
+        left = deque(part.wanted)
         for attempt in range(TRIES):
             if self._stop.is_set():
                 return
-            data = self._read(part)
+            data = read(self._connection, self._links, part.pack, first=part.first, length=part.length, stop=self._stop)
+            with self._counting:
+                self.received += len(data)
             try:
-                self._take(part, memoryview(data))
-            except ChunkDamaged as e:
+                self._take(part, memoryview(data), left)
+            except ChunkDamaged:
                 # A cache or a line may have garbled it; the pack itself is bad only if it stays so.
                 if attempt == TRIES - 1:
-                    raise ChunkDamaged(
-                        what=f"{part.wanted[0].file.name} in pack {part.pack.sha256}", reason=e.detail["reason"]
-                    ) from e
+                    raise
             else:
                 return
 
-    def _read(self, part: Range) -> bytes:
-        for attempt in range(TRIES):
-            url = self._links.url(part.pack)
-            try:
-                data = self._connection.read(url, first=part.first, length=part.length)
-            except LinkRefused:
-                if attempt == TRIES - 1:
-                    raise
-                self._links.refresh(url)
-            else:
-                with self._counting:
-                    self.received += len(data)
-                return data
-        raise S3regError(reason="unreachable: the loop returns or raises")
-
-    def _take(self, part: Range, data: memoryview) -> None:
+    def _take(self, part: Range, data: memoryview, left: deque[Wanted]) -> None:
         done: dict[Target, list[int]] = defaultdict(list)
         try:
-            self._put(part, data, done)
+            self._put(part, data, left, done)
         finally:
             # Of a range that fails half-way too, with a full disk for one: the next try need not fetch these.
             for target, positions in done.items():
                 target.log.note(positions)
 
-    def _put(self, part: Range, data: memoryview, done: dict[Target, list[int]]) -> None:
-        """Decode, verify and write the chunks of a range; `done` is told of each that is in its place."""
-        last: Wanted | None = None
-        chunk = memoryview(b"")
-        for wanted in part.wanted:
-            if last is None or (wanted.offset, wanted.digest) != (last.offset, last.digest):
+    def _put(self, part: Range, data: memoryview, left: deque[Wanted], done: dict[Target, list[int]]) -> None:
+        """Decode, verify and write the chunks that are left of a range; `done` is told of each that is in its place."""
+        decoded, chunk = None, b""
+        while left:
+            wanted = left[0]
+            if decoded != (wanted.offset, wanted.length, wanted.digest, wanted.raw):
                 at = wanted.offset - part.first
-                chunk = _bench.decode(data[at : at + wanted.length], wanted.raw)
-                if chunk_digest(chunk) != wanted.digest:
-                    raise ChunkDamaged(what="a pack", reason="a chunk's bytes do not have its digest")
-            wanted.file.write(wanted.position, chunk)
+                try:
+                    chunk = _bench.decode(data[at : at + wanted.length], wanted.raw, wanted.digest)
+                except ChunkDamaged as e:
+                    where = f"{wanted.file.name} in pack {part.pack.sha256}"
+                    raise ChunkDamaged(what=where, reason=e.detail["reason"]) from e
+                decoded = (wanted.offset, wanted.length, wanted.digest, wanted.raw)
+            wanted.file.write(wanted.position, memoryview(chunk))
             done[wanted.file].append(wanted.position)
-            last = wanted
+            left.popleft()
             self._advance(wanted.raw)

@@ -7,14 +7,18 @@ always a private one in the staging folder: nothing that a VM uses is written to
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg.client import platform
+from s3reg.client.fetch import Target
+from s3reg.client.ledger import Print
 from s3reg.client.reuse import column_of
-from s3reg.client.scan import runs_of
-from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, chunk_length
+from s3reg.client.scan import SEGMENT, runs_of
+from s3reg.model.chunks import HOLE, chunk_digest, chunk_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +36,8 @@ class Held:
 
     path: Path
     column: Column
+    seen: Print | None = None
+    """How the file looks while the record holds. Without it nothing is cloned: nobody could tell that it changed since."""
 
 
 @dataclass(slots=True)
@@ -54,18 +60,32 @@ def prepare(
 ) -> Filling:
     """Make or take up the staged file at `path`; `advance` is told the bytes that need not be fetched."""
     column = column_of(file_map)
-    data = [at for at in range(column.count) if column.digest_at(at) != HOLE]
-    fd, done = _take_up(path, column, log, crew)
-    if fd is None:
-        fd, done = _begin(path, column, held)
-        log.begin(runs_of(sorted(done), column.chunk_log2))
-    lacking = [at for at in data if at not in done]
-    copied = _copy_local(fd, column, lacking, held, crew)
-    log.note(copied)
-    have = done.union(copied)
-    local = sum(chunk_length(at, column.size, column.chunk_log2) for at in have)
-    advance(local)
-    return Filling(fd, [at for at in lacking if at not in have], local)
+    data = [at for at, digest in enumerate(column.digest_list()) if digest != HOLE]
+    with contextlib.ExitStack() as unless_done:
+        fd, done = _take_up(path, column, log, crew)
+        if fd is None:
+            # Before there is a file: what an earlier one of this name had must not vouch for the new one.
+            log.begin(())
+            fd, done = _begin(path, column, held)
+            unless_done.callback(os.close, fd)
+            log.begin(runs_of(sorted(done), column.chunk_log2))
+        else:
+            unless_done.callback(os.close, fd)
+        local = _bytes(column, done)
+        advance(local)
+        lacking = [at for at in data if at not in done]
+        copied = set()
+        for positions in _copy_local(Target(path.name, fd, column.chunk_log2, log), column, lacking, held, crew):
+            copied.update(positions)
+            count = _bytes(column, positions)
+            local += count
+            advance(count)
+        unless_done.pop_all()
+    return Filling(fd, [at for at in lacking if at not in copied], local)
+
+
+def _bytes(column: Column, positions: Iterable[int]) -> int:
+    return sum(chunk_length(at, column.size, column.chunk_log2) for at in positions)
 
 
 def _take_up(path: Path, column: Column, log: PullLog, crew: Crew) -> tuple[int | None, set[int]]:
@@ -73,15 +93,19 @@ def _take_up(path: Path, column: Column, log: PullLog, crew: Crew) -> tuple[int 
     pairs, same_boot = log.read()
     if not pairs or not path.is_file() or path.stat().st_size != column.size:
         return None, set()
-    fd = os.open(path, os.O_RDWR)
-    claimed = [at for first, count in pairs for at in range(first, min(first + count, column.count))]
-    claimed = sorted({at for at in claimed if column.digest_at(at) != HOLE})
-    done = set(claimed) if same_boot else set(_verified(fd, column, claimed, crew))
-    if not same_boot:
-        # Neither a punched hole nor the length of a clone need have survived the power cut.
-        _punch_stale(fd, column)
-        log.begin(runs_of(sorted(done), column.chunk_log2))
-    return fd, done
+    digests = column.digest_list()
+    claimed = {at for first, count in pairs for at in range(first, min(first + count, column.count))}
+    claimed = {at for at in claimed if digests[at] != HOLE}
+    with contextlib.ExitStack() as unless_done:
+        fd = os.open(path, os.O_RDWR)
+        unless_done.callback(os.close, fd)
+        if not same_boot:
+            claimed = set(_verified(fd, column, sorted(claimed), crew))
+            # Neither a punched hole nor the length of a clone need have survived the power cut.
+            _punch_stale(fd, column)
+            log.begin(runs_of(sorted(claimed), column.chunk_log2))
+        unless_done.pop_all()
+    return fd, claimed
 
 
 def _verified(fd: int, column: Column, claimed: list[int], crew: Crew) -> Iterator[int]:
@@ -106,7 +130,7 @@ def _begin(path: Path, column: Column, held: list[Held]) -> tuple[int, set[int]]
     path.unlink(missing_ok=True)
     done: set[int] = set()
     base, same = _best(column, held)
-    if base is not None and same and platform.clone(base.path, path):
+    if base is not None and _cloned(base, path):
         fd = os.open(path, os.O_RDWR)
         done = same
         os.ftruncate(fd, column.size)
@@ -117,36 +141,41 @@ def _begin(path: Path, column: Column, held: list[Held]) -> tuple[int, set[int]]
     return fd, done
 
 
+def _cloned(base: Held, path: Path) -> bool:
+    """Whether `path` is now a clone of the base as it was recorded; else there is nothing."""
+    try:
+        if base.seen is None or not platform.clone(base.path, path):
+            return False
+        if Print.of(base.path.stat()) == base.seen:
+            return True
+    except (FileNotFoundError, PermissionError):
+        # It went, or may not be read: then it is no base.
+        pass
+    # A VM was started on it, or it was replaced, since it was compared with its record.
+    path.unlink(missing_ok=True)
+    return False
+
+
 def _best(column: Column, held: list[Held]) -> tuple[Held | None, set[int]]:
-    best: Held | None = None
-    most: set[int] = set()
-    for one in held:
-        if one.column.chunk_log2 != column.chunk_log2:
-            continue
-        same = _same_places(column, one.column)
-        if len(same) > len(most):
-            best, most = one, same
-    return best, most
-
-
-def _same_places(column: Column, other: Column) -> set[int]:
-    """Positions where both have the same data."""
-    same = set()
-    mine, theirs = bytes(column.digests), bytes(other.digests)
-    for position in range(min(column.count, other.count)):
-        at = position * DIGEST_BYTES
-        digest = mine[at : at + DIGEST_BYTES]
-        if digest != HOLE and digest == theirs[at : at + DIGEST_BYTES]:
-            same.add(position)
-    return same
+    """The held file that has most of the column's data at the same places, and these."""
+    # A hole is nothing that a base could have: None equals no digest.
+    wanted = [None if digest == HOLE else digest for digest in column.digest_list()]
+    counts = [
+        sum(map(operator.eq, wanted, one.column.digest_list())) if one.column.chunk_log2 == column.chunk_log2 else 0
+        for one in held
+    ]
+    if not any(counts):
+        return None, set()
+    best = held[counts.index(max(counts))]
+    pairs = zip(wanted, best.column.digest_list(), strict=False)
+    return best, {at for at, (mine, theirs) in enumerate(pairs) if mine == theirs}
 
 
 def _punch(fd: int, column: Column, base: Column) -> None:
     """Make holes where the base has data and the file has none."""
     chunk = 1 << column.chunk_log2
-    gone = (
-        at for at in range(min(column.count, base.count)) if column.digest_at(at) == HOLE and base.digest_at(at) != HOLE
-    )
+    pairs = zip(column.digest_list(), base.digest_list(), strict=False)
+    gone = (at for at, (mine, theirs) in enumerate(pairs) if mine == HOLE != theirs)
     for first, count in runs_of(gone, column.chunk_log2):
         start = first * chunk
         platform.punch_hole(fd, start, min(count * chunk, column.size - start))
@@ -161,40 +190,55 @@ def _punch_stale(fd: int, column: Column) -> None:
             platform.punch_hole(fd, first * chunk, min(count * chunk, column.size - first * chunk))
 
 
-def _copy_local(fd: int, column: Column, lacking: list[int], held: list[Held], crew: Crew) -> list[int]:
-    """Copy what the library holds elsewhere; the positions that are now written and verified."""
+def _copy_local(
+    target: Target, column: Column, lacking: list[int], held: list[Held], crew: Crew
+) -> Iterator[list[int]]:
+    """Copy what the library holds elsewhere; positions as they are written, verified and noted, some at a time."""
     found = _index(column, lacking, held)
-    if not found:
-        return []
-    sources = {one.path: os.open(one.path, os.O_RDONLY) for one in held}
     chunk_log2 = column.chunk_log2
+    with contextlib.ExitStack() as opened:
+        sources = _open_sources({source.path for source, _ in found.values()}, opened)
+        order = [position for position in sorted(found) if found[position][0].path in sources]
 
-    def work(position: int) -> int | None:
-        source, at = found[position]
-        length = chunk_length(position, column.size, chunk_log2)
-        data = os.pread(sources[source.path], length, at << chunk_log2)
-        if chunk_digest(data) != column.digest_at(position):
-            return None
-        os.pwrite(fd, data, position << chunk_log2)
-        return position
+        def work(positions: list[int]) -> list[int]:
+            copied = []
+            for position in positions:
+                source, at = found[position]
+                length = chunk_length(position, column.size, chunk_log2)
+                data = os.pread(sources[source.path], length, at << chunk_log2)
+                if chunk_digest(data) == column.digest_at(position):
+                    target.write(position, memoryview(data))
+                    copied.append(position)
+            target.log.note(copied)
+            return copied
 
-    try:
-        return [position for position in crew.in_order(work, sorted(found)) if position is not None]
-    finally:
-        for source in sources.values():
-            os.close(source)
+        most = max(1, SEGMENT >> chunk_log2)
+        yield from crew.in_order(work, (order[at : at + most] for at in range(0, len(order), most)))
+
+
+def _open_sources(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path, int]:
+    """Those of the files that can be read, open until `opened` ends. One that went since it was looked at is no source."""
+    sources = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            sources[path] = os.open(path, os.O_RDONLY)
+            opened.callback(os.close, sources[path])
+    return sources
 
 
 def _index(column: Column, lacking: Iterable[int], held: list[Held]) -> dict[int, tuple[Held, int]]:
     """For each lacking position that some held file has: which, and where."""
+    digests = column.digest_list()
     needed: dict[bytes, list[int]] = {}
     for position in lacking:
-        needed.setdefault(column.digest_at(position), []).append(position)
+        needed.setdefault(digests[position], []).append(position)
     found: dict[int, tuple[Held, int]] = {}
     for one in held:
+        if not needed:
+            break
         if one.column.chunk_log2 != column.chunk_log2:
             continue
-        for at in range(one.column.count):
-            for position in needed.pop(one.column.digest_at(at), ()):
-                found[position] = (one, at)
+        for at, digest in enumerate(one.column.digest_list()):
+            if digest in needed:
+                found.update(dict.fromkeys(needed.pop(digest), (one, at)))
     return found

@@ -23,12 +23,12 @@ class Plan:
         self.answer = self._ask({"ref": ref, "tag": tag, "number": number})
         self._urls = self._links()
 
-    def url(self, pack: PackRef) -> str:
-        """The link of a pack."""
+    def url(self, ref: PackRef | wire.MapLink) -> str:
+        """The link of a pack or a map."""
         try:
-            return self._urls[pack.sid, pack.sha256]
+            return self._urls[ref.sid, ref.sha256]
         except KeyError:
-            raise RecordDamaged(what="the plan", reason=f"it has no link for pack {pack.sha256}") from None
+            raise RecordDamaged(what="the plan", reason=f"it has no link for {ref.sha256}") from None
 
     def refresh(self, stale: str) -> None:
         """Fresh links for all, unless another worker has already got them since `stale` was one."""
@@ -51,4 +51,6 @@ class Plan:
         return answer
 
     def _links(self) -> dict[tuple[str, str], str]:
-        return {(pack.sid, pack.sha256): pack.url for pack in self.answer.packs}
+        urls = {(pack.sid, pack.sha256): pack.url for pack in self.answer.packs}
+        maps_of = (file.map for file in self.answer.files)
+        return urls | {(link.sid, link.sha256): link.url for link in maps_of if link is not None and link.url}

@@ -11,13 +11,14 @@ Whatever breaks, repeating the command goes on with what is there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.client import platform
-from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges
+from s3reg.client import copies, platform
+from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges, read
 from s3reg.client.fill import Filling, Held, prepare
 from s3reg.client.library import LAYERS
 from s3reg.client.plan import Plan
@@ -168,6 +169,8 @@ class _Pull:
         self.template = names.template_id(self.answer.template)
         self.version = names.version_id(self.answer.version)
         self.staging = Staging(library, self.template, self.version)
+        # Every file of the version asks for much the same ones.
+        self._column = functools.lru_cache(MOST_HELD)(self._read_column)
 
     def run(self) -> Pulled:
         """All of it."""
@@ -241,12 +244,12 @@ class _Pull:
         else:
             item.map_bytes = self._read_map(entry.map)
             item.file_map = maps.decode(item.map_bytes, size=entry.size, digest=item.digest)
-            item.log = PullLog(self.staging.folder / "journals" / f"{item.role.value}-{item.digest}", item.digest)
+            # A file has its own journal even if another one has the same bytes: what is written of one is not of the other.
+            item.log = PullLog(self.staging.folder / "journals" / item.role.value / entry.name, item.digest)
         return item
 
     def _read_map(self, link: wire.MapLink) -> bytes:
-        assert link.url is not None
-        data = self.connection.read(link.url)
+        data = read(self.connection, self.plan, link)
         if hashlib.sha256(data).hexdigest() != link.sha256:
             raise ChunkDamaged(what=f"map {link.sha256}", reason="its bytes are not what its name says")
         return data
@@ -283,10 +286,14 @@ class _Pull:
         found = sorted(ledger.held(), key=lambda row: (row[0].name != item.entry.name, row[1] not in mine, -row[2]))
         held = []
         for path, digest, size in found[:MOST_HELD]:
-            file_map = ledger.map_of(digest, size)
-            if file_map is not None:
-                held.append(Held(path, column_of(file_map)))
+            column, record = self._column(digest, size), ledger.record_of(path)
+            if column is not None and record is not None and record.digest == digest:
+                held.append(Held(path, column, record.seen))
         return held
+
+    def _read_column(self, digest: Digest, size: int) -> Column | None:
+        file_map = self.library.ledger.map_of(digest, size)
+        return None if file_map is None else column_of(file_map)
 
     def _check_room(self, big: list[_Item]) -> None:
         """Say at once that the disk is too small, not after an hour."""
@@ -310,6 +317,8 @@ class _Pull:
         for item in items:
             if item.filling is not None:
                 platform.sync(item.filling.fd)
+            else:
+                copies.sync_file(item.path)
 
     # --- The library ------------------------------------------------------------------------------------------------
 

@@ -23,12 +23,13 @@ _MAGIC = b"s3reg pull 1\n"
 
 
 class PullLog:
-    """The journal of one staged file."""
+    """The journal of one staged file. `boot` tells the machine's boots apart; by default this one's."""
 
-    def __init__(self, path: Path, digest: str) -> None:
+    def __init__(self, path: Path, digest: str, boot: str | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._header = _MAGIC + f"{platform.boot_id()} {digest}\n".encode()
+        self._boot = platform.boot_id() if boot is None else boot
+        self._header = _MAGIC + f"{self._boot} {digest}\n".encode()
         self._digest = digest
 
     def read(self) -> tuple[list[tuple[int, int]], bool]:
@@ -42,7 +43,8 @@ class PullLog:
         if not data.startswith(_MAGIC) or digest != self._digest:
             return [], True
         whole = len(rest) - len(rest) % _PAIR.size
-        return list(_PAIR.iter_unpack(rest[:whole])), boot == platform.boot_id()
+        # Where the system cannot tell one boot from another, every one counts as another.
+        return list(_PAIR.iter_unpack(rest[:whole])), boot == self._boot != "unknown"
 
     def begin(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Start the journal of this boot with what is known to be done."""

@@ -23,7 +23,7 @@ from s3reg.client.packer import Packer
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Shelf, decide
 from s3reg.client.scan import Crew
-from s3reg.errors import RecordDamaged, SessionExpired, SessionNotFound, TagTaken, TemplateNotFound
+from s3reg.errors import LinkRefused, RecordDamaged, SessionExpired, SessionNotFound, TagTaken, TemplateNotFound
 from s3reg.model import maps, names
 
 if TYPE_CHECKING:
@@ -294,13 +294,27 @@ class _Push:
                     continue
                 if file.map.url is None:
                     raise RecordDamaged(what="the session", reason=f"it has no link for the map of {file.name}")
-                data = self.connection.read(file.map.url)
+                data = self._read_base_map(session, base, file.map)
                 if hashlib.sha256(data).hexdigest() != file.map.sha256:
                     raise RecordDamaged(what=f"the map of {file.name}", reason="its bytes are not what its name says")
                 file_map = maps.decode(data, size=file.size, digest=names.digest(file.digest))
                 self.base_maps[file.map.sha256], self.base_bytes[file.map.sha256] = file_map, data
                 if file_map.chunk_log2 == self.cargo.chunk_log2:
                     self.shelf.add_base(file_map, {(pack.sid, pack.sha256) for pack in session.damaged})
+
+    def _read_base_map(self, session: wire.SessionAnswer, base: wire.BaseEntry, link: wire.MapLink) -> bytes:
+        """A base's map; where its link ended while others were read, with a fresh one."""
+        assert link.url is not None
+        try:
+            return self.connection.read(link.url)
+        except LinkRefused:
+            again = wire.BasesRequest((wire.VersionRef(base.template, base.version),))
+            answer = self._session_call(f"/sessions/{session.session}/bases", wire.write(again))
+            links = (file.map for base in answer.bases for file in base.files if file.map is not None)
+            fresh = next((found.url for found in links if found.sha256 == link.sha256), None)
+            if fresh is None:
+                raise
+            return self.connection.read(fresh)
 
     def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
         request = wire.CommitRequest(

@@ -9,6 +9,7 @@ would be live in the new version count as absent.
 from __future__ import annotations
 
 import array
+import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,8 @@ SHORTEST_RUN = 4
 """Reused chunks in a row inside new data; fewer are stored again."""
 LEAST_LIVE = 3
 """A pack less than one in so many of whose bytes would be live counts as absent."""
+
+_DIGEST = struct.Struct(f"{DIGEST_BYTES}s")
 
 NOWHERE = -1
 IN_HOLE = -2
@@ -58,6 +61,10 @@ class Column:
     def digest_at(self, position: int) -> bytes:
         """The chunk's digest."""
         return bytes(self.digests[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES])
+
+    def digest_list(self) -> list[bytes]:
+        """All digests in order: many times faster than asking for one after the other."""
+        return [digest for (digest,) in _DIGEST.iter_unpack(self.digests)]
 
     def set_digests(self, first: int, digests: bytes) -> None:
         """Note the digests of chunks from `first` on; those that are no holes lie nowhere yet."""
