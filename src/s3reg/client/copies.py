@@ -41,10 +41,12 @@ def _copy_data(source: int, dst: Path, size: int) -> None:
     target = os.open(dst, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.ftruncate(target, size)
+        # One buffer for all: fresh memory for each piece would be paid for in page faults.
+        buffer = memoryview(bytearray(PIECE))
         for start, end in platform.data_extents(source, size):
             at = start
             while at < end:
-                data = memoryview(os.pread(source, min(PIECE, end - at), at))
+                data = buffer[: os.preadv(source, [buffer[: min(PIECE, end - at)]], at)]
                 if not data:
                     break  # it became shorter; the caller finds out
                 done = 0
