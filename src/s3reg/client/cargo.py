@@ -113,11 +113,11 @@ class Cargo:
     def recognise(self) -> None:
         """Give the large files that the ledger knows unchanged their digests."""
         for item in self.large:
-            item.digest = self._ledger.known(item.file.path)
+            item.digest = item.digest or self._ledger.known(item.file.path)
 
     def hash(self, items: list[Item]) -> None:
-        """Give every item its column and digest; unread where the ledger knows file and map."""
-        unread = [item for item in items if not self._from_ledger(item)]
+        """Give every item its column and digest; unread where it has them, or the ledger knows file and map."""
+        unread = [item for item in items if not self._has_column(item) and not self._from_ledger(item)]
         if not unread:
             return
         self._progress.start("hashing", sum(item.size for item in unread))
@@ -159,6 +159,9 @@ class Cargo:
                 self._ledger.record(
                     item.file.path, item.digest, item.map_bytes, parent=item.file.parent, seen=item.seen
                 )
+
+    def _has_column(self, item: Item) -> bool:
+        return item.digest is not None and item.column is not None and item.column.chunk_log2 == self.chunk_log2
 
     def _from_ledger(self, item: Item) -> bool:
         known = item.digest or self._ledger.known(item.file.path)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.client import copies, platform
+from s3reg.client import platform
 from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges, read
 from s3reg.client.fill import Filling, Held, prepare
 from s3reg.client.library import LAYERS
@@ -317,8 +317,6 @@ class _Pull:
         for item in items:
             if item.filling is not None:
                 platform.sync(item.filling.fd)
-            else:
-                copies.sync_file(item.path)
 
     # --- The library ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ with the packs that the store already has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,14 @@ from s3reg.client.packer import Packer
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Shelf, decide
 from s3reg.client.scan import Crew
-from s3reg.errors import LinkRefused, RecordDamaged, SessionExpired, SessionNotFound, TagTaken, TemplateNotFound
+from s3reg.errors import (
+    CommitInvalid,
+    LinkRefused,
+    RecordDamaged,
+    SessionExpired,
+    SessionNotFound,
+    TemplateNotFound,
+)
 from s3reg.model import maps, names
 
 if TYPE_CHECKING:
@@ -85,7 +93,13 @@ def push(connection: Connection, library: Library, vm: LocalVm, options: PushOpt
         crew = Crew()
         cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
         try:
-            return _Push(connection, library, vm, options=options, progress=progress, cargo=cargo).run()
+            one = _Push(connection, library, vm, options=options, progress=progress, cargo=cargo)
+            # With --remote-vm, several VMs may be on their way to one template: they would share a log.
+            other = (
+                library.lock(f"push-{one.template}", wait=False) if one.template != vm.id else contextlib.nullcontext()
+            )
+            with other:
+                return one.run()
         finally:
             # In this order: nobody reads a file any more that is closed, or another that has its number by then.
             crew.close()
@@ -124,14 +138,23 @@ class _Push:
         if began is not None and began.registry != self.connection.url:
             began, self.shelf = None, Shelf()
         self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
+        earlier = None if began is None else self._committed(began.version)
+        if earlier is not None:
+            if self._is_mine(earlier[1]):
+                return self._already(*earlier)
+            # Its session takes no more: what there is to push now begins anew.
+            began, self.shelf = None, Shelf()
+        session, resumed = self._session(began)
         try:
-            session = self._session(began)
-        except TagTaken:
-            done = self._committed_earlier(began)
-            if done is None:
-                raise
-            return done
-        return self._transfer(session)
+            return self._transfer(session, resumed=resumed)
+        except (SessionExpired, SessionNotFound):
+            self.log.forget()
+            raise
+        except CommitInvalid:
+            # A session that once tried to commit other files takes no more; without it, the next push succeeds.
+            if resumed:
+                self.log.forget()
+            raise
 
     def _target(self) -> tuple[TemplateId, str, bytes]:
         """The template's id and name, and the config as it travels."""
@@ -153,8 +176,8 @@ class _Push:
 
     # --- The session -------------------------------------------------------------------------------------------------
 
-    def _session(self, began: Began | None) -> wire.SessionAnswer:
-        """The session that a killed push left, if it is still open, or a new one."""
+    def _session(self, began: Began | None) -> tuple[wire.SessionAnswer, bool]:
+        """The session that a killed push left, if it is still open, or a new one; and whether it is the former."""
         if began is not None:
             try:
                 answer = self._resume(began)
@@ -162,7 +185,7 @@ class _Push:
                 self.shelf = Shelf()
             else:
                 self.progress.note("going on where an earlier push was interrupted")
-                return answer
+                return answer, True
         request = wire.OpenRequest(
             template=self.template,
             name=self.name,
@@ -175,7 +198,7 @@ class _Push:
         )
         answer = self._session_call("/sessions", wire.write(request))
         self.log.begin(Began(self.connection.url, answer.session, answer.version))
-        return answer
+        return answer, False
 
     def _resume(self, began: Began) -> wire.SessionAnswer:
         bases = [*self._newest(), *self._bases()][: wire.MOST_BASES]
@@ -215,17 +238,26 @@ class _Push:
         ranked.sort(key=lambda row: row[:2], reverse=True)
         return [ref for _, _, ref in ranked[:MOST_ORIGINS]]
 
-    def _committed_earlier(self, began: Began | None) -> Pushed | None:
-        """The answer of a killed run of this very push whose commit had landed: the tag is its, and the bytes too."""
-        if began is None:
+    # --- An earlier run ---------------------------------------------------------------------------------------------
+
+    def _committed(self, version: str) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
+        """The template and its version of this id; None if it was not committed, or was removed since."""
+        try:
+            template = self._describe(self.template)
+        except TemplateNotFound:
             return None
-        template = self._describe(self.template)
-        version = next((v for v in template.versions if v.id == began.version and v.tag == self.options.tag), None)
-        if version is None:
-            return None
-        self.cargo.hash(self.cargo.large)
-        if {(i.name, i.digest) for i in self.cargo.items} != {(f.name, f.digest) for f in version.files}:
-            return None
+        found = next((one for one in template.versions if one.id == version), None)
+        return None if found is None else (template, found)
+
+    def _is_mine(self, version: wire.VersionEntry) -> bool:
+        """Whether it has the tag and the files that are pushed now."""
+        if version.tag != self.options.tag:
+            return False
+        self.cargo.recognise()
+        self.cargo.hash([item for item in self.cargo.large if item.digest is None])
+        return {(i.name, i.digest) for i in self.cargo.items} == {(f.name, f.digest) for f in version.files}
+
+    def _already(self, template: wire.TemplateEntry, version: wire.VersionEntry) -> Pushed:
         committed = wire.CommitAnswer(
             template.id, template.name, version.id, version.number, version.tag, version.size, 0
         )
@@ -234,7 +266,7 @@ class _Push:
 
     # --- The transfer ------------------------------------------------------------------------------------------------
 
-    def _transfer(self, session: wire.SessionAnswer) -> Pushed:
+    def _transfer(self, session: wire.SessionAnswer, *, resumed: bool) -> Pushed:
         self.cargo.chunk_log2 = session.chunk_log2
         packer = Packer(self.connection, names.session_id(session.session), self.shelf, self.log, self.progress.advance)
         try:
@@ -242,6 +274,8 @@ class _Push:
             stored = self.cargo.store(packer)
             self.cargo.send_maps(packer, session.session, self.shelf.complete(), self.base_bytes)
             committed = self._commit(session)
+            if resumed:
+                self._check_mine(committed)
             self._remember(committed)
             return Pushed(committed, stored, packer.sent)
         finally:
@@ -329,6 +363,16 @@ class _Push:
         path = f"{wire.PREFIX}/sessions/{session.session}/commit"
         answer: wire.CommitAnswer = self.connection.ask(wire.CommitAnswerSchema, "POST", path, wire.write(request))
         return answer
+
+    def _check_mine(self, committed: wire.CommitAnswer) -> None:
+        """Raise SessionNotFound unless the version is what was pushed just now.
+
+        The registry answers the commit of a session that is committed with what was committed: that may be what an
+        earlier run, of which nobody heard the end, had sent before the VM changed.
+        """
+        found = self._committed(committed.version)
+        if found is None or not self._is_mine(found[1]):
+            raise SessionNotFound(session=committed.version)
 
     def _remember(self, committed: wire.CommitAnswer) -> None:
         """Note what this node now has. With --remote-vm, the local VM stays another one than the template."""
