@@ -90,6 +90,9 @@ class Packs:
             self.reads.append((name, first, length))
         return self.garble(number, self.bodies[name][first : first + length])
 
+    def hang_up(self) -> None:
+        """Nobody waits for this one."""
+
     # --- As links ---
 
     def url(self, ref: PackRef | MapLink) -> str:

@@ -27,6 +27,7 @@ from s3reg.errors import (
 from scripted import Scripted, answers, breaks_off, pours, refuses_early, resets
 
 KIB, MIB = 1024, 1024**2
+WAIT = 30
 SECRET = "c0ffee5ec2e7"
 LINK = f"/bucket/pack?X-Amz-Credential=AKIA&X-Amz-Signature={SECRET}"
 XML = (
@@ -406,6 +407,53 @@ class TestGivingUp:
             threading.Timer(0.2, stop.set).start()
             fails(Interrupted, line.send, Watched(64 * MIB), stop=stop)
             assert line.pauses == []
+
+    @pytest.mark.parametrize("encrypted", [False, True])
+    def test_who_waits_for_a_silent_server_is_called_off(self, encrypted, tmp_path):
+        context, ca = wires.certificate(tmp_path) if encrypted else (None, None)
+        asked, over, stop = threading.Semaphore(0), threading.Event(), threading.Event()
+        ends = []
+
+        def silent(_):
+            asked.release()
+            over.wait(WAIT)
+
+        def wait_for(act, *arguments, **named):
+            with pytest.raises(Interrupted) as caught:
+                act(*arguments, **named)
+            ends.append(caught.value)
+
+        with Line(silent, tls=context, ca_bundle=ca and str(ca)) as line:
+            waiting = [
+                threading.Thread(target=wait_for, args=(line.connection.read, line.link), kwargs={"stop": stop}),
+                threading.Thread(target=wait_for, args=(line.send,), kwargs={"stop": stop}),
+            ]
+            for thread in waiting:
+                thread.start()
+                assert asked.acquire(timeout=WAIT)
+            stop.set()
+            line.connection.hang_up()
+            for thread in waiting:
+                thread.join(WAIT)
+            over.set()
+        assert len(ends) == 2
+
+    def test_who_is_still_wanted_when_a_connection_is_hung_up_tries_again(self):
+        asked, over = threading.Event(), threading.Event()
+
+        def silent(_):
+            asked.set()
+            over.wait(WAIT)
+
+        with Line(silent, answers(200, b"data")) as line:
+            found = []
+            reading = threading.Thread(target=lambda: found.append(line.connection.read(line.link)))
+            reading.start()
+            assert asked.wait(WAIT)
+            line.connection.hang_up()
+            reading.join(WAIT)
+            over.set()
+            assert found == [b"data"]
 
     def test_slices_are_small_enough_to_notice(self):
         assert SLICE <= 256 * KIB

@@ -369,12 +369,19 @@ class TestLinks:
             plan.url(PackRef(SID, Digest("d" * 64), 9))
 
 
+class Deaf:
+    """A connection that ends what is underway by `stop` alone."""
+
+    def hang_up(self):
+        pass
+
+
 class TestHowItEnds:
     def test_the_first_failure_ends_it_and_nobody_goes_on(self, files):
         packs = Packs(frames=1)
         file = files(noise(200), packs)
 
-        class Dying:
+        class Dying(Deaf):
             def read(self, link, *, first=None, length=None, stop=None):
                 if len(packs.reads) >= 20:
                     raise RegistryUnreachable(url="http://store", reason="it is away")
@@ -387,7 +394,7 @@ class TestHowItEnds:
     def hanging(self, packs, begun):
         """A connection whose other end is silent, until it is told to stop."""
 
-        class Hanging:
+        class Hanging(Deaf):
             def read(self, link, *, first=None, length=None, stop=None):
                 begun.set()
                 assert stop is not None
@@ -402,7 +409,7 @@ class TestHowItEnds:
         begun = threading.Event()
         hanging = self.hanging(packs, begun)
 
-        class Half:
+        class Half(Deaf):
             def read(self, link, **more):
                 if link.startswith(min(packs.bodies)):
                     assert begun.wait(WAIT)

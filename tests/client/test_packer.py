@@ -44,6 +44,7 @@ class Store:
         self.refuse = refuse or (lambda _link, _body: None)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self.hung_up = False
 
     def ask(self, schema, method, path, body=None, query=None):
         assert (schema, method, path) == (wire.UploadsAnswerSchema, "POST", f"/transfer/v1/sessions/{SID}/uploads")
@@ -64,6 +65,9 @@ class Store:
         with self._lock:
             self.sent.append(link)
             self.objects[name] = data
+
+    def hang_up(self):
+        self.hung_up = True
 
 
 @pytest.fixture
@@ -280,6 +284,7 @@ class TestTheLine:
         pushing.add(*noise(20))
         assert arrived.wait(WAIT)
         pushing.packer.close()
+        assert pushing.store.hung_up
         assert log.read(Shelf()) == BEGAN
 
     def test_a_map_is_sent_under_its_digest(self, log):
@@ -288,6 +293,7 @@ class TestTheLine:
         assert (sha256, size) == (hashlib.sha256(b"a map").hexdigest(), 5)
         assert pushing.store.objects[sha256] == b"a map"
         pushing.packer.close()
+        assert not pushing.store.hung_up
 
 
 class TestLinks:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ from s3reg.errors import (
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
+WAIT = 30
 SIZES = (3 * MIB + 1234, 700 * KIB)
 
 
@@ -281,6 +283,48 @@ class TestLines:
     def test_a_pull_that_nobody_hears_of_succeeds(self, site, baker, runner, machine):
         baker.push(machine)
         site.spoils = lambda environ: environ["PATH_INFO"].endswith("/pulls")
+        runner.pull(machine)
+        assert bytes_of(runner, machine) == bytes_of(baker, machine)
+
+
+class TestCtrlC:
+    """While every worker waits for a store that took the request and says nothing."""
+
+    @pytest.fixture
+    def silent(self, site):
+        """Packs are neither taken nor given; the first that tries has Ctrl-C pressed on this process."""
+        over, pressed, outlasted = threading.Event(), itertools.count(), []
+
+        def spoils(environ):
+            if "/objects/packs" in environ["PATH_INFO"]:
+                if next(pressed) == 0:
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                if not over.wait(WAIT):
+                    outlasted.append(environ["PATH_INFO"])
+            return False
+
+        yield lambda: setattr(site, "spoils", spoils)
+        over.set()
+        assert outlasted == [], "somebody waited for the store"
+
+    def test_a_push_ends_at_once(self, silent, site, baker, machine):
+        before = own_files()
+        silent()
+        with pytest.raises(KeyboardInterrupt):
+            baker.push(machine)
+        check_closed(baker, before)
+        site.spoils = lambda _: False
+        baker.push(machine)
+        check(baker, machine, "v1", bytes_of(baker, machine))
+
+    def test_a_pull_ends_at_once(self, silent, site, baker, runner, machine):
+        baker.push(machine)
+        before = own_files()
+        silent()
+        with pytest.raises(KeyboardInterrupt):
+            runner.pull(machine)
+        check_closed(runner, before)
+        site.spoils = lambda _: False
         runner.pull(machine)
         assert bytes_of(runner, machine) == bytes_of(baker, machine)
 

@@ -16,13 +16,17 @@ import contextlib
 import json
 import random
 import re
+import socket
 import ssl
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode
 
 import urllib3
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import Timeout, Url, parse_url
 
@@ -88,7 +92,8 @@ class Connection:
         self._tries = tries
         self._pause = pause
         self._never = threading.Event()
-        self._pool = _pool(access, connections)
+        self._live = _Live()
+        self._pool = _pool(access, connections, self._live)
         self._budget = _Budget()
 
     @property
@@ -99,6 +104,13 @@ class Connection:
     def close(self) -> None:
         """Close idle connections."""
         self._pool.clear()
+
+    def hang_up(self) -> None:
+        """End every connection, those included on which somebody waits for a silent server.
+
+        Whoever was given up comes back with Interrupted; whoever was not tries again.
+        """
+        self._live.end()
 
     def call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
@@ -215,6 +227,49 @@ class Connection:
             self._pause(stop, jitter if again.pause is None else min(again.pause, LONGEST_PAUSE) + jitter / 4)
 
 
+class _Live:
+    """Connections with a socket, wherever urllib3 has them at the moment."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._all.add(connection)
+
+    def end(self) -> None:
+        with self._lock:
+            ending = list(self._all)
+        for connection in ending:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    # Not SSLSocket's own, which takes the connection apart under the hands of the thread that reads.
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    def pools(self) -> dict[str, type[HTTPConnectionPool]]:
+        """urllib3's pools by scheme, of connections that enter themselves here."""
+        live = self
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                live.add(self)
+
+        class Encrypted(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                live.add(self)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class EncryptedPool(HTTPSConnectionPool):
+            ConnectionCls = Encrypted
+
+        return {"http": PlainPool, "https": EncryptedPool}
+
+
 class _Budget:
     """Retries left; each success gives back a tenth of one."""
 
@@ -244,7 +299,7 @@ def _base(url: str) -> Url:
     return parts._replace(auth=None, query=None, fragment=None, path=(parts.path or "").rstrip("/") or None)
 
 
-def _pool(access: Access, connections: int) -> urllib3.PoolManager:
+def _pool(access: Access, connections: int, live: _Live) -> urllib3.PoolManager:
     context = ssl.create_default_context()
     if access.ca_bundle:
         with _usable(access.ca_bundle):
@@ -256,7 +311,7 @@ def _pool(access: Access, connections: int) -> urllib3.PoolManager:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return urllib3.PoolManager(
+    manager = urllib3.PoolManager(
         num_pools=8,
         maxsize=connections,
         block=False,
@@ -264,6 +319,8 @@ def _pool(access: Access, connections: int) -> urllib3.PoolManager:
         timeout=Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS),
         headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
     )
+    manager.pool_classes_by_scheme = live.pools()
+    return manager
 
 
 @contextlib.contextmanager

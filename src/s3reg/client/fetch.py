@@ -186,8 +186,12 @@ class Fetcher:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
-            finally:
+            except BaseException:
+                # Nobody wants the rest any more, not even what a silent store may yet answer.
                 self._stop.set()
+                self._connection.hang_up()
+                raise
+            finally:
                 pool.shutdown(cancel_futures=True)
 
     def _fetch(self, part: Range) -> None:

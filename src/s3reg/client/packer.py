@@ -178,6 +178,8 @@ class Packer:
     def close(self) -> None:
         """Drop what is not sent yet, packs on the line included."""
         self._stop.set()
+        if not all(future.done() for future in self._underway):
+            self._connection.hang_up()
         self._threads.shutdown(cancel_futures=True)
 
     def _begin(self) -> Making:

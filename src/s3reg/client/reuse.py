@@ -128,9 +128,17 @@ class Shelf:
 
     def add_base(self, file_map: FileMap, damaged: Collection[tuple[str, str]] = ()) -> None:
         """Make the chunks of a base's file findable, except those in damaged packs: (session id, SHA-256) each."""
-        for chunk in file_map.chunks():
-            if (chunk.pack.sid, chunk.pack.sha256) not in damaged:
-                self.chunks.setdefault(chunk.digest, Place(self.row(chunk.pack), chunk.offset, chunk.length))
+        rows = [None if (pack.sid, pack.sha256) in damaged else self.row(pack) for pack in file_map.packs]
+        for _, index, run in file_map.data_runs():
+            row, offset = rows[run.pack or 0], run.offset
+            if row is None:
+                continue
+            stop = index + run.chunks
+            digests = _DIGEST.iter_unpack(memoryview(file_map.digests)[index * DIGEST_BYTES : stop * DIGEST_BYTES])
+            for (digest,), length in zip(digests, file_map.lengths[index:stop], strict=True):
+                if digest not in self.chunks:
+                    self.chunks[digest] = Place(row, offset, length)
+                offset += length
 
     def complete(self) -> list[PackRef]:
         """The table, once every pack is uploaded."""
