@@ -19,6 +19,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 from s3reg.errors import NameInvalid, RequestInvalid
 from s3reg.model import names
 from s3reg.model.chunks import LARGEST_CHUNK_LOG2, SMALLEST_CHUNK_LOG2
+from s3reg.model.maps import LARGEST_MAP
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import CONFIG_BYTES, MOST_FILES, Role
 
@@ -28,7 +29,6 @@ LARGEST_BODY = 8 * 1024**2
 MOST_UPLOADS = 64
 """Upload links given at once: about as many packs as a push has in flight."""
 MOST_BASES = 64
-LARGEST_MAP = 256 * 1024**2
 
 
 class Message(Schema):

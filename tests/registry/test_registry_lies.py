@@ -26,10 +26,10 @@ from registry.material import (
 from s3reg.errors import CommitInvalid, ConfigInvalid, NameInvalid, ParentUnknown
 from s3reg.model import format as fmt
 from s3reg.model import maps
-from s3reg.model.maps import Run
+from s3reg.model.maps import LARGEST_MAP, Run
 from s3reg.model.packs import PackRef, seek_table_bytes
 from s3reg.model.template import CONFIG_BYTES, INLINE_BYTES, MOST_FILES, Role, bytes_digest
-from s3reg.registry import LARGEST_MAP, ProposedFile, Registry
+from s3reg.registry import ProposedFile, Registry
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from registry.material import BASE, Pusher, change_session, sessions
 from s3reg.errors import Invalid, NameInvalid, SessionExpired, SessionNotFound, SessionTooLarge
 from s3reg.model import format as fmt
 from s3reg.model.identity import Identity
+from s3reg.model.maps import LARGEST_MAP
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import SessionState
-from s3reg.registry import LARGEST_MAP, Limits, Registry
+from s3reg.registry import Limits, Registry
 
 SHA = hashlib.sha256(b"x").hexdigest()
 

@@ -36,8 +36,6 @@ Found = TypeVar("Found")
 
 RECORD_VERSION = 1
 LARGEST_RECORD = 16 * 1024**2
-LARGEST_MAP = 1 << 29
-"""Bytes: more than the largest map takes that the format allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +164,7 @@ class Ledger:
 
     def map_bytes(self, digest: Digest) -> bytes | None:
         """The kept map's bytes, unread; None if there is none."""
-        return _read(self._map(digest), LARGEST_MAP)
+        return _read(self._map(digest), maps.LARGEST_MAP)
 
     def map_of(self, digest: Digest, size: int) -> FileMap | None:
         """The kept map of the file of this digest and size; None if there is none that this release can read.

@@ -41,6 +41,8 @@ MAGIC = b"S3REGMAP"
 VERSION = 1
 CODEC_ZSTD = 1
 """Every chunk is one independent zstd frame."""
+LARGEST_MAP = 256 * 1024**2
+"""Bytes of a map as it lies on the store."""
 LARGEST_FILE = 1 << 44
 """16 TiB."""
 MOST_DATA_CHUNKS = 1 << 22

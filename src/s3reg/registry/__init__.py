@@ -15,7 +15,6 @@ from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
 from s3reg.registry.values import (
-    LARGEST_MAP,
     Committed,
     Described,
     Limits,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from s3reg.store import Link, ObjectStore
 
 __all__ = [
-    "LARGEST_MAP",
     "Committed",
     "Described",
     "Limits",

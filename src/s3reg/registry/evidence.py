@@ -23,7 +23,6 @@ from s3reg.model.packs import TAIL_BYTES, PackRef
 from s3reg.model.template import PackUse
 from s3reg.registry.recent import Recent
 from s3reg.registry.records import gather
-from s3reg.registry.values import LARGEST_MAP
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class Evidence:
 
     def _map_bytes(self, domain: Domain, ref: MapRef) -> bytes:
         """A map's bytes. Raises RecordDamaged unless they are there and are what the map's name says."""
-        if not 0 < ref.size <= LARGEST_MAP:
+        if not 0 < ref.size <= maps.LARGEST_MAP:
             raise RecordDamaged(what=f"map {ref.sha256}", reason=f"no map has {ref.size} bytes")
         try:
             found = self._records.store.get(fmt.map_key(domain, ref.sid, ref.sha256), length=ref.size + 1)

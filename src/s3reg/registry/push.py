@@ -24,11 +24,12 @@ from s3reg.model import format as fmt
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.identity import Action
+from s3reg.model.maps import LARGEST_MAP
 from s3reg.model.names import MAIN_DOMAIN, SessionId, VersionId
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import Base, Session, SessionState
 from s3reg.registry import bases, setup
-from s3reg.registry.values import LARGEST_MAP, Opened, Opening
+from s3reg.registry.values import Opened, Opening
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from s3reg.model.template import Base, Entry, Head, MapRef, Role, Session, Version
     from s3reg.store import Link
 
-LARGEST_MAP = 256 * 1024**2
-"""Bytes of a map as it lies on the store."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
