@@ -33,6 +33,7 @@ from urllib3.util import Timeout, Url, parse_url
 from s3reg import __version__, wire
 from s3reg.client import answers
 from s3reg.client.answers import Again, check_wanted
+from s3reg.client.pace import Pace
 from s3reg.errors import (
     AnswerInvalid,
     Invalid,
@@ -85,9 +86,11 @@ class Connection:
         access: Access,
         *,
         connections: int = 32,
+        pace: Pace | None = None,
         tries: int = TRIES,
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
+        self.pace = pace or Pace()
         self._base = _base(access.url)
         self._tries = tries
         self._pause = pause
