@@ -141,8 +141,8 @@ def gather(tree: Path, wanted: int, sources: list[Path]) -> dict[str, int]:
     """
     files = {"var/db/app.sqlite": _database(tree / "var/db/app.sqlite", wanted // 32)}
     for number in range(_LOGS):
-        path = f"var/log/service-{number}.log"
-        files[path] = _log(tree / path, wanted // 64 // _LOGS, number)
+        log = f"var/log/service-{number}.log"
+        files[log] = _log(tree / log, wanted // 64 // _LOGS, number)
     used, turn = sum(files.values()), 0
     while used < wanted:
         before = used
