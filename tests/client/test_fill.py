@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from lying_packs import Packs
 from s3reg.client import platform
-from s3reg.client.fetch import Fetcher, Target, Wanted, group, ranges
-from s3reg.client.fill import Held, prepare
+from s3reg.client.fetch import Fetcher, Wanted, group, ranges
+from s3reg.client.fill import begin
 from s3reg.client.ledger import Print
 from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import column_of
 from s3reg.client.scan import SEGMENT, Crew
+from s3reg.client.sources import Held
 from servers import needs
 
 LOG2 = 16
@@ -66,9 +67,18 @@ class Pull:
     @contextlib.contextmanager
     def prepared(self, file_map, held=(), *, boot=None):
         log = self.log(file_map, boot)
-        filling = prepare(self.path, file_map, list(held), log, crew=self.crew, advance=self._advance)
+        filling = begin(self.path, file_map, list(held), log, crew=self.crew)
         try:
+            filling.copy(self.crew, self._advance)
             yield filling, log
+        finally:
+            filling.close()
+
+    def fill(self, file_map, held, advance=lambda _: None):
+        """All that comes before fetching."""
+        filling = begin(self.path, file_map, held, self.log(file_map), crew=self.crew)
+        try:
+            filling.copy(self.crew, advance)
         finally:
             filling.close()
 
@@ -86,7 +96,7 @@ class Pull:
         return filling.missing
 
     def fetch(self, file_map, filling, log, *, only=lambda _: True):
-        missing, target = set(filling.missing), Target("staged.img", filling.fd, LOG2, log)
+        missing, target = set(filling.missing), filling.target
         wanted = [
             (c.pack, Wanted(c.offset, c.length, c.digest, raw(file_map, c.position), target, c.position))
             for c in file_map.chunks()
@@ -233,7 +243,7 @@ class TestAfterAKill:
         before = open_files()
         log = Dying(pull.log(file_map)._path, file_map.digest())
         with pytest.raises(Killed):
-            prepare(pull.path, file_map, [], log, crew=pull.crew, advance=lambda _: None)
+            begin(pull.path, file_map, [], log, crew=pull.crew)
         assert open_files() == before
         assert pull.noted(file_map) == set()
         assert pull.run(data) == list(range(5))
@@ -385,7 +395,7 @@ class TestCopies:
 
         before = open_files()
         with pytest.raises(Killed):
-            prepare(pull.path, file_map, [base], pull.log(file_map), crew=pull.crew, advance=advance)
+            pull.fill(file_map, [base], advance)
         assert open_files() == before
         kept = pull.noted(file_map)
         assert len(kept) >= 2 * (SEGMENT >> LOG2)
@@ -402,7 +412,7 @@ class TestCopies:
         file_map = pull.packs.map_of(data, LOG2)
         before = open_files()
         with pytest.raises(IsADirectoryError):
-            prepare(pull.path, file_map, [base], pull.log(file_map), crew=pull.crew, advance=lambda _: None)
+            pull.fill(file_map, [base])
         assert open_files() == before
 
     def test_a_write_that_is_cut_short_is_not_taken_for_the_chunk(self, pull):
@@ -417,7 +427,7 @@ class TestCopies:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4 * CHUNK + 100, hard))
         try:
             with pytest.raises(OSError, match="File too large"):
-                prepare(pull.path, file_map, [base], pull.log(file_map), crew=pull.crew, advance=lambda _: None)
+                pull.fill(file_map, [base])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, handler)

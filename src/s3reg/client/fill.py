@@ -8,7 +8,6 @@ always a private one in the staging folder: nothing that a VM uses is written to
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from s3reg.client.fetch import Target
 from s3reg.client.ledger import Print
 from s3reg.client.reuse import column_of
 from s3reg.client.scan import SEGMENT, runs_of
+from s3reg.client.sources import choose, claims, data_bytes
 from s3reg.model.chunks import HOLE, chunk_digest, chunk_length
 
 if TYPE_CHECKING:
@@ -27,75 +27,66 @@ if TYPE_CHECKING:
     from s3reg.client.pulllog import PullLog
     from s3reg.client.reuse import Column
     from s3reg.client.scan import Crew
+    from s3reg.client.sources import Held, Sources
     from s3reg.model.maps import FileMap
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A local file that is as it was recorded, and the digests of its chunks."""
-
-    path: Path
-    column: Column
-    seen: Print | None = None
-    """How the file looks while the record holds. Without it nothing is cloned: nobody could tell that it changed since."""
 
 
 @dataclass(slots=True)
 class Filling:
-    """A staged file, open, and what it still lacks."""
+    """A staged file, open, and where the rest of it comes from."""
 
-    fd: int
+    target: Target
+    column: Column
+    sources: Sources
     missing: list[int]
     """Positions to fetch, in order."""
     local: int
     """Bytes taken from this node, holes not counted."""
 
+    def copy(self, crew: Crew, advance: Callable[[int], None]) -> None:
+        """Copy what this node holds elsewhere; `advance` is told all bytes that need not be fetched."""
+        advance(self.local)
+        copied = set()
+        for positions in _copy(self.target, self.column, self.sources.copies, crew):
+            copied.update(positions)
+            count = data_bytes(self.column, positions)
+            self.local += count
+            advance(count)
+        # What is not as recorded is fetched.
+        self.missing = sorted({*self.missing, *self.sources.copies} - copied)
+
     def close(self) -> None:
         """Close the file."""
-        os.close(self.fd)
+        os.close(self.target.fd)
 
 
-def prepare(
-    path: Path, file_map: FileMap, held: list[Held], log: PullLog, *, crew: Crew, advance: Callable[[int], None]
-) -> Filling:
-    """Make or take up the staged file at `path`; `advance` is told the bytes that need not be fetched."""
+def begin(path: Path, file_map: FileMap, held: list[Held], log: PullLog, *, crew: Crew) -> Filling:
+    """Make or take up the staged file at `path`. None of its data is written yet: a clone shares it."""
     column = column_of(file_map)
-    data = [at for at, digest in enumerate(column.digest_list()) if digest != HOLE]
     with contextlib.ExitStack() as unless_done:
-        fd, done = _take_up(path, column, log, crew)
-        if fd is None:
+        fd, staged = _take_up(path, column, log, crew)
+        if fd is not None:
+            unless_done.callback(os.close, fd)
+        else:
             # Before there is a file: what an earlier one of this name had must not vouch for the new one.
             log.begin(())
-            fd, done = _begin(path, column, held)
+            path.unlink(missing_ok=True)
+        sources = choose(column, held, staged, lambda base: _cloned(base, path))
+        if fd is None:
+            fd = _begin(path, column, sources.base)
             unless_done.callback(os.close, fd)
-            log.begin(runs_of(sorted(done), column.chunk_log2))
-        else:
-            unless_done.callback(os.close, fd)
-        local = _bytes(column, done)
-        advance(local)
-        lacking = [at for at in data if at not in done]
-        copied = set()
-        for positions in _copy_local(Target(path.name, fd, column.chunk_log2, log), column, lacking, held, crew):
-            copied.update(positions)
-            count = _bytes(column, positions)
-            local += count
-            advance(count)
+            log.begin(runs_of(sorted(sources.there), column.chunk_log2))
         unless_done.pop_all()
-    return Filling(fd, [at for at in lacking if at not in copied], local)
+    target = Target(path.name, fd, column.chunk_log2, log)
+    return Filling(target, column, sources, sources.missing, data_bytes(column, sources.there))
 
 
-def _bytes(column: Column, positions: Iterable[int]) -> int:
-    return sum(chunk_length(at, column.size, column.chunk_log2) for at in positions)
-
-
-def _take_up(path: Path, column: Column, log: PullLog, crew: Crew) -> tuple[int | None, set[int]]:
-    """What an earlier try left at `path`: open, with the positions that are written and verified."""
+def _take_up(path: Path, column: Column, log: PullLog, crew: Crew) -> tuple[int | None, set[int] | None]:
+    """What an earlier try left at `path`, if anything: open, with the positions that are written and verified."""
     pairs, same_boot = log.read()
     if not pairs or not path.is_file() or path.stat().st_size != column.size:
-        return None, set()
-    digests = column.digest_list()
-    claimed = {at for first, count in pairs for at in range(first, min(first + count, column.count))}
-    claimed = {at for at in claimed if digests[at] != HOLE}
+        return None, None
+    claimed = claims(column, pairs)
     with contextlib.ExitStack() as unless_done:
         fd = os.open(path, os.O_RDWR)
         unless_done.callback(os.close, fd)
@@ -125,20 +116,16 @@ def _chunk(fd: int, column: Column, position: int) -> bytes | None:
     return data if chunk_digest(data) == column.digest_at(position) else None
 
 
-def _begin(path: Path, column: Column, held: list[Held]) -> tuple[int, set[int]]:
-    """A new file: a clone of the best base where there is one and the file system can; else empty."""
-    path.unlink(missing_ok=True)
-    done: set[int] = set()
-    base, same = _best(column, held)
-    if base is not None and _cloned(base, path):
-        fd = os.open(path, os.O_RDWR)
-        done = same
-        os.ftruncate(fd, column.size)
-        _punch(fd, column, base.column)
-    else:
+def _begin(path: Path, column: Column, base: Held | None) -> int:
+    """The new file, open: the clone of the base that is there, made to fit, or an empty one."""
+    if base is None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         os.ftruncate(fd, column.size)
-    return fd, done
+        return fd
+    fd = os.open(path, os.O_RDWR)
+    os.ftruncate(fd, column.size)
+    _punch(fd, column, base.column)
+    return fd
 
 
 def _cloned(base: Held, path: Path) -> bool:
@@ -154,21 +141,6 @@ def _cloned(base: Held, path: Path) -> bool:
     # A VM was started on it, or it was replaced, since it was compared with its record.
     path.unlink(missing_ok=True)
     return False
-
-
-def _best(column: Column, held: list[Held]) -> tuple[Held | None, set[int]]:
-    """The held file that has most of the column's data at the same places, and these."""
-    # A hole is nothing that a base could have: None equals no digest.
-    wanted = [None if digest == HOLE else digest for digest in column.digest_list()]
-    counts = [
-        sum(map(operator.eq, wanted, one.column.digest_list())) if one.column.chunk_log2 == column.chunk_log2 else 0
-        for one in held
-    ]
-    if not any(counts):
-        return None, set()
-    best = held[counts.index(max(counts))]
-    pairs = zip(wanted, best.column.digest_list(), strict=False)
-    return best, {at for at, (mine, theirs) in enumerate(pairs) if mine == theirs}
 
 
 def _punch(fd: int, column: Column, base: Column) -> None:
@@ -190,11 +162,8 @@ def _punch_stale(fd: int, column: Column) -> None:
             platform.punch_hole(fd, first * chunk, min(count * chunk, column.size - first * chunk))
 
 
-def _copy_local(
-    target: Target, column: Column, lacking: list[int], held: list[Held], crew: Crew
-) -> Iterator[list[int]]:
-    """Copy what the library holds elsewhere; positions as they are written, verified and noted, some at a time."""
-    found = _index(column, lacking, held)
+def _copy(target: Target, column: Column, found: dict[int, tuple[Held, int]], crew: Crew) -> Iterator[list[int]]:
+    """Copy chunks from where they were found; positions as they are written, verified and noted, some at a time."""
     chunk_log2 = column.chunk_log2
     with contextlib.ExitStack() as opened:
         sources = _open_sources({source.path for source, _ in found.values()}, opened)
@@ -224,21 +193,3 @@ def _open_sources(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[P
             sources[path] = os.open(path, os.O_RDONLY)
             opened.callback(os.close, sources[path])
     return sources
-
-
-def _index(column: Column, lacking: Iterable[int], held: list[Held]) -> dict[int, tuple[Held, int]]:
-    """For each lacking position that some held file has: which, and where."""
-    digests = column.digest_list()
-    needed: dict[bytes, list[int]] = {}
-    for position in lacking:
-        needed.setdefault(digests[position], []).append(position)
-    found: dict[int, tuple[Held, int]] = {}
-    for one in held:
-        if not needed:
-            break
-        if one.column.chunk_log2 != column.chunk_log2:
-            continue
-        for at, digest in enumerate(one.column.digest_list()):
-            if digest in needed:
-                found.update(dict.fromkeys(needed.pop(digest), (one, at)))
-    return found

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client import platform
-from s3reg.client.fetch import Fetcher, Range, Target, Wanted, group, ranges, read
-from s3reg.client.fill import Filling, Held, prepare
+from s3reg.client.fetch import Fetcher, Range, Wanted, group, ranges, read
+from s3reg.client.fill import Filling, begin
 from s3reg.client.library import LAYERS
 from s3reg.client.plan import Plan
 from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import Crew, OpenFile, hash_file
+from s3reg.client.sources import Held
 from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.errors import (
     ChunkDamaged,
@@ -265,9 +266,8 @@ class _Pull:
             assert item.file_map is not None
             assert item.log is not None
             held = self._held(item)
-            item.filling = prepare(
-                item.path, item.file_map, held, item.log, crew=self.crew, advance=self.progress.advance
-            )
+            item.filling = begin(item.path, item.file_map, held, item.log, crew=self.crew)
+            item.filling.copy(self.crew, self.progress.advance)
             local += item.filling.local
             wanted += _wanted(item)
         fetcher = Fetcher(self.connection, self.plan, self.progress.advance)
@@ -316,7 +316,7 @@ class _Pull:
         self.progress.note("making it durable")
         for item in items:
             if item.filling is not None:
-                platform.sync(item.filling.fd)
+                platform.sync(item.filling.target.fd)
 
     # --- The library ------------------------------------------------------------------------------------------------
 
@@ -355,10 +355,8 @@ def _data_bytes(item: _Item) -> int:
 def _wanted(item: _Item) -> Iterator[tuple[PackRef, Wanted]]:
     assert item.file_map is not None
     assert item.filling is not None
-    assert item.log is not None
-    missing = set(item.filling.missing)
+    missing, target = set(item.filling.missing), item.filling.target
     chunk_log2 = item.file_map.chunk_log2
-    target = Target(item.entry.name, item.filling.fd, chunk_log2, item.log)
     for chunk in item.file_map.chunks():
         if chunk.position in missing:
             raw = chunk_length(chunk.position, item.entry.size, chunk_log2)
