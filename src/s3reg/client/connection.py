@@ -56,9 +56,13 @@ BUDGET = 100
 CONNECT_SECONDS = 20.0
 """Also the longest that one slice of an upload may take to leave."""
 STALL_SECONDS = 60.0
-"""Without a single byte."""
+"""Without a single byte: then a connection is given up, and another tried."""
 SLICE = 64 * 1024
 """Bytes handed to a socket at once: a time-out is then about progress, not about the size of a pack."""
+_CA_UNKNOWN = {2, 18, 19, 20, 21}
+"""OpenSSL's X509_V_ERR_… of a certificate that nobody known vouches for."""
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
+"""OpenSSL's words for an answer that is none of TLS."""
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
@@ -78,7 +82,7 @@ class Access:
 class Connection:
     """A registry, and the store it signs for. Safe to share between threads.
 
-    `pause(stop, seconds)` is how it waits between two tries.
+    `pause(stop, seconds)` is how it waits between two tries; `stall` is how many seconds may pass without a single byte.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Connection:
         connections: int = 32,
         pace: Pace | None = None,
         tries: int = TRIES,
+        stall: float = STALL_SECONDS,
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         self.pace = pace or Pace()
@@ -96,7 +101,7 @@ class Connection:
         self._pause = pause
         self._never = threading.Event()
         self._live = _Live()
-        self._pool = _pool(access, connections, self._live)
+        self._pool = _pool(access, connections, stall, self._live)
         self._budget = _Budget()
 
     @property
@@ -131,7 +136,7 @@ class Connection:
             with self._request(method, url, payload, {"content-type": "application/json"}) as answer:
                 return answers.values(answer, self.url)
 
-        return self._persist(once, self._never)
+        return self._persist(once, self.url, self._never)
 
     def ask(
         self,
@@ -158,12 +163,13 @@ class Connection:
         """
         headers = {} if first is None or length is None else {"range": f"bytes={first}-{first + length - 1}"}
         given_up = stop or self._never
+        store = self._store(link)
 
         def once() -> bytes:
             with self._request("GET", self._absolute(link), None, headers) as answer:
-                return answers.data(answer, parse_url(link).host or self.url, length if headers else None, given_up)
+                return answers.data(answer, store, length if headers else None, given_up)
 
-        return self._persist(once, given_up)
+        return self._persist(once, store, given_up)
 
     def send(
         self, link: str, headers: dict[str, str], body: memoryview, *, stop: threading.Event | None = None
@@ -180,11 +186,16 @@ class Connection:
                 answers.check_stored(answer)
                 answer.read(SLICE)
 
-        self._persist(once, given_up)
+        self._persist(once, self._store(link), given_up)
 
     def _absolute(self, link: str) -> str:
         """A store in a directory signs links that the registry itself serves, at whatever address it is reached."""
         return self.url.rstrip("/") + link if link.startswith("/") else link
+
+    def _store(self, link: str) -> str:
+        """The address of the store that a link leads to, and nothing of what is signed."""
+        parts = parse_url(link)
+        return self.url if parts.host is None else f"{parts.scheme}://{parts.netloc}"
 
     @contextlib.contextmanager
     def _request(
@@ -207,8 +218,8 @@ class Connection:
                 answer.close()
             answer.release_conn()
 
-    def _persist(self, once: Callable[[], Answer], stop: threading.Event) -> Answer:
-        """What `once` gives, tried again while that may help."""
+    def _persist(self, once: Callable[[], Answer], where: str, stop: threading.Event) -> Answer:
+        """What `once` gives, tried again while that may help. `where`: whom it asks, for the error."""
         attempt = 0
         while True:
             check_wanted(stop)
@@ -217,15 +228,15 @@ class Connection:
             except Again as e:
                 again = e
             except (HTTPError, ConnectionError, TimeoutError, ssl.SSLError) as e:
-                if trouble := _certificate_trouble(e):
-                    raise RegistryUnreachable(url=self.url, reason=trouble) from None
+                if trouble := _lasting_trouble(e):
+                    raise RegistryUnreachable(url=where, reason=trouble) from None
                 again = Again(_plain(e))
             else:
                 self._budget.refill()
                 return value
             attempt += 1
             if attempt == self._tries or not self._budget.spend():
-                raise again.error or RegistryUnreachable(url=self.url, reason=again.reason)
+                raise again.error or RegistryUnreachable(url=where, reason=again.reason)
             jitter = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load
             self._pause(stop, jitter if again.pause is None else min(again.pause, LONGEST_PAUSE) + jitter / 4)
 
@@ -302,7 +313,7 @@ def _base(url: str) -> Url:
     return parts._replace(auth=None, query=None, fragment=None, path=(parts.path or "").rstrip("/") or None)
 
 
-def _pool(access: Access, connections: int, live: _Live) -> urllib3.PoolManager:
+def _pool(access: Access, connections: int, stall: float, live: _Live) -> urllib3.PoolManager:
     context = ssl.create_default_context()
     if access.ca_bundle:
         with _usable(access.ca_bundle):
@@ -319,7 +330,7 @@ def _pool(access: Access, connections: int, live: _Live) -> urllib3.PoolManager:
         maxsize=connections,
         block=False,
         ssl_context=context,
-        timeout=Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS),
+        timeout=Timeout(connect=min(CONNECT_SECONDS, stall), read=stall),
         headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
     )
     manager.pool_classes_by_scheme = live.pools()
@@ -340,11 +351,14 @@ def _slices(body: memoryview, stop: threading.Event) -> Iterator[bytes]:
         yield cast("bytes", body[start : start + SLICE])
 
 
-def _certificate_trouble(error: BaseException) -> str:
-    """Why a certificate was refused, or nothing: no retry helps against that."""
+def _lasting_trouble(error: BaseException) -> str:
+    """What is wrong with a server's TLS, or nothing: no retry helps against that."""
     for reason in _reasons(error):
         if isinstance(reason, ssl.SSLCertVerificationError):
-            return f"its certificate is refused ({reason.verify_message}); give its CA with --cacert"
+            advice = "; give its CA with --cacert" if reason.verify_code in _CA_UNKNOWN else ""
+            return f"its certificate is refused ({reason.verify_message.rstrip('.')}){advice}"
+        if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
+            return "it does not speak TLS there; its address may begin with http://"
     return ""
 
 
