@@ -23,7 +23,9 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
 ELSEWHERE = frozenset(
     {
+        "S3REG_JOBS",  # requests that a node has underway at once
         "S3REG_LIBRARY",  # the node's directories of VMs
+        "S3REG_LIMIT_RATE",  # the most that a node sends or receives
         "S3REG_REGISTRY",  # the registry that a node talks to
         "S3REG_REMOTES",  # where a node remembers its registries
         "S3REG_MINIO",  # the tests' S3 server

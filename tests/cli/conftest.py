@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ class Done:
 @pytest.fixture(autouse=True)
 def environment(tmp_path, monkeypatch):
     """A node's own: nothing of this machine's user is read or written."""
-    for name in ("ANKA_REGISTRY", "S3REG_REGISTRY", "ANKA_MACHINE_READABLE", "ANKA_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("S3REG_", "ANKA_")) and name != "S3REG_MINIO"]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("S3REG_REMOTES", str(tmp_path / "remotes.json"))
     monkeypatch.setenv("S3REG_LIBRARY", str(tmp_path / "library"))

@@ -15,11 +15,12 @@ import click
 from rich.filesize import decimal
 
 from s3reg import wire
-from s3reg.cli import output
+from s3reg.cli import output, rates
 from s3reg.cli.output import Answer, Columns
 from s3reg.client import images, localtags, platform
 from s3reg.client.connection import Connection
 from s3reg.client.library import Library
+from s3reg.client.pace import Pace
 from s3reg.client.platform import default_library
 from s3reg.client.pull import PullOptions, download_size
 from s3reg.client.pull import pull as run_pull
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
 _TAG = click.option("-t", "--tag", help="The version's tag; default: the newest version.")
 _NUMBER = click.option("-v", "--version", "number", type=click.IntRange(0), help="The version's number, from 0.")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+MOST_JOBS = 256
+_JOBS = click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, MOST_JOBS),
+    envvar="S3REG_JOBS",
+    show_envvar=True,
+    help="Requests to the store at once; default: what the line bears.",
+)
+_LIMIT_RATE = click.option(
+    "--limit-rate",
+    metavar="RATE",
+    callback=rates.option_value,
+    envvar="S3REG_LIMIT_RATE",
+    show_envvar=True,
+    help="The most to send or receive a second: bytes (500K, 10M, 1.5Gi) or bits (80Mbit); default: no limit.",
+)
 
 
 @click.command()
@@ -49,6 +67,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--base", "bases", metavar="TEMPLATE", multiple=True, help="Reuse what this template has too.")
 @click.option("--domain", help="Where a new template may share chunks; default: main.")
 @click.option("--force-name", is_flag=True, help="Let two templates carry one name.")
+@click.option("--no-proof", is_flag=True, help="Send frames without decoding them again first: faster on a fast line.")
+@_JOBS
+@_LIMIT_RATE
 @click.pass_obj
 def push(
     asked: Asked,
@@ -63,6 +84,9 @@ def push(
     bases: tuple[str, ...],
     domain: str | None,
     force_name: bool,
+    no_proof: bool,
+    jobs: int | None,
+    limit_rate: int | None,
 ) -> None:
     """Push a stopped or suspended VM as a new version of its template."""
     options = PushOptions(
@@ -73,6 +97,7 @@ def push(
         same_name=force_name,
         domain=domain,
         bases=bases,
+        proof=not no_proof,
     )
     library = library_of(asked)
     found = library.find(vm)
@@ -83,7 +108,7 @@ def push(
         told = Answer({"uuid": found.id, "name": found.name, "tag": options.tag}, message, message)
         output.give(told, machine_readable=asked.machine_readable)
         return
-    with connected(asked) as connection, telling(asked) as progress:
+    with connected(asked, Pace(limit_rate=limit_rate, jobs=jobs)) as connection, telling(asked) as progress:
         pushed = run_push(connection, library, found, options, progress)
     answer = pushed.answer
     body = {
@@ -110,6 +135,8 @@ def push(
 @click.option("-s", "--shrink", is_flag=True, help="Drop the template's other tags from this library.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite local changes.")
 @click.option("--no-sync", is_flag=True, help="Do not wait until the disk has it: faster, lost by a power cut.")
+@_JOBS
+@_LIMIT_RATE
 @click.pass_obj
 def pull(
     asked: Asked,
@@ -121,6 +148,8 @@ def pull(
     shrink: bool,
     force: bool,
     no_sync: bool,
+    jobs: int | None,
+    limit_rate: int | None,
 ) -> None:
     """Pull a version of a template into this node's library."""
     library = library_of(asked)
@@ -130,7 +159,7 @@ def pull(
         _available(asked, localtags.check_out(library, vm, tag).name)
         return
     options = PullOptions(tag=tag, number=number, shrink=shrink, force=force, durable=not no_sync)
-    with connected(asked) as connection, telling(asked) as progress:
+    with connected(asked, Pace(limit_rate=limit_rate, jobs=jobs)) as connection, telling(asked) as progress:
         pulled = run_pull(connection, library, vm, options, progress)
     if pulled.already:
         _available(asked, pulled.name)
@@ -238,9 +267,9 @@ def export(asked: Asked, vm: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def connected(asked: Asked) -> Iterator[Connection]:
+def connected(asked: Asked, pace: Pace | None = None) -> Iterator[Connection]:
     """The registry that was asked for."""
-    connection = Connection(asked.chosen().access)
+    connection = Connection(asked.chosen().access, pace=pace)
     try:
         yield connection
     finally:

@@ -61,7 +61,7 @@ def _walk(context: click.Context, path: str) -> Iterator[tuple[str, click.Comman
             yield f"{path} {name}", command
 
 
-def _own(option: click.Option) -> bool:
+def _own(option: click.Parameter) -> bool:
     """Neither one of the shared options nor a setting of the registry: those have tables of their own."""
     return not (option.name or "").startswith("shared_") and option.name not in {row.name for row in settings.table()}
 
@@ -93,9 +93,17 @@ def _settings() -> Iterator[str]:
 def _variables() -> Iterator[str]:
     yield "## Environment of a node\n"
     rows = [(f"`{variable}`", option.help) for option in SHARED for variable in option.variable]
+    rows += sorted(_of_commands().items())
     rows += [(f"`{variable}`", "The registry's address, when no option names one.") for variable in ADDRESS_VARIABLES]
     rows.append((f"`{FILE_VARIABLE}`", "The file of registries; default: `~/.s3reg/remotes.json`."))
     yield _table(("variable", "meaning"), rows)
+
+
+def _of_commands() -> dict[str, str]:
+    """What options that several commands have take from the environment."""
+    with click.Context(program, info_name="s3reg") as root:
+        options = [param for _, command in _walk(root, "s3reg") for param in command.params if _own(param)]
+    return {f"`{option.envvar}`": f"`{option.opts[0]}` of push and pull." for option in options if option.envvar}
 
 
 def _exit_codes() -> Iterator[str]:
