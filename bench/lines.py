@@ -1,0 +1,260 @@
+"""Slow lines: how much of a line's rate a push and a pull make use of, far from the store and with connections that break.
+
+    client, in a network namespace  ── veth, tbf each way ──  toxiproxy (latency, resets)  ──  MinIO, the registry
+
+tbf gives the rate for all connections together; what it really gives is measured by plain copies in the same run. toxiproxy
+delays every byte, but answers the opening of a connection itself: TCP's own windows do not see the latency.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench import measure, plain_copy, programs, servers
+from bench.corpus import say
+from bench.lab import HOME
+from bench.measure import Side
+from bench.table import Row, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bench.lab import Lab
+    from bench.measure import Run
+
+GOAL = 0.90
+_COPY_SECONDS = 3
+_CONNECTIONS = 8
+_UNBROKEN = (4.0, 9.0)
+"""Seconds between two moments in which connections break."""
+_BREAKING_SECONDS = 0.3
+_BROKEN_SHARE = 0.5
+"""Of the connections that are open then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A kind of line, and the disk that is moved over it."""
+
+    name: str
+    rate: int
+    """Bits a second."""
+    burst: int
+    """Bytes that tbf lets through at once: at 1 Gb/s, several of the kernel's ticks."""
+    latency: int
+    """Milliseconds there and back."""
+    gb: float
+    """Data on the disk."""
+    resets: bool = False
+
+
+FAST = Line("1 Gb/s, 20 ms", 10**9, 1_000_000, 20, 2)
+SLOW = Line("100 Mb/s, 80 ms, connections reset", 10**8, 100_000, 80, 0.5, resets=True)
+
+
+def fast(lab: Lab) -> list[Row]:
+    """1 Gb/s and 20 ms."""
+    return _rows(lab, FAST)
+
+
+def slow(lab: Lab) -> list[Row]:
+    """100 Mb/s and 80 ms, and connections reset now and then."""
+    return _rows(lab, SLOW)
+
+
+def _rows(lab: Lab, line: Line) -> list[Row]:
+    goal = f"≥ {GOAL:.0%} of the line"
+    lacking = _lacking()
+    if lacking:
+        return [missing(f"{way} over {line.name}", lacking, goal) for way in ("push", "pull")]
+    # A smaller bench has smaller disks here too.
+    disk = lab.disks(line.gb * min(1.0, lab.asked.gb / 8)).base
+    with _far_away(line) as far, _toxiproxy(lab) as proxies, contextlib.ExitStack() as ending:
+        rates = _plain(far)
+        store = proxies.add("store", far.host, lab.minio.endpoint, line.latency)
+        inner = ending.enter_context(lab.registry_on(lab.minio.bucket(lab.new("registry")), signing=store))
+        registry = proxies.add("api", far.host, inner, line.latency)
+        return _transfers(lab, line, far, proxies, registry=registry, disk=disk, rates=rates, goal=goal)
+
+
+def _transfers(
+    lab: Lab, line: Line, far: _Far, proxies: _Proxies, *, registry: str, disk: Path, rates: dict[str, float], goal: str
+) -> list[Row]:
+    node, other = lab.node(registry, far.inside), lab.node(registry, far.inside)
+    broken = {"up": 0, "down": 0}
+
+    def fresh() -> None:
+        nonlocal node
+        node.forget()
+        lab.clear_store()
+        node = lab.node(registry, far.inside).has(disk)
+
+    def transfer(way: str) -> Run:
+        with contextlib.ExitStack() as breaking:
+            moments = breaking.enter_context(proxies.breaking("store", way)) if line.resets else []
+            run = node.push("v1") if way == "up" else other.pull(node.vm, "v1")
+        broken[way] += len(moments)
+        return run
+
+    sides = [Side("push", fresh, lambda: transfer("up")), Side("pull", other.forget, lambda: transfer("down"))]
+    runs = measure.alternate(sides, lab.asked.rounds)
+    measure.run(["cmp", disk, other.disk])
+    payload = int(runs["push"][-1].answer["body"]["sent"])
+    node.forget()
+    other.forget()
+    lab.clear_store()
+    rows = []
+    for name, way in (("push", "up"), ("pull", "down")):
+        rate = payload / measure.middle(runs[name])
+        resets = f"; connections broken at {broken[way]} moments in {lab.asked.rounds} runs" if line.resets else ""
+        told = (
+            f"{payload / 10**6:.0f} MB in {measure.middle(runs[name]):.1f} s, "
+            f"{rate / 10**6:.1f} of {rates[way] / 10**6:.1f} MB/s; cores {measure.median(runs[name]).busy:.0%} busy"
+        )
+        share = rate / rates[way]
+        rows.append(Row(f"{name} over {line.name}", told + resets, f"{share:.0%} of the line", goal, share >= GOAL))
+    return rows
+
+
+def _lacking() -> str:
+    if os.geteuid() != 0:
+        return "it needs root, for a network namespace"
+    if gone := [name for name in ("ip", "tc") if programs.installed(name) is None]:
+        return f"{' and '.join(gone)} missing: install iproute2"
+    return "" if programs.installed("toxiproxy") else "toxiproxy is missing: bench/install_toxiproxy.sh"
+
+
+# --- The line ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Far:
+    """The far end of a line."""
+
+    host: str
+    """This machine as seen from there."""
+    inside: tuple[str, ...]
+    """Words that let a command run there."""
+    rate: int
+
+
+@contextlib.contextmanager
+def _far_away(line: Line) -> Iterator[_Far]:
+    name = f"s3reg-bench-{os.getpid()}"
+    here, there = f"s3b{os.getpid()}h", f"s3b{os.getpid()}n"
+    host, guest = (f"10.231.{os.getpid() % 250}.{last}" for last in (1, 2))
+    inside = ("ip", "netns", "exec", name)
+    tbf = ["root", "tbf", "rate", f"{line.rate}bit", "burst", str(line.burst), "latency", "50ms"]
+    _do("ip", "netns", "add", name)
+    try:
+        _do("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+        _do("ip", "addr", "add", f"{host}/30", "dev", here)
+        _do("ip", "link", "set", here, "up")
+        _do(*inside, "ip", "addr", "add", f"{guest}/30", "dev", there)
+        _do(*inside, "ip", "link", "set", there, "up")
+        _do("tc", "qdisc", "add", "dev", here, *tbf)
+        _do(*inside, "tc", "qdisc", "add", "dev", there, *tbf)
+        yield _Far(host, inside, line.rate)
+    finally:
+        _do("ip", "netns", "del", name)
+
+
+def _do(*words: str) -> None:
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"bench: {' '.join(words)}: {done.stderr.strip()}")
+
+
+def _plain(far: _Far) -> dict[str, float]:
+    """Bytes a second that the line gives, each way: the best of a copy over one connection and over several."""
+    count = far.rate // 8 * _COPY_SECONDS
+    rates = {}
+    with plain_copy.serving(far.host) as port:
+        for way in ("up", "down"):
+            found = []
+            for connections in (1, _CONNECTIONS):
+                words = [
+                    *far.inside,
+                    sys.executable,
+                    "-m",
+                    "bench.driver",
+                    "copy",
+                    far.host,
+                    port,
+                    count,
+                    connections,
+                    way,
+                ]
+                told = measure.run(words, servers.environment(PYTHONPATH=str(HOME))).answer
+                found.append(float(told["rate"]))
+            rates[way] = max(found)
+            one, many = (rate / 10**6 for rate in found)
+            say(f"  the line gives {way} {one:.1f} MB/s to one connection, {many:.1f} MB/s to {_CONNECTIONS}")
+    return rates
+
+
+# --- toxiproxy --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxies:
+    """A running toxiproxy, by its HTTP API."""
+
+    url: str
+
+    def add(self, name: str, host: str, target: str, latency: int) -> str:
+        """A proxy at `host` that leads to the URL `target`, so many milliseconds away and back; its URL."""
+        asked = {"name": name, "listen": f"{host}:0", "upstream": target.removeprefix("http://"), "enabled": True}
+        listen = self._call("POST", "/proxies", asked)["listen"]
+        for stream in ("upstream", "downstream"):
+            toxic = {"type": "latency", "name": stream, "stream": stream, "attributes": {"latency": latency // 2}}
+            self._call("POST", f"/proxies/{name}/toxics", toxic)
+        return f"http://{listen}"
+
+    @contextlib.contextmanager
+    def breaking(self, name: str, way: str) -> Iterator[list[int]]:
+        """Reset half of the open connections now and then, where the data flows; the moments so far."""
+        moments: list[int] = []
+        over, chance = threading.Event(), random.Random(11)
+        toxic = {"type": "reset_peer", "name": "reset", "stream": f"{way}stream", "toxicity": _BROKEN_SHARE}
+
+        def work() -> None:
+            while not over.wait(chance.uniform(*_UNBROKEN)):
+                self._call("POST", f"/proxies/{name}/toxics", {**toxic, "attributes": {"timeout": 0}})
+                over.wait(_BREAKING_SECONDS)
+                self._call("DELETE", f"/proxies/{name}/toxics/reset")
+                moments.append(len(moments))
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            yield moments
+        finally:
+            over.set()
+            worker.join()
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            text = answer.read()
+        return dict(json.loads(text)) if text else {}
+
+
+@contextlib.contextmanager
+def _toxiproxy(lab: Lab) -> Iterator[_Proxies]:
+    port = servers.free_port()
+    command: list[object] = [programs.installed("toxiproxy"), "-host", "127.0.0.1", "-port", port]
+    with servers.process(command, lab.folder / "toxiproxy.log"):
+        servers.await_answer(f"http://127.0.0.1:{port}/version", lab.folder / "toxiproxy.log")
+        yield _Proxies(f"http://127.0.0.1:{port}")
