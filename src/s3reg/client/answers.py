@@ -97,14 +97,16 @@ def _told(body: dict[str, Any] | None) -> S3regError | None:
     return None
 
 
-def data(answer: urllib3.BaseHTTPResponse, host: str, length: int | None, stop: threading.Event) -> bytes:
-    """The object, or the range of `length` bytes of it, that the store on `host` answered.
+def data(
+    answer: urllib3.BaseHTTPResponse, store: str, length: int | None, stop: threading.Event, *, ranged: bool
+) -> bytes:
+    """The object, or the range of it, that `store` answered; `length`: how many bytes that is, if somebody knows.
 
     Raises LinkRefused, Interrupted, Again, and StoreUnsuitable if a range was asked for and all of the object comes.
     """
-    if length is not None and answer.status == _OK:
-        raise StoreUnsuitable(store=host, promises="ranges of objects (it sent all of one)")
-    if answer.status != (_OK if length is None else _PARTIAL):
+    if ranged and answer.status == _OK:
+        raise StoreUnsuitable(store=store, promises="ranges of objects (it sent all of one)")
+    if answer.status != (_PARTIAL if ranged else _OK):
         refuse(answer)
     found, left = io.BytesIO(), LARGEST_ANSWER if length is None else length
     # As the bytes are, whatever encoding somebody on the way claims.

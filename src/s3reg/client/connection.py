@@ -156,7 +156,7 @@ class Connection:
     def read(
         self, link: str, *, first: int | None = None, length: int | None = None, stop: threading.Event | None = None
     ) -> bytes:
-        """The bytes of an object behind a signed link: all of them, or exactly the range asked for.
+        """The bytes of an object behind a signed link: all of them (`length`: so many), or the range from `first` on.
 
         Raises LinkRefused, RegistryUnreachable, Interrupted once `stop` is set, and StoreUnsuitable if the store answers
         a range with the whole object, which is then cut off at once.
@@ -167,7 +167,7 @@ class Connection:
 
         def once() -> bytes:
             with self._request("GET", self._absolute(link), None, headers) as answer:
-                return answers.data(answer, store, length if headers else None, given_up)
+                return answers.data(answer, store, length, given_up, ranged=bool(headers))
 
         return self._persist(once, store, given_up)
 
