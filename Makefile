@@ -9,7 +9,7 @@ export PIP_ROOT_USER_ACTION := ignore
 SERVER := $(VENV)/.server-is-installed
 DEV := $(VENV)/.dev-is-installed
 
-.PHONY: help run test check campaign minio reference fix clean
+.PHONY: help run test check campaign bench minio reference fix clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ check: $(DEV) ## lint, format, types (Linux and macOS), architecture, documents
 
 campaign: $(DEV) ## the long campaigns, whole: hours
 	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m "campaign or not campaign"
+
+bench: $(DEV) ## measure beside s5cmd on MinIO; smaller: GB=2 ROUNDS=1 ROWS="push pull"; OUT=FILE; CACHE=DIR
+	@test -n "$$S3REG_MINIO" || tests/install_minio.sh
+	@bench/install_toxiproxy.sh || true
+	@$(BIN)/python -m bench $(ROWS) $(if $(GB),--gb $(GB)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(CACHE),--cache $(CACHE)) $(if $(OUT),--out $(OUT))
 
 minio: ## install MinIO, the S3 server that the tests use, with Go; once, outside this folder
 	@tests/install_minio.sh

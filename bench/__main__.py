@@ -9,6 +9,7 @@ make bench OUT=table.md            the table into a file too
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import signal
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
     from bench.lab import Lab
 
+
+def _nightlies(lab: Lab) -> list[Row]:
+    """Two hundred generated nightly versions of a disk."""
+    del lab
+    found: list[Row] = importlib.import_module("bench.nightlies").rows()
+    return found
+
+
 ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "push": full.push,
     "pull": full.pull,
@@ -34,6 +43,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "unchanged": full.unchanged,
     "plan": calls.plan,
     "api": calls.shares,
+    "nightlies": _nightlies,
     "line-1g": lines.fast,
     "line-100m": lines.slow,
 }
@@ -50,13 +60,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="where disks are kept between runs")
     parser.add_argument("--work", type=Path, help="where servers and libraries lie meanwhile; default: the cache")
     parser.add_argument("--tree", action="append", default=[], help="take the disk's files from here; repeatable")
+    told = "before every timed run: cold, sync and empty the page cache (root); warm, sync; no, neither"
+    parser.add_argument("--settle", choices=("cold", "warm", "no"), default="cold", help=told)
     parser.add_argument("--out", type=Path, help="write the table here too")
     asked = parser.parse_args()
     if unknown := set(asked.rows) - set(ROWS):
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     # A polite end too takes servers, name spaces and folders with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    want = Asked(asked.gb, asked.rounds, asked.cache.absolute(), asked.work, tuple(asked.tree))
+    want = Asked(asked.gb, asked.rounds, asked.cache.absolute(), asked.work, tuple(asked.tree), asked.settle)
     try:
         text = measured(want, asked.rows or list(ROWS))
     except KeyboardInterrupt:
@@ -71,13 +83,13 @@ def measured(asked: Asked, names: list[str]) -> str:
     rows: list[Row] = []
     with lab(asked) as at:
         for name in names:
-            say(f"row {name}")
+            say(f"row {name}: {(ROWS[name].__doc__ or '').splitlines()[0]}")
             rows += (found := ROWS[name](at))
             for row in found:
                 say(f"  = {row.name}: {row.measured} {row.ratio}")
     about = [f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}"]
     about += [_disk(one.facts) for one in at.used.values()]
-    about += [f"{asked.rounds} rounds", measure.treatment()]
+    about += [f"{asked.rounds} rounds", measure.treatment(asked.settled)]
     return f"{markdown(rows)}\n{'; '.join(about)}.\n"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bench import measure, servers
+from bench import measure
 from bench.corpus import MIB, say
-from bench.lab import HOME
+from bench.lab import library_environment
 from bench.measure import Side
 from bench.table import Row
 
@@ -34,7 +34,7 @@ def push(lab: Lab) -> list[Row]:
         Side("hash the disk", lambda: None, lambda: hashing(corpus.updated)),
         Side("delta push", changed, lambda: node.push_told("v2")),
     ]
-    runs = measure.alternate(sides, lab.asked.rounds)
+    runs = lab.alternate(sides)
     node.forget()
     lab.clear_store()
     told = measure.median(runs["delta push"]).answer
@@ -79,7 +79,7 @@ def pull(lab: Lab) -> list[Row]:
         Side("delta pull", empty.forget, lambda: node.pull(origin.vm, "v2")),
         Side("pull back", lambda: None, lambda: node.pull(origin.vm, "v1")),
     ]
-    runs = measure.alternate(sides, lab.asked.rounds)
+    runs = lab.alternate(sides)
     measure.run(["cmp", corpus.base, node.disk])
     for one in (origin, node, empty):
         one.forget()
@@ -106,7 +106,7 @@ def pull(lab: Lab) -> list[Row]:
 
 def hashing(disk: Path) -> Run:
     """Hash every chunk of the disk's data on all cores."""
-    return measure.run([sys.executable, "-m", "bench.driver", "hash", disk], servers.environment(PYTHONPATH=str(HOME)))
+    return measure.run([sys.executable, "-m", "bench.driver", "hash", disk], library_environment())
 
 
 def _seconds(runs: list[Run]) -> str:

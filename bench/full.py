@@ -40,7 +40,7 @@ def push(lab: Lab) -> list[Row]:
 
     up = Side("s5cmd cp up", lambda: _forget_raw(lab), lambda: _s5cmd(lab, disk, RAW))
     sides = [up, Side("push", fresh, proven), Side("push without proof", fresh, unproven)]
-    runs = measure.alternate(sides, lab.asked.rounds)
+    runs = lab.alternate(sides)
     node.forget()
     _forget_raw(lab)
     lab.clear_store()
@@ -80,7 +80,7 @@ def pull(lab: Lab) -> list[Row]:
         Side("pull", fresh, lambda: node.pull(origin.vm, "v1")),
         Side("pull --no-sync", fresh, lambda: node.pull(origin.vm, "v1", "--no-sync")),
     ]
-    runs = measure.alternate(sides, lab.asked.rounds)
+    runs = lab.alternate(sides)
     measure.run(["cmp", disk, node.disk])
     fresh()
     origin.forget()
@@ -111,7 +111,7 @@ def unchanged(lab: Lab) -> list[Row]:
         Side("push again", lambda: None, lambda: node.push(f"v{next(tags)}")),
         Side("pull again", lambda: None, lambda: other.pull(node.vm, "v0")),
     ]
-    runs = measure.alternate(sides, max(3, lab.asked.rounds))
+    runs = lab.alternate(sides, least=3)
     node.forget()
     other.forget()
     lab.clear_store()

@@ -17,9 +17,9 @@ from bench import measure, servers
 from bench.corpus import Corpus, corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from bench.measure import Run
+    from bench.measure import Run, Side
     from bench.servers import Minio
 
 VM = "bench"
@@ -35,6 +35,8 @@ class Asked:
     cache: Path
     work: Path | None
     trees: tuple[str, ...]
+    settled: str
+    """How the machine is settled before every timed run: what `measure.settle` takes."""
 
 
 @dataclass
@@ -81,7 +83,7 @@ class Node:
         """The same push by the library, which says how much was stored before compression."""
         program = [*self.inside, sys.executable, "-m", "bench.driver", "push", "--registry", self.registry]
         words: list[object] = [*program, "--library", self.library, self.vm, tag]
-        return measure.run(words, servers.environment(PYTHONPATH=str(HOME)))
+        return measure.run(words, library_environment())
 
     def pull(self, ref: str, tag: str, *more: str) -> Run:
         """`s3reg pull`."""
@@ -92,7 +94,10 @@ class Node:
         shutil.rmtree(self.library, ignore_errors=True)
 
 
-HOME = Path(__file__).parents[1]
+def library_environment() -> dict[str, str]:
+    """For a program of the bench's own: it imports this package."""
+    home = str(Path(__file__).parents[1])
+    return servers.environment(PYTHONPATH=os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 
 @dataclass
@@ -143,6 +148,10 @@ class Lab:
     def node(self, registry: str | None = None, inside: tuple[str, ...] = ()) -> Node:
         """A machine that has nothing yet."""
         return Node(self.folder / self.new("node"), registry or self.registry, inside)
+
+    def alternate(self, sides: Sequence[Side], *, least: int = 1) -> dict[str, list[Run]]:
+        """What each side took in so many rounds as were asked for, `least` at least."""
+        return measure.alternate(sides, max(least, self.asked.rounds), self.asked.settled)
 
     def new(self, word: str) -> str:
         """A name that was not used before."""

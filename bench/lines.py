@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import measure, plain_copy, programs, servers
 from bench.corpus import say
-from bench.lab import HOME
+from bench.lab import library_environment
 from bench.measure import Side
 from bench.table import Row, missing
 
@@ -58,8 +58,8 @@ class Line:
     resets: bool = False
 
 
-FAST = Line("1 Gb/s, 20 ms", 10**9, 1_000_000, 20, 2)
-SLOW = Line("100 Mb/s, 80 ms, connections reset", 10**8, 100_000, 80, 0.5, resets=True)
+FAST = Line("1 Gb/s, 20 ms", 10**9, 1_000_000, 20, 2.4)
+SLOW = Line("100 Mb/s, 80 ms, connections reset", 10**8, 100_000, 80, 0.6, resets=True)
 
 
 def fast(lab: Lab) -> list[Row]:
@@ -78,7 +78,7 @@ def _rows(lab: Lab, line: Line) -> list[Row]:
     if lacking:
         return [missing(f"{way} over {line.name}", lacking, goal) for way in ("push", "pull")]
     # A smaller bench has smaller disks here too.
-    disk = lab.disks(line.gb * min(1.0, lab.asked.gb / 8)).base
+    disk = lab.disks(line.gb * min(1.0, lab.asked.gb / 2)).base
     with _far_away(line) as far, _toxiproxy(lab) as proxies, contextlib.ExitStack() as ending:
         rates = _plain(far)
         store = proxies.add("store", far.host, lab.minio.endpoint, line.latency)
@@ -107,7 +107,7 @@ def _transfers(
         return run
 
     sides = [Side("push", fresh, lambda: transfer("up")), Side("pull", other.forget, lambda: transfer("down"))]
-    runs = measure.alternate(sides, lab.asked.rounds)
+    runs = lab.alternate(sides)
     measure.run(["cmp", disk, other.disk])
     payload = int(runs["push"][-1].answer["body"]["sent"])
     node.forget()
@@ -195,7 +195,7 @@ def _plain(far: _Far) -> dict[str, float]:
                     connections,
                     way,
                 ]
-                told = measure.run(words, servers.environment(PYTHONPATH=str(HOME))).answer
+                told = measure.run(words, library_environment()).answer
                 found.append(float(told["rate"]))
             rates[way] = max(found)
             one, many = (rate / 10**6 for rate in found)

