@@ -258,6 +258,15 @@ class NotLocal(S3regError):
     remedy = "pull it without --local"
 
 
+class LibraryUnknown(S3regError):
+    """A folder was named as a library to build on, and s3reg has no records of it: nothing vouches for what lies there."""
+
+    code = "library-unknown"
+    kind = Kind.NOT_FOUND
+    says = "{folder} is no library that s3reg has records of"
+    remedy = "name a library that s3reg pulled into or pushed from; its folder holds .s3reg/files"
+
+
 class RegistryUnknown(S3regError):
     """No remote has this name on this node."""
 
@@ -628,6 +637,14 @@ class DiskFull(S3regError):
     kind = Kind.LOCAL
     says = "no space left in {folder}: {needed} bytes needed, {free} free"
     remedy = "free space and repeat the command; it goes on where it was"
+
+
+class RoomMissing(DiskFull):
+    """What is about to be written would not fit. Nothing was written yet."""
+
+    code = "room-missing"
+    says = "too little space in {folder}: {needed} bytes needed, {free} free, {missing} missing"
+    remedy = "free so much there, or choose another disk with --library; what is there already is not lost"
 
 
 class LocalDenied(S3regError):

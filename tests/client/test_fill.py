@@ -87,7 +87,7 @@ class Pull:
         file_map = self.packs.map_of(data, LOG2)
         self.told = 0
         with self.prepared(file_map, held, boot=boot) as (filling, log):
-            assert self.told == filling.local
+            assert self.told == filling.staged + filling.local
             self.fetch(file_map, filling, log)
         assert self.path.read_bytes() == data
         assert self.told == sum(min(CHUNK, len(data) - c.position * CHUNK) for c in file_map.chunks())

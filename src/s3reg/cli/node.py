@@ -181,7 +181,7 @@ def check_download_size(asked: Asked, vm: str, tag: str | None, number: int | No
     """Show how many bytes a pull would fetch."""
     library = library_of(asked)
     with connected(asked) as connection:
-        found = download_size(connection, library, vm, tag, number)
+        found = download_size(connection, library, vm, PullOptions(tag=tag, number=number))
     # What Anka's clients subtract are raw sizes; `transfer` is what goes over the line.
     body = {
         "bytes": found.size - found.cached,

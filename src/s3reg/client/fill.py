@@ -36,16 +36,24 @@ class Filling:
     """A staged file, open, and where the rest of it comes from."""
 
     target: Target
+    file_map: FileMap
     column: Column
     sources: Sources
     missing: list[int]
     """Positions to fetch, in order."""
+    staged: int
+    """Bytes that an earlier try left, holes not counted."""
     local: int
-    """Bytes taken from this node, holes not counted."""
+    """Bytes taken from other files of this node, holes not counted."""
+
+    @property
+    def data(self) -> int:
+        """Bytes of the whole file, holes not counted."""
+        return data_bytes(self.column, self.sources.there) + self.sources.to_write(self.column)
 
     def copy(self, crew: Crew, advance: Callable[[int], None]) -> None:
         """Copy what this node holds elsewhere; `advance` is told all bytes that need not be fetched."""
-        advance(self.local)
+        advance(self.staged + self.local)
         copied = set()
         for positions in _copy(self.target, self.column, self.sources.copies, crew):
             copied.update(positions)
@@ -71,22 +79,36 @@ def begin(path: Path, file_map: FileMap, held: list[Held], log: PullLog, *, crew
             # Before there is a file: what an earlier one of this name had must not vouch for the new one.
             log.begin(())
             path.unlink(missing_ok=True)
-        sources = choose(column, held, staged, lambda base: _cloned(base, path))
+        sources = choose(column, held, staged, lambda base: cloned(base, path))
         if fd is None:
             fd = _begin(path, column, sources.base)
             unless_done.callback(os.close, fd)
             log.begin(runs_of(sorted(sources.there), column.chunk_log2))
         unless_done.pop_all()
     target = Target(path.name, fd, column.chunk_log2, log)
-    return Filling(target, column, sources, sources.missing, data_bytes(column, sources.there))
+    there = data_bytes(column, sources.there)
+    earlier, shared = (0, there) if staged is None else (there, 0)
+    return Filling(target, file_map, column, sources, sources.missing, earlier, shared)
+
+
+def unopened(path: Path, column: Column, log: PullLog) -> Target:
+    """The target that the staged file at `path` would be, for whoever only counts."""
+    return Target(path.name, -1, column.chunk_log2, log)
+
+
+def claimed_at(path: Path, column: Column, log: PullLog) -> tuple[set[int] | None, bool]:
+    """The positions that an earlier try claims to have left at `path`, None if it left nothing; whether in this boot."""
+    pairs, same_boot = log.read()
+    if not pairs or not path.is_file() or path.stat().st_size != column.size:
+        return None, same_boot
+    return claims(column, pairs), same_boot
 
 
 def _take_up(path: Path, column: Column, log: PullLog, crew: Crew) -> tuple[int | None, set[int] | None]:
     """What an earlier try left at `path`, if anything: open, with the positions that are written and verified."""
-    pairs, same_boot = log.read()
-    if not pairs or not path.is_file() or path.stat().st_size != column.size:
+    claimed, same_boot = claimed_at(path, column, log)
+    if claimed is None:
         return None, None
-    claimed = claims(column, pairs)
     with contextlib.ExitStack() as unless_done:
         fd = os.open(path, os.O_RDWR)
         unless_done.callback(os.close, fd)
@@ -128,7 +150,7 @@ def _begin(path: Path, column: Column, base: Held | None) -> int:
     return fd
 
 
-def _cloned(base: Held, path: Path) -> bool:
+def cloned(base: Held, path: Path) -> bool:
     """Whether `path` is now a clone of the base as it was recorded; else there is nothing."""
     try:
         if base.seen is None or not platform.clone(base.path, path):

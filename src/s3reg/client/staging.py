@@ -56,10 +56,14 @@ class Staging:
 
     def path(self, name: str, role: Role) -> Path:
         """Where to write this file; its folder exists. Raises NameInvalid for a name that could lead elsewhere."""
-        place = self.folder / _FOLDERS.get(role, "vm") / names.file_name(name)
+        place = self.place(name, role)
         with platform.refusals_named(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         return place
+
+    def place(self, name: str, role: Role) -> Path:
+        """`path`, for whoever only looks: nothing is made."""
+        return self.folder / _FOLDERS.get(role, "vm") / names.file_name(name)
 
     def check(
         self, files: Sequence[StagedFile], *, name: str, force: bool = False, same: Same | None = None
