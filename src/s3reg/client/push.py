@@ -147,13 +147,10 @@ class _Push:
         session, resumed = self._session(began)
         try:
             return self._transfer(session, resumed=resumed)
-        except (SessionExpired, SessionNotFound):
+        except (SessionExpired, SessionNotFound, CommitInvalid):
+            # A session that once tried to commit other files takes no more, and one that lacks a pack which the store said
+            # it had would lack it again; without it, the next push succeeds.
             self.log.forget()
-            raise
-        except CommitInvalid:
-            # A session that once tried to commit other files takes no more; without it, the next push succeeds.
-            if resumed:
-                self.log.forget()
             raise
 
     def _target(self) -> tuple[TemplateId, str, bytes]:
@@ -297,7 +294,7 @@ class _Push:
         for item in rest:
             item.take_whole(base_files)
         columns = [item.column for item in rest if item.map is None and item.column is not None]
-        decide(columns, self.shelf, self._untouched())
+        decide(columns, self.shelf, self._kept())
 
     def _sound_files(self, session: wire.SessionAnswer) -> dict[str, wire.FileEntry]:
         """The bases' files by digest, without those that stand on a pack that was found damaged: they are stored again."""
@@ -312,14 +309,10 @@ class _Push:
                 sound.setdefault(file.digest, file)
         return sound
 
-    def _untouched(self) -> dict[PackRef, int]:
-        """What files that are reused whole need of which packs."""
-        live: dict[PackRef, int] = {}
-        for item in self.cargo.large:
-            if item.map is not None and item.map.sha256 in self.base_maps:
-                for pack, used in self.base_maps[item.map.sha256].live_bytes().items():
-                    live[pack] = live.get(pack, 0) + used
-        return live
+    def _kept(self) -> set[PackRef]:
+        """The packs that files reused whole need."""
+        reused = (item.map for item in self.cargo.large if item.map is not None)
+        return {pack for link in reused if link.sha256 in self.base_maps for pack in self.base_maps[link.sha256].packs}
 
     def _read_base_maps(self, session: wire.SessionAnswer) -> None:
         for base in session.bases:
