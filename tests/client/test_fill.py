@@ -102,7 +102,7 @@ class Pull:
             for c in file_map.chunks()
             if c.position in missing and only(c.position)
         ]
-        Fetcher(self.packs, self.packs, self._advance, workers=3).run(ranges(group(wanted)))
+        Fetcher(self.packs, self.packs, self._advance, lanes=3).run(ranges(group(wanted)))
 
     def noted(self, file_map):
         pairs, _ = self.log(file_map).read()

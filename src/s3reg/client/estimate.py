@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from s3reg.client.fetch import Range, Target
+    from s3reg.client.fetch import Range
     from s3reg.client.pulllog import PullLog
     from s3reg.client.reuse import Column
     from s3reg.client.sources import Held, Sources
+    from s3reg.client.target import Target
     from s3reg.model.maps import FileMap
     from s3reg.model.packs import PackRef
     from s3reg.wire import FileEntry

@@ -1,13 +1,15 @@
 """Fetching chunks: which ranges of which packs, and bringing them into files, verified, side by side.
 
 Chunks are asked for by pack, in the order in which they lie there. Neighbours become one range; a gap of up to 512 KiB is
-read over, since a request costs more. Each worker reads a range, decodes each frame into no more bytes than its chunk has,
-checks the digest, and only then writes the chunk at its final offset and notes it in the journal.
+read over, since a request costs more. Many threads receive; as many as there are cores, and one for the disk, are let
+through to decode each frame into no more bytes than its chunk has, check the digest, and only then write the chunk at its
+final offset and note it in the journal.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections import defaultdict, deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import zstandard
 
+from s3reg.client.target import SideBySide
 from s3reg.errors import ChunkDamaged, LinkRefused
 from s3reg.model.chunks import chunk_digest
 from s3reg.model.packs import LARGEST_CHUNK
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from s3reg.client.connection import Connection
-    from s3reg.client.pulllog import PullLog
+    from s3reg.client.target import Target
     from s3reg.model.packs import PackRef
     from s3reg.wire import MapLink
 
@@ -32,7 +35,8 @@ RANGE_BYTES = 8 * 1024**2
 """Of the longest range: with the workers, this bounds memory."""
 GAP_BYTES = 512 * 1024
 """Read over rather than asked around."""
-WORKERS = 12
+FOR_THE_DISK = 1
+"""Threads more than cores that may decode and write: one of them waits for the disk."""
 TRIES = 3
 """Of a range whose bytes turn out wrong."""
 
@@ -48,23 +52,6 @@ class Wanted(NamedTuple):
     """Bytes of the chunk."""
     file: Target
     position: int
-
-
-@dataclass(slots=True, eq=False)
-class Target:
-    """A file being filled."""
-
-    name: str
-    fd: int
-    chunk_log2: int
-    log: PullLog
-
-    def write(self, position: int, data: memoryview) -> None:
-        """Put a chunk at its place."""
-        at = position << self.chunk_log2
-        while data:
-            count = os.pwrite(self.fd, data, at)
-            data, at = data[count:], at + count
 
 
 class Links(Protocol):
@@ -136,12 +123,40 @@ def read(
     return connection.read(links.url(ref), first=first, length=length, stop=stop)
 
 
-class _Bench(threading.local):
-    """What one thread keeps."""
+class _Bench:
+    """What it takes to make chunks of what was received. Used by one thread at a time."""
 
     def __init__(self) -> None:
         # A frame of known size needs no window of its own; one that asks for more is not ours.
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_CHUNK)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_CHUNK)
+        self._beside = SideBySide()
+
+    def put(self, part: Range, data: memoryview, left: deque[Wanted], advance: Callable[[int], None]) -> None:
+        """Decode, verify and write the chunks that are `left` of a range, and take them from there as they are written."""
+        decoded, chunk = None, b""
+        self._beside.drop()
+        laid = 0
+        try:
+            for wanted in left:
+                frame = (wanted.offset, wanted.length, wanted.digest, wanted.raw)
+                if decoded != frame:
+                    chunk, decoded = self._chunk(part, data, wanted), frame
+                laid += self._beside.add(wanted.file, wanted.position, chunk)
+            laid += self._beside.flush()
+        except ChunkDamaged:
+            # Those before the bad one are good: the next try need not fetch them.
+            laid += self._beside.flush()
+            raise
+        finally:
+            advance(sum(left.popleft().raw for _ in range(laid)))
+
+    def _chunk(self, part: Range, data: memoryview, wanted: Wanted) -> bytes:
+        at = wanted.offset - part.first
+        try:
+            return self.decode(data[at : at + wanted.length], wanted.raw, wanted.digest)
+        except ChunkDamaged as e:
+            where = f"{wanted.file.name} in pack {part.pack.sha256}"
+            raise ChunkDamaged(what=where, reason=e.detail["reason"]) from e
 
     def decode(self, frame: memoryview, raw: int, digest: bytes) -> bytes:
         """The chunk of `raw` bytes and this digest that the frame holds: one whole frame, and nothing behind it.
@@ -152,7 +167,7 @@ class _Bench(threading.local):
             claimed = zstandard.frame_content_size(frame)
             if claimed != raw:
                 raise ChunkDamaged(what="a pack", reason=f"a frame claims {claimed} bytes instead of {raw}")
-            chunk = self.decompressor.decompress(frame, allow_extra_data=False)
+            chunk = self._decompressor.decompress(frame, allow_extra_data=False)
         except zstandard.ZstdError as e:
             raise ChunkDamaged(what="a pack", reason=f"a frame does not decode ({e})") from e
         if chunk_digest(chunk) != digest:
@@ -160,27 +175,27 @@ class _Bench(threading.local):
         return chunk
 
 
-_bench = _Bench()
-
-
 class Fetcher:
-    """Brings ranges into files over several connections."""
+    """Brings ranges into files over several connections, as many as the connection's pace lets through."""
 
     def __init__(
-        self, connection: Connection, links: Links, advance: Callable[[int], None], *, workers: int = WORKERS
+        self, connection: Connection, links: Links, advance: Callable[[int], None], *, lanes: int | None = None
     ) -> None:
         self.received = 0
         """Bytes that came over the line."""
         self._connection = connection
         self._links = links
         self._advance = advance
-        self._workers = workers
+        self._lanes = lanes or connection.pace.most
+        self._benches: queue.SimpleQueue[_Bench] = queue.SimpleQueue()
+        for _ in range((os.cpu_count() or 1) + FOR_THE_DISK):
+            self._benches.put(_Bench())
         self._counting = threading.Lock()
         self._stop = threading.Event()
 
     def run(self, work: Iterable[Range]) -> None:
         """Fetch every range; the first failure ends it and is raised."""
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="fetch") as pool:
+        with ThreadPoolExecutor(self._lanes, thread_name_prefix="fetch") as pool:
             try:
                 futures = [pool.submit(self._fetch, part) for part in work]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -202,38 +217,14 @@ class Fetcher:
             data = read(self._connection, self._links, part.pack, first=part.first, length=part.length, stop=self._stop)
             with self._counting:
                 self.received += len(data)
+            bench = self._benches.get()
             try:
-                self._take(part, memoryview(data), left)
+                bench.put(part, memoryview(data), left, self._advance)
             except ChunkDamaged:
                 # A cache or a line may have garbled it; the pack itself is bad only if it stays so.
                 if attempt == TRIES - 1:
                     raise
             else:
                 return
-
-    def _take(self, part: Range, data: memoryview, left: deque[Wanted]) -> None:
-        done: dict[Target, list[int]] = defaultdict(list)
-        try:
-            self._put(part, data, left, done)
-        finally:
-            # Of a range that fails half-way too, with a full disk for one: the next try need not fetch these.
-            for target, positions in done.items():
-                target.log.note(positions)
-
-    def _put(self, part: Range, data: memoryview, left: deque[Wanted], done: dict[Target, list[int]]) -> None:
-        """Decode, verify and write the chunks that are left of a range; `done` is told of each that is in its place."""
-        decoded, chunk = None, b""
-        while left:
-            wanted = left[0]
-            if decoded != (wanted.offset, wanted.length, wanted.digest, wanted.raw):
-                at = wanted.offset - part.first
-                try:
-                    chunk = _bench.decode(data[at : at + wanted.length], wanted.raw, wanted.digest)
-                except ChunkDamaged as e:
-                    where = f"{wanted.file.name} in pack {part.pack.sha256}"
-                    raise ChunkDamaged(what=where, reason=e.detail["reason"]) from e
-                decoded = (wanted.offset, wanted.length, wanted.digest, wanted.raw)
-            wanted.file.write(wanted.position, memoryview(chunk))
-            done[wanted.file].append(wanted.position)
-            left.popleft()
-            self._advance(wanted.raw)
+            finally:
+                self._benches.put(bench)

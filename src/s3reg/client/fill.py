@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg.client import platform
-from s3reg.client.fetch import Target
 from s3reg.client.ledger import Print
 from s3reg.client.reuse import column_of
 from s3reg.client.scan import SEGMENT, runs_of
 from s3reg.client.sources import choose, claims, data_bytes
+from s3reg.client.target import SideBySide, Target
 from s3reg.model.chunks import HOLE, chunk_digest, chunk_length
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from s3reg.client.scan import Crew
     from s3reg.client.sources import Held, Sources
     from s3reg.model.maps import FileMap
+
+
+class _Mine(threading.local):
+    """What one thread keeps."""
+
+    def __init__(self) -> None:
+        self.beside = SideBySide()
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ class Filling:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.target.fd)
+        self.target.close()
 
 
 def begin(path: Path, file_map: FileMap, held: list[Held], log: PullLog, *, crew: Crew) -> Filling:
@@ -84,8 +92,9 @@ def begin(path: Path, file_map: FileMap, held: list[Held], log: PullLog, *, crew
             fd = _begin(path, column, sources.base)
             unless_done.callback(os.close, fd)
             log.begin(runs_of(sorted(sources.there), column.chunk_log2))
+        direct = platform.open_direct(path)
         unless_done.pop_all()
-    target = Target(path.name, fd, column.chunk_log2, log)
+    target = Target(path.name, fd, column.chunk_log2, log, direct)
     there = data_bytes(column, sources.there)
     earlier, shared = (0, there) if staged is None else (there, 0)
     return Filling(target, file_map, column, sources, sources.missing, earlier, shared)
@@ -186,21 +195,22 @@ def _punch_stale(fd: int, column: Column) -> None:
 
 def _copy(target: Target, column: Column, found: dict[int, tuple[Held, int]], crew: Crew) -> Iterator[list[int]]:
     """Copy chunks from where they were found; positions as they are written, verified and noted, some at a time."""
-    chunk_log2 = column.chunk_log2
+    chunk_log2, mine = column.chunk_log2, _Mine()
     with contextlib.ExitStack() as opened:
         sources = _open_sources({source.path for source, _ in found.values()}, opened)
         order = [position for position in sorted(found) if found[position][0].path in sources]
 
         def work(positions: list[int]) -> list[int]:
-            copied = []
+            copied, beside = [], mine.beside
+            beside.drop()
             for position in positions:
                 source, at = found[position]
                 length = chunk_length(position, column.size, chunk_log2)
-                data = os.pread(sources[source.path], length, at << chunk_log2)
+                data = crew.bench.read(sources[source.path], at << chunk_log2, length)
                 if chunk_digest(data) == column.digest_at(position):
-                    target.write(position, memoryview(data))
+                    beside.add(target, position, data)
                     copied.append(position)
-            target.log.note(copied)
+            beside.flush()
             return copied
 
         most = max(1, SEGMENT >> chunk_log2)

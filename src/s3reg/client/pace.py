@@ -15,3 +15,4 @@ class Pace:
     def __init__(self, *, limit_rate: int | None = None, jobs: int | None = None) -> None:
         self.limit_rate = limit_rate
         self.jobs = jobs
+        self.most = jobs or 12

@@ -30,6 +30,8 @@ _DARWIN = sys.platform == "darwin"
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EXDEV}
 """What kernels answer for an operation that this file system, or this pair of them, does not know."""
 _ZEROS = bytes(1 << 20)
+DIRECT_BLOCK = 4096
+"""What every disk and file system of today takes for a whole block (man 2 open, O_DIRECT)."""
 
 # Linux: include/uapi/linux/{fs,falloc}.h, fcntl.h; man 2 ioctl_ficlone, fallocate, sync_file_range, renameat2.
 _FICLONE = 0x40049409
@@ -38,6 +40,7 @@ _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 # macOS: sys/fcntl.h, sys/clonefile.h, sys/stdio.h; man 2 fcntl, clonefile, renamex_np.
+_F_NOCACHE = 48
 _F_FULLFSYNC = 51
 _F_PUNCHHOLE = 99
 _CLONE_NOFOLLOW = 1
@@ -103,6 +106,28 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
         _libc_call(
             "sync_file_range", fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE)
         )
+
+
+def open_direct(path: Path) -> int | None:
+    """The file, open for writing past the system's cache; None where the file system has no such way.
+
+    What is written through it lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long.
+    """
+    try:
+        if sys.platform == "darwin":
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fcntl.fcntl(fd, _F_NOCACHE, 1)
+            return fd
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno not in _UNSUPPORTED:
+            raise
+        return None
+
+
+def is_unsupported(error: OSError) -> bool:
+    """Whether the kernel says that this file system, or this file, does not know what was asked for."""
+    return error.errno in _UNSUPPORTED
 
 
 def sync(fd: int) -> None:

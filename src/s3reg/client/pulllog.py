@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from s3reg.client import platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _PAIR = struct.Struct("<II")
@@ -51,7 +51,7 @@ class PullLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_bytes(self._header + b"".join(_PAIR.pack(*pair) for pair in pairs))
 
-    def note(self, positions: list[int]) -> None:
+    def note(self, positions: Sequence[int]) -> None:
         """These chunks are written and verified."""
         left = b"".join(_PAIR.pack(first, count) for first, count in _pairs(sorted(positions)))
         with self._lock, self._path.open("ab", buffering=0) as file:

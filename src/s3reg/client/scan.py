@@ -69,7 +69,7 @@ class _Bench(threading.local):
         self.segment = bytearray(SEGMENT)
 
     def read(self, fd: int, first: int, length: int) -> memoryview:
-        """Exactly `length` bytes from offset `first`; shorter only at the file's end."""
+        """Exactly `length` bytes from offset `first`; shorter only at the file's end. They stay until the next read."""
         if len(self.segment) < length:
             self.segment = bytearray(length)
         view, done = memoryview(self.segment)[:length], 0
