@@ -26,6 +26,7 @@ from s3reg.client.library import Library
 from s3reg.client.progress import Silent
 from s3reg.client.pull import Pulled, PullOptions, pull
 from s3reg.client.push import Pushed, PushOptions, push
+from s3reg.model import format as fmt
 from s3reg.settings import Settings
 from s3reg.store.s3 import S3Store
 
@@ -47,19 +48,18 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Store(S3Store):
-    """The bucket; a test may say how long its links work."""
+    """The bucket; a test may say how many seconds the links of packs work."""
 
     seconds: int | None = None
 
+    def _life(self, key: str, seconds: int) -> int:
+        return self.seconds if self.seconds is not None and key.startswith(fmt.PACKS) else seconds
+
     def sign_get(self, key: str, *, seconds: int) -> Any:
-        return super().sign_get(key, seconds=self.seconds or seconds)
+        return super().sign_get(key, seconds=self._life(key, seconds))
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Any:
-        return super().sign_put(key, size=size, sha256=sha256, seconds=self.seconds or seconds)
-
-    def _signing(self, seconds: int) -> Any:
-        signers, now, life = super()._signing(seconds)
-        return signers, now, self.seconds or life
+        return super().sign_put(key, size=size, sha256=sha256, seconds=self._life(key, seconds))
 
 
 @dataclass
@@ -95,14 +95,14 @@ class Wired:
         self.api.mend()
         self.store.mend()
 
-    def node(self, name: str | None = None, **more: Any) -> Node:
+    def node(self, name: str | None = None, *, access: dict[str, Any] | None = None, **more: Any) -> Node:
         """A node with a library of this name, by default a new one."""
         pauses: list[float] = []
 
         def pause(_: threading.Event, seconds: float) -> None:
             pauses.append(seconds)
 
-        line = Connection(Access(self.api.endpoint), **{"stall": STALL, "pause": pause, **more})
+        line = Connection(Access(self.api.endpoint, **(access or {})), **{"stall": STALL, "pause": pause, **more})
         self.nodes.callback(line.close)
         return Node(Library(self.folder / (name or uuid.uuid4().hex)), line, pauses)
 
@@ -123,12 +123,14 @@ class Wired:
 
 
 @contextlib.contextmanager
-def wired(server: S3Server, folder: Path) -> Iterator[Wired]:
-    """The place, over a bucket of its own; nodes' libraries lie in `folder`."""
+def wired(server: S3Server, folder: Path, *, links_to: str | None = None) -> Iterator[Wired]:
+    """The place, over a bucket of its own; nodes' libraries lie in `folder`. `links_to`: not to the wire."""
     with contextlib.ExitStack() as stack:
         bucket = stack.enter_context(servers.buckets())(server)
         store_wire = stack.enter_context(Wire(server.endpoint))
-        store = Store(bucket, endpoint=server.endpoint, signing_endpoint=store_wire.endpoint, region=server.region)
+        store = Store(
+            bucket, endpoint=server.endpoint, signing_endpoint=links_to or store_wire.endpoint, region=server.region
+        )
         app = create_app(Settings(store=f"s3://{bucket}"), store)
         logging.getLogger("s3reg").setLevel(logging.ERROR)
         http = stack.enter_context(contextlib.closing(_Served(app)))

@@ -104,14 +104,17 @@ class Proxy:
                     answered += len(data)
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A TLS context for a server at 127.0.0.1, and the file with the CA that vouches for it and that nobody else trusts."""
+def certificate(folder: Path, *, days: int = 1) -> tuple[ssl.SSLContext, Path]:
+    """A TLS context for a server at 127.0.0.1, and the file with the CA that vouches for it and that nobody else trusts.
+
+    It is good for so many days more; fewer than none: it has ended.
+    """
     key, ca_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA of the tests")])
     with_name = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     ca = _signed(_built(ca_name, ca_name, ca_key).add_extension(x509.BasicConstraints(True, None), True), ca_key)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    leaf = _signed(_built(name, ca_name, key).add_extension(with_name, False), ca_key)
+    leaf = _signed(_built(name, ca_name, key, days).add_extension(with_name, False), ca_key)
     ca_file, leaf_file, key_file = (folder / name for name in ("ca.pem", "leaf.pem", "key.pem"))
     ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     leaf_file.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
@@ -123,7 +126,9 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, ca_file
 
 
-def _built(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _built(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 1
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -131,8 +136,8 @@ def _built(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKe
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=30))
+        .not_valid_after(now + dt.timedelta(days=days))
     )
 
 

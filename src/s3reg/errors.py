@@ -462,6 +462,14 @@ class StoreDenied(S3regError):
     remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the role, and the bucket's policy"
 
 
+class StoreClockWrong(StoreDenied):
+    """The store refuses what the registry signs because their clocks differ."""
+
+    code = "store-clock-wrong"
+    says = "the store {store} refuses what we sign: its clock and ours are more than 15 minutes apart"
+    remedy = "set the clock that is wrong, here or on the store; a time service keeps it right"
+
+
 class BucketMissing(S3regError):
     """The bucket does not exist."""
 

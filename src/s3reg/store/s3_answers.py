@@ -18,6 +18,7 @@ from s3reg.errors import (
     PutUnsettled,
     RegionWrong,
     S3regError,
+    StoreClockWrong,
     StoreDenied,
     StoreUnavailable,
     StoreUnsuitable,
@@ -90,7 +91,7 @@ def _error_of_store(refusal: Refusal, place: Place) -> S3regError:
         said = refusal.region if refusal.region and _CODE.fullmatch(refusal.region) else None
         return RegionWrong(bucket=place.bucket, region=place.region, hint=f"; it says {said}" if said else "")
     if code == "RequestTimeTooSkewed":
-        return StoreDenied(store=place.store, reason="its clock and ours are more than 15 minutes apart")
+        return StoreClockWrong(store=place.store)
     if status == FORBIDDEN or code in _DENIED_CODES:
         return StoreDenied(store=place.store, reason=refusal.words)
     if status == _NOT_IMPLEMENTED:
