@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 def _nightlies(lab: Lab) -> list[Row]:
     """Two hundred generated nightly versions of a disk."""
-    del lab
-    found: list[Row] = importlib.import_module("bench.nightlies").rows()
+    found: list[Row] = importlib.import_module("bench.nightlies").rows(work=lab.folder)
     return found
 
 

@@ -1,9 +1,10 @@
 """Slow lines: how much of a line's rate a push and a pull make use of, far from the store and with connections that break.
 
-    client, in a network namespace  ── veth, tbf each way ──  toxiproxy (latency, resets)  ──  MinIO, the registry
+    client, in a network namespace  ── veth, tbf each way ──  toxiproxy (latency)  ──  MinIO, the registry
 
 tbf gives the rate for all connections together; what it really gives is measured by plain copies in the same run. toxiproxy
-delays every byte, but answers the opening of a connection itself: TCP's own windows do not see the latency.
+delays every byte, but answers the opening of a connection itself: TCP's own windows do not see the latency. Connections are
+reset by the kernel (`ss -K`), one at a time: toxiproxy 2.5 hung when its reset came and went over links under load.
 """
 
 from __future__ import annotations
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
 GOAL = 0.90
 _COPY_SECONDS = 3
 _CONNECTIONS = 8
-_UNBROKEN = (4.0, 9.0)
-"""Seconds between two moments in which connections break."""
-_BREAKING_SECONDS = 0.3
-_BROKEN_SHARE = 0.5
-"""Of the connections that are open then."""
+_UNBROKEN = (5.0, 10.0)
+"""Seconds until the next connection is reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +82,11 @@ def _rows(lab: Lab, line: Line) -> list[Row]:
         store = proxies.add("store", far.host, lab.minio.endpoint, line.latency)
         inner = ending.enter_context(lab.registry_on(lab.minio.bucket(lab.new("registry")), signing=store))
         registry = proxies.add("api", far.host, inner, line.latency)
-        return _transfers(lab, line, far, proxies, registry=registry, disk=disk, rates=rates, goal=goal)
+        return _transfers(lab, line, far, store=store, registry=registry, disk=disk, rates=rates, goal=goal)
 
 
 def _transfers(
-    lab: Lab, line: Line, far: _Far, proxies: _Proxies, *, registry: str, disk: Path, rates: dict[str, float], goal: str
+    lab: Lab, line: Line, far: _Far, *, store: str, registry: str, disk: Path, rates: dict[str, float], goal: str
 ) -> list[Row]:
     node, other = lab.node(registry, far.inside), lab.node(registry, far.inside)
     broken = {"up": 0, "down": 0}
@@ -101,9 +99,9 @@ def _transfers(
 
     def transfer(way: str) -> Run:
         with contextlib.ExitStack() as breaking:
-            moments = breaking.enter_context(proxies.breaking("store", way)) if line.resets else []
+            resets = breaking.enter_context(_resetting(store)) if line.resets else []
             run = node.push("v1") if way == "up" else other.pull(node.vm, "v1")
-        broken[way] += len(moments)
+        broken[way] += len(resets)
         return run
 
     sides = [Side("push", fresh, lambda: transfer("up")), Side("pull", other.forget, lambda: transfer("down"))]
@@ -116,7 +114,7 @@ def _transfers(
     rows = []
     for name, way in (("push", "up"), ("pull", "down")):
         rate = payload / measure.middle(runs[name])
-        resets = f"; connections broken at {broken[way]} moments in {lab.asked.rounds} runs" if line.resets else ""
+        resets = f"; {broken[way]} resets in {lab.asked.rounds} runs" if line.resets else ""
         told = (
             f"{payload / 10**6:.0f} MB in {measure.middle(runs[name]):.1f} s, "
             f"{rate / 10**6:.1f} of {rates[way] / 10**6:.1f} MB/s; cores {measure.median(runs[name]).busy:.0%} busy"
@@ -129,7 +127,7 @@ def _transfers(
 def _lacking() -> str:
     if os.geteuid() != 0:
         return "it needs root, for a network namespace"
-    if gone := [name for name in ("ip", "tc") if programs.installed(name) is None]:
+    if gone := [name for name in ("ip", "tc", "ss") if programs.installed(name) is None]:
         return f"{' and '.join(gone)} missing: install iproute2"
     return "" if programs.installed("toxiproxy") else "toxiproxy is missing: bench/install_toxiproxy.sh"
 
@@ -203,6 +201,31 @@ def _plain(far: _Far) -> dict[str, float]:
     return rates
 
 
+@contextlib.contextmanager
+def _resetting(url: str) -> Iterator[list[str]]:
+    """Reset one of the connections to `url` now and then; those that were, by the port of their far end."""
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    mine = ["state", "established", "src", host, "sport", "=", f":{port}"]
+    gone: list[str] = []
+    over, chance = threading.Event(), random.Random(11)
+
+    def work() -> None:
+        while not over.wait(chance.uniform(*_UNBROKEN)):
+            told = subprocess.run(["ss", "-tnH", *mine], check=True, capture_output=True, text=True).stdout
+            far = sorted(line.split()[3].rpartition(":")[2] for line in told.splitlines())
+            if far:
+                gone.append(chance.choice(far))
+                _do("ss", "-K", "-tnH", *mine, "dport", "=", f":{gone[-1]}")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield gone
+    finally:
+        over.set()
+        worker.join()
+
+
 # --- toxiproxy --------------------------------------------------------------------------------------------------------
 
 
@@ -220,28 +243,6 @@ class _Proxies:
             toxic = {"type": "latency", "name": stream, "stream": stream, "attributes": {"latency": latency // 2}}
             self._call("POST", f"/proxies/{name}/toxics", toxic)
         return f"http://{listen}"
-
-    @contextlib.contextmanager
-    def breaking(self, name: str, way: str) -> Iterator[list[int]]:
-        """Reset half of the open connections now and then, where the data flows; the moments so far."""
-        moments: list[int] = []
-        over, chance = threading.Event(), random.Random(11)
-        toxic = {"type": "reset_peer", "name": "reset", "stream": f"{way}stream", "toxicity": _BROKEN_SHARE}
-
-        def work() -> None:
-            while not over.wait(chance.uniform(*_UNBROKEN)):
-                self._call("POST", f"/proxies/{name}/toxics", {**toxic, "attributes": {"timeout": 0}})
-                over.wait(_BREAKING_SECONDS)
-                self._call("DELETE", f"/proxies/{name}/toxics/reset")
-                moments.append(len(moments))
-
-        worker = threading.Thread(target=work)
-        worker.start()
-        try:
-            yield moments
-        finally:
-            over.set()
-            worker.join()
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
