@@ -166,8 +166,11 @@ def _check_not_taken(library: Library, arrival: Arrival, places: list[Path]) -> 
 
 
 def _digest(library: Library, path: Path) -> Digest | None:
-    """The file's digest: as recorded or, of one so small that it travels inline and may be in no record, read."""
-    known = library.ledger.known(path)
+    """The file's digest: as recorded or, of one so small that it travels inline and may be in no record, read.
+
+    Of a file that was not made durable it is the digest that it once had: nobody wrote to it since.
+    """
+    known = library.ledger.untouched(path)
     if known is None and path.is_file() and not path.is_symlink() and path.stat().st_size <= CONFIG_BYTES:
         return bytes_digest(path.read_bytes())
     return known

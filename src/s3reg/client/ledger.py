@@ -93,6 +93,14 @@ class Ledger:
         record = self._valid(path)
         return record.digest if record else None
 
+    def untouched(self, path: Path) -> Digest | None:
+        """`known`, also of a file that was not made durable before the machine booted: nobody wrote to it since.
+
+        Its bytes may have been lost with the power. They are nobody's work, and must not be taken for the digest's either.
+        """
+        record = self.record_of(path)
+        return record.digest if record is not None and _looks_so(path, record.seen) else None
+
     def record_of(self, path: Path) -> FileRecord | None:
         """What was recorded of the file last, whether or not it still holds."""
         return _parsed(_read(self._file_record(path), LARGEST_RECORD), "the record of a file", _file_record)
@@ -270,10 +278,7 @@ class Ledger:
         record = self.record_of(path)
         if record is None or record.boot not in {None, platform.boot_id()}:
             return None
-        try:
-            return record if Print.of(path.stat()) == record.seen else None
-        except FileNotFoundError:
-            return None
+        return record if _looks_so(path, record.seen) else None
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
@@ -310,6 +315,13 @@ def names_of_path(text: object) -> str:
     if not isinstance(text, str):
         raise NameInvalid(what="path", text=text, reason="it is not text")
     return "/".join(names.file_name(part) for part in text.split("/"))
+
+
+def _looks_so(path: Path, look: Print) -> bool:
+    try:
+        return Print.of(path.stat()) == look
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path, most: int) -> bytes | None:
