@@ -264,7 +264,7 @@ class LibraryUnknown(S3regError):
     code = "library-unknown"
     kind = Kind.NOT_FOUND
     says = "{folder} is no library that s3reg has records of"
-    remedy = "name a library that s3reg pulled into or pushed from; its folder holds .s3reg/files"
+    remedy = "name the folder of a library that a push or a pull has used: it holds .s3reg/files"
 
 
 class RegistryUnknown(S3regError):

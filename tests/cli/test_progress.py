@@ -59,6 +59,32 @@ def test_a_program_reads_numbers():
     assert told == {"progress": "pulling", "bytes": 50, "total": 100, "bytes_per_second": 25, "seconds_left": 2}
 
 
+def test_the_rate_is_that_of_late_and_not_of_what_was_here_already():
+    out, clock = io.StringIO(), Clock()
+    progress = Json(out, every=1, clock=clock)
+    progress.start("pulling", 1_000_000)
+    progress.advance(900_000)
+    for _ in range(20):
+        clock.now += 1
+        progress.advance(100)
+    told = json.loads(out.getvalue().splitlines()[-1])
+    assert told == {
+        "progress": "pulling",
+        "bytes": 902_000,
+        "total": 1_000_000,
+        "bytes_per_second": 100,
+        "seconds_left": 980,
+    }
+
+
+def test_bytes_outside_a_phase_are_counted_nowhere():
+    out = io.StringIO()
+    progress = Json(out, every=0, clock=Clock())
+    progress.advance(5)
+    progress.finish()
+    assert out.getvalue() == ""
+
+
 def test_a_new_phase_ends_the_one_before():
     out = io.StringIO()
     progress = Json(out, every=100, clock=Clock())

@@ -2,15 +2,12 @@
 
 import random
 import shutil
-import threading
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 import machines
+import sites
 from machines import KIB, MIB
-from s3reg.api import create_app
-from s3reg.client.connection import Access, Connection
 from s3reg.client.estimate import check_room
 from s3reg.client.library import Library
 from s3reg.client.progress import Silent
@@ -18,15 +15,8 @@ from s3reg.client.pull import PullOptions, download_size, estimate, pull
 from s3reg.client.push import PushOptions, push
 from s3reg.errors import DiskFull, LocalChanges, RoomMissing
 from s3reg.model import maps
-from s3reg.settings import Settings
-from s3reg.store.files import FilesStore
 
 SIZES = (7 * MIB + 1234, 2 * MIB)
-
-
-class Quiet(WSGIRequestHandler):
-    def log(self, *_):
-        pass
 
 
 class Killed(BaseException):
@@ -47,17 +37,8 @@ class DiesAfter(Silent):
 
 @pytest.fixture
 def connection(tmp_path):
-    store = FilesStore(tmp_path / "store")
-    app = create_app(Settings(store=str(tmp_path / "store")), store)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    connection = Connection(Access(f"http://127.0.0.1:{server.server_port}"))
-    yield connection
-    connection.close()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with sites.served(tmp_path / "store") as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The program `s3reg`: finds the command, and is the one place where a failure becomes a line and an exit code.
 
 stderr gets what went wrong and the next thing to try; the exit code is the error's kind, 143 after SIGTERM, 141 when whoever
-read our output went away. With `--machine-readable` stdout gets the same as a JSON object.
+read our output went away. With `--machine-readable` stdout gets the same as a JSON object. Ctrl-C ends it within a second
+(cli/interrupts.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import node, output, repos
+from s3reg.cli import node, output, repos, transfers
+from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
 from s3reg.errors import Interrupted, S3regError, ServerMissing
@@ -51,25 +53,35 @@ class Program(OpenGroup):
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="s3reg %(version)s")
-def program() -> None:
+@click.pass_context
+def program(context: click.Context) -> None:
     """Push and pull virtual-machine templates; keep them in object storage.
 
     The options below go before a command's name or after it.
     """
+    watchdog = context.meta.get(Watchdog.__name__)
+    if watchdog is not None and context.invoked_subcommand not in SERVER_COMMANDS:
+        watchdog.arm()
 
 
 share(program, outermost=True)
-for _command in (*node.COMMANDS, *repos.COMMANDS):
+for _command in (*transfers.COMMANDS, *node.COMMANDS, *repos.COMMANDS):
     program.add_command(_command)
 
 
 def main() -> NoReturn:
     """Run the program with this process's arguments and end the process."""
-    sys.exit(run(sys.argv[1:]))
+    arguments, asked = sys.argv[1:], Asked()
+    watchdog = Watchdog(lambda number: _last_words(number, machine_readable=_wants_json(asked, arguments)))
+    sys.exit(run(arguments, asked, watchdog))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the program with these arguments; gives its exit code. Everything there is to say has been printed."""
+def run(arguments: Sequence[str], asked: Asked | None = None, watchdog: Watchdog | None = None) -> int:
+    """Run the program with these arguments; gives its exit code. Everything there is to say has been printed.
+
+    `watchdog` is armed for a node's commands; a registry sees to its end itself.
+    """
+    asked = Asked() if asked is None else asked
     signal.signal(signal.SIGTERM, _end)
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end the program.
@@ -77,21 +89,23 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # The libraries' words too, without what may be used as a credential.
     telemetry.configure(level="warning")
-    asked = Asked()
     try:
         with platform.refusals_named(Path()):
-            _invoke(arguments, asked)
+            _invoke(arguments, asked, watchdog)
+        _speak(watchdog)
     except click.exceptions.Exit as e:
         return e.exit_code
     except BaseException as e:  # noqa: BLE001 - the end of every error's journey; none is hidden here
-        asked.machine_readable = asked.machine_readable or bool({"-j", "--machine-readable"} & set(arguments))
+        _speak(watchdog)
+        asked.machine_readable = _wants_json(asked, arguments)
         return _told(e, asked)
     return 0
 
 
-def _invoke(arguments: Sequence[str], asked: Asked) -> None:
+def _invoke(arguments: Sequence[str], asked: Asked, watchdog: Watchdog | None) -> None:
     try:
         with program.make_context("s3reg", list(arguments), obj=asked) as context:
+            context.meta[Watchdog.__name__] = watchdog
             program.invoke(context)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -99,6 +113,29 @@ def _invoke(arguments: Sequence[str], asked: Asked) -> None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(PIPE_CLOSED) from None
+
+
+def _speak(watchdog: Watchdog | None) -> None:
+    """Return if it is for this thread to say how it ended; else the watchdog is saying it, and ends the process."""
+    while watchdog is not None and not watchdog.claim():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+def _wants_json(asked: Asked, arguments: Sequence[str]) -> bool:
+    """Also if the command line was not understood."""
+    return asked.machine_readable or bool({"-j", "--machine-readable"} & set(arguments))
+
+
+def _last_words(number: int, *, machine_readable: bool) -> None:
+    """What `_told` says of an interruption, past whatever the streams' buffers hold and a thread that is stuck may lock."""
+    error = Interrupted()
+    if machine_readable:
+        told = output.failure(str(error), error.next_step, 128 + number, Interrupted.__name__)
+        os.write(1, told.encode())
+    else:
+        cursor = SHOW_CURSOR if os.isatty(2) else ""
+        os.write(2, f"{cursor}s3reg: {error}\n       {error.next_step}\n".encode())
 
 
 def _told(error: BaseException, asked: Asked) -> int:

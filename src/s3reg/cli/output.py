@@ -48,7 +48,8 @@ class Answer:
 def give(answer: Answer, *, machine_readable: bool) -> None:
     """Print the answer on stdout."""
     if machine_readable:
-        _last({"status": "OK", "body": answer.body, "message": answer.message, "code": 0})
+        told = {"status": "OK", "body": answer.body, "message": answer.message, "code": 0}
+        sys.stdout.write(json.dumps(told))
     elif isinstance(answer.text, str):
         sys.stdout.write(plain(answer.text, keep="\n\t") + "\n" if answer.text else "")
     else:
@@ -67,13 +68,18 @@ def tell_failure(message: str, next_step: str, exit_code: int, name: str, *, mac
     """Print a failure that may have no class of ours; `name` is what `exception_type` says."""
     message, next_step = plain(message), plain(next_step)
     if machine_readable:
-        more = {"exception_type": name, "remedy": next_step}
-        _last({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
+        sys.stdout.write(failure(message, next_step, exit_code, name))
         sys.stdout.flush()
         return
     sys.stderr.write(f"s3reg: {message}\n")
     if next_step:
         sys.stderr.write(f"       {next_step}\n")
+
+
+def failure(message: str, next_step: str, exit_code: int, name: str) -> str:
+    """A failure as a program reads it."""
+    more = {"exception_type": name, "remedy": next_step}
+    return json.dumps({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
 
 
 def progress(*, machine_readable: bool) -> Progress:
@@ -93,10 +99,6 @@ def plain(text: str, *, keep: str = "") -> str:
     return "".join(
         c if c in keep else " " if c in "\n\r\t" else "" if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text
     )
-
-
-def _last(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told))
 
 
 def _columns(columns: Columns) -> None:

@@ -128,16 +128,16 @@ class Cargo:
             item.digest = item.column.file_digest()
         self._progress.finish()
 
-    def store(self, packer: Packer) -> int:
-        """Send the chunks that lie nowhere yet, and wait for them; the bytes that they have."""
+    def store(self, packer: Packer) -> None:
+        """Send the chunks that lie nowhere yet, and wait for them."""
         work = [(item, spans) for item in self.large if item.map is None and (spans := self._spans(item))]
         if not work:
-            return 0
+            return
         self._progress.start("sending", sum(self._bytes(item, spans) for item, spans in work))
-        stored = sum(self._store_file(packer, item, spans) for item, spans in work)
+        for item, spans in work:
+            self._store_file(packer, item, spans)
         packer.flush()
         self._progress.finish()
-        return stored
 
     def send_maps(self, packer: Packer, session: str, table: list[PackRef], base_maps: dict[str, bytes]) -> None:
         """Upload the maps of the files that have new ones. Raises FileChanged if any file did since it was opened."""
@@ -181,20 +181,17 @@ class Cargo:
     def _bytes(self, item: Item, spans: list[tuple[int, int]]) -> int:
         return min(item.size, sum(count for _, count in spans) << self.chunk_log2)
 
-    def _store_file(self, packer: Packer, item: Item, spans: list[tuple[int, int]]) -> int:
+    def _store_file(self, packer: Packer, item: Item, spans: list[tuple[int, int]]) -> None:
         assert item.opened is not None
         assert item.column is not None
-        stored = 0
         try:
             for made in frames(self._crew, item.opened, item.column, spans, proof=self._proof):
                 for frame in made:
                     item.column.set_digests(frame.position, frame.digest)
                     item.column.put(frame.position, packer.add(frame))
-                    stored += frame.raw
         except FileChanged:
             self._distrust(item)
             raise
-        return stored
 
     def _distrust(self, item: Item) -> None:
         """Have the file read again by the next push: it may be the record that was wrong, though it looks as recorded."""

@@ -77,7 +77,7 @@ class Holdings:
             return None
 
 
-def others(library: Library, folders: Iterable[Path]) -> list[Library]:
+def other_libraries(library: Library, folders: Iterable[Path]) -> list[Library]:
     """The libraries at `folders`, without `library` itself. Raises LibraryUnknown for a folder without s3reg's records."""
     found: dict[Path, Library] = {}
     for folder in folders:
@@ -85,5 +85,5 @@ def others(library: Library, folders: Iterable[Path]) -> list[Library]:
         if not any(other.ledger.folder.glob("files/*.json")):
             raise LibraryUnknown(folder=str(folder))
         if folder.resolve() != library.root.resolve():
-            found[folder.resolve()] = other
+            found.setdefault(folder.resolve(), other)
     return list(found.values())

@@ -129,6 +129,8 @@ class Packer:
     ) -> None:
         self.sent = 0
         """Bytes that the store acknowledged."""
+        self.stored = 0
+        """Bytes of the chunks that were laid into packs, before compression."""
         self._connection = connection
         self._session = session
         self._shelf = shelf
@@ -157,6 +159,7 @@ class Packer:
         if self._making is None:
             self._making = self._begin()
         place = self._making.add(frame)
+        self.stored += frame.raw
         self._shelf.chunks[frame.digest] = place
         return place
 

@@ -10,6 +10,7 @@ import abc
 import json
 import threading
 import time
+from collections import deque
 from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.filesize import decimal
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 LINE_SECONDS = 5.0
 """Between two lines of a log."""
 JSON_SECONDS = 1.0
+RECENT = 10
+"""Times of telling that a rate is about: what was here already is done in no time, and says nothing of the line."""
 
 
 class Progress(Protocol):
@@ -123,24 +126,25 @@ class _Counted(abc.ABC):
         self._what = ""
         self._total: int | None = None
         self._done = 0
-        self._began = 0.0
-        self._told = 0.0
+        self._told: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        """When something was told last, and how much was done by then."""
 
     def start(self, what: str, total: int | None) -> None:
         """Begin to count from nothing."""
         self.finish()
         with self._lock:
             self._what, self._total, self._done = what, total, 0
-            self._began = self._told = self._clock()
+            self._told.clear()
+            self._told.append((self._clock(), 0))
 
     def advance(self, count: int) -> None:
         """Count, and tell when it is time to."""
         with self._lock:
             self._done += count
             now = self._clock()
-            if now - self._told >= self._every:
-                self._told = now
+            if self._told and now - self._told[-1][0] >= self._every:
                 self._tell(now)
+                self._told.append((now, self._done))
 
     def finish(self) -> None:
         """Tell how it ended."""
@@ -150,8 +154,9 @@ class _Counted(abc.ABC):
             self._what = ""
 
     def rate(self, now: float) -> float:
-        """Bytes per second since the phase began."""
-        return self._done / max(now - self._began, 0.001)
+        """Bytes per second, of late."""
+        since, done = self._told[0]
+        return (self._done - done) / max(now - since, 0.001)
 
     def left(self, now: float) -> float | None:
         """Seconds until the end at this rate, where both are known."""

@@ -24,7 +24,7 @@ from s3reg import wire
 from s3reg.client import fill, platform
 from s3reg.client.estimate import Estimate, check_room, count, foresee, reads
 from s3reg.client.fetch import Fetcher, read
-from s3reg.client.holdings import Holdings
+from s3reg.client.holdings import Holdings, other_libraries
 from s3reg.client.library import LAYERS
 from s3reg.client.plan import Plan
 from s3reg.client.pulllog import PullLog
@@ -73,8 +73,8 @@ class PullOptions:
     """Afterwards, remove the files of the template's other versions."""
     durable: bool = True
     """Make everything durable before it is shown; a throw-away node need not."""
-    others: tuple[Library, ...] = ()
-    """Libraries of this machine to build on besides the one that is pulled into."""
+    others: tuple[Path, ...] = ()
+    """Folders of libraries of this machine to build on besides the one that is pulled into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,8 @@ class DownloadSize:
 def pull(connection: Connection, library: Library, ref: str, options: PullOptions, progress: Progress) -> Pulled:
     """Bring the version asked for into the library.
 
-    Raises LocalChanges, FileTaken, LocalNameTaken, VmRunning, DiskFull, and whatever the registry or the line to it raise.
+    Raises LocalChanges, FileTaken, LocalNameTaken, LibraryUnknown, VmRunning, DiskFull, and whatever the registry or the
+    line to it raise.
     """
     library.create()
     plan = Plan(connection, ref, options.tag, options.number)
@@ -181,6 +182,7 @@ class _Pull:
         self.plan = plan
         self.answer = plan.answer
         self.options = options
+        self.others = other_libraries(library, options.others)
         self.crew = crew
         self.template = names.template_id(self.answer.template)
         self.version = names.version_id(self.answer.version)
@@ -213,7 +215,7 @@ class _Pull:
         already = self._already()
         lacking = [] if already else self._lacking(self._kept() if kept is None else kept)
         items = {(file.name, file.role): self._item(file) for file in lacking}
-        holdings = Holdings(self.library, self.options.others, self.template)
+        holdings = Holdings(self.library, self.others, self.template)
         rows = []
         for file in self.answer.files:
             item, foreseen = items.get((file.name, file.role)), None
@@ -287,7 +289,7 @@ class _Pull:
 
     def _fill(self, items: list[_Item], progress: Progress) -> int:
         """Bring every file into the staging; the bytes of packs that came over the line."""
-        holdings = Holdings(self.library, self.options.others, self.template)
+        holdings = Holdings(self.library, self.others, self.template)
         for item in items:
             path = self.staging.path(item.entry.name, item.role)
             if item.file_map is None:

@@ -13,34 +13,37 @@ with the packs that the store already has.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.client import platform, vmconfig
+from s3reg.client import outlook, platform, vmconfig
+from s3reg.client.bases import Bases
 from s3reg.client.cargo import Cargo
+from s3reg.client.outlook import Outlook
 from s3reg.client.packer import Packer
+from s3reg.client.plan import Plan
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Shelf, decide
 from s3reg.client.scan import Crew
 from s3reg.errors import (
     CommitInvalid,
-    LinkRefused,
-    RecordDamaged,
     SessionExpired,
     SessionNotFound,
+    TagTaken,
     TemplateNotFound,
 )
-from s3reg.model import maps, names
+from s3reg.model import names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3reg.client.cargo import Item
     from s3reg.client.connection import Connection
     from s3reg.client.library import Library, LocalVm
     from s3reg.client.progress import Progress
-    from s3reg.model.maps import FileMap
     from s3reg.model.names import TemplateId
-    from s3reg.model.packs import PackRef
 
 MOST_ORIGINS = 4
 """Local versions that are offered as bases: each costs the reading of its maps."""
@@ -84,26 +87,40 @@ def push(connection: Connection, library: Library, vm: LocalVm, options: PushOpt
     Raises NameInvalid, VmRunning, FileChanged, TagTaken, NameTaken, DiskFull, and whatever the registry or the line to it
     raise.
     """
+    with library.lock(f"push-{vm.id}", wait=False), _loading(connection, library, vm, options, progress) as one:
+        # With --remote-vm, several VMs may be on their way to one template: they would share a log.
+        other = library.lock(f"push-{one.template}", wait=False) if one.template != vm.id else contextlib.nullcontext()
+        with other:
+            return one.run()
+
+
+def foresee(connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress) -> Outlook:
+    """What `push` with these arguments would send now. It hashes what `push` would hash, or store; it opens no session.
+
+    Raises TagTaken, VmRunning, FileChanged, NameInvalid, and whatever the registry or the line to it raise.
+    """
+    with _loading(connection, library, vm, options, progress) as one:
+        return one.foresee()
+
+
+@contextlib.contextmanager
+def _loading(
+    connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress
+) -> Iterator[_Push]:
     library.check_stopped(vm)
     names.tag(options.tag)
     names.description(options.description)
     if options.domain is not None:
         names.domain(options.domain)
-    with platform.refusals_named(library.root), library.lock(f"push-{vm.id}", wait=False):
-        crew = Crew()
-        cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
-        try:
-            one = _Push(connection, library, vm, options=options, progress=progress, cargo=cargo)
-            # With --remote-vm, several VMs may be on their way to one template: they would share a log.
-            other = (
-                library.lock(f"push-{one.template}", wait=False) if one.template != vm.id else contextlib.nullcontext()
-            )
-            with other:
-                return one.run()
-        finally:
-            # In this order: nobody reads a file any more that is closed, or another that has its number by then.
-            crew.close()
-            cargo.close()
+    crew = Crew()
+    cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
+    try:
+        with platform.refusals_named(library.root):
+            yield _Push(connection, library, vm, options=options, progress=progress, cargo=cargo)
+    finally:
+        # In this order: nobody reads a file any more that is closed, or another that has its number by then.
+        crew.close()
+        cargo.close()
 
 
 class _Push:
@@ -126,9 +143,6 @@ class _Push:
         self.progress = progress
         self.cargo = cargo
         self.shelf = Shelf()
-        self.base_maps: dict[str, FileMap] = {}
-        """Maps of the bases that were read, by their SHA-256."""
-        self.base_bytes: dict[str, bytes] = {}
         self.template, self.name, self.config = self._target()
         self.log = PushLog(library.own / "push" / f"{self.template}.jsonl")
 
@@ -205,6 +219,11 @@ class _Push:
         answer: wire.SessionAnswer = self.connection.ask(wire.SessionAnswerSchema, "POST", wire.PREFIX + path, body)
         return answer
 
+    def _again(self, session: wire.SessionAnswer, base: wire.BaseEntry) -> tuple[wire.BaseEntry, ...]:
+        """The base with fresh links."""
+        again = wire.BasesRequest((wire.VersionRef(base.template, base.version),))
+        return self._session_call(f"/sessions/{session.session}/bases", wire.write(again)).bases
+
     def _newest(self) -> list[wire.VersionRef]:
         """The template's newest version, which a new session would build on by itself."""
         try:
@@ -234,6 +253,35 @@ class _Push:
                     ranked.append((shared, template == self.vm.id, wire.VersionRef(template, tag.version)))
         ranked.sort(key=lambda row: row[:2], reverse=True)
         return [ref for _, _, ref in ranked[:MOST_ORIGINS]]
+
+    # --- A dry run ---------------------------------------------------------------------------------------------------
+
+    def foresee(self) -> Outlook:
+        """What `run` would send, as far as that can be told without a session."""
+        began = self.log.read(self.shelf)
+        if began is not None and began.registry != self.connection.url:
+            began, self.shelf = None, Shelf()
+        self._check_tag(None if began is None else began.version)
+        self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
+        entries = [self._planned(ref) for ref in dict.fromkeys([*self._newest(), *self._bases()])]
+        bases = Bases(self.connection, tuple(entries), (), lambda base: (self._planned(base),))
+        self.cargo.hash(self._place(bases))
+        return Outlook(self.template, self.name, self.options.tag, *outlook.count(self.cargo.items, self.shelf))
+
+    def _check_tag(self, mine: str | None) -> None:
+        """Raise TagTaken if the tag is a version's, unless it was to be so: by force, or by an earlier run of this push."""
+        with contextlib.suppress(TemplateNotFound):
+            template = self._describe(self.template)
+            taken = any(one.tag == self.options.tag and one.id != mine for one in template.versions)
+            if taken and not self.options.force:
+                raise TagTaken(template=template.name, tag=self.options.tag)
+
+    def _planned(self, version: wire.VersionRef | wire.BaseEntry) -> wire.BaseEntry:
+        """A version as a base, with links to its maps: what a pull of it would be told."""
+        template = self._describe(version.template)
+        number = next((one.number for one in template.versions if one.id == version.version), None)
+        answer = Plan(self.connection, template.id, None, number).answer
+        return wire.BaseEntry(answer.template, answer.version, answer.files)
 
     # --- An earlier run ---------------------------------------------------------------------------------------------
 
@@ -267,85 +315,37 @@ class _Push:
         self.cargo.chunk_log2 = session.chunk_log2
         packer = Packer(self.connection, names.session_id(session.session), self.shelf, self.log, self.progress.advance)
         try:
-            self._place(session)
-            stored = self.cargo.store(packer)
-            self.cargo.send_maps(packer, session.session, self.shelf.complete(), self.base_bytes)
+            bases = Bases(self.connection, session.bases, session.damaged, functools.partial(self._again, session))
+            self._place(bases)
+            self.cargo.store(packer)
+            self.cargo.send_maps(packer, session.session, self.shelf.complete(), bases.map_bytes)
             committed = self._commit(session)
             if resumed:
                 self._check_mine(committed)
             self._remember(committed)
-            return Pushed(committed, stored, packer.sent)
+            return Pushed(committed, packer.stored, packer.sent)
         finally:
             packer.close()
 
-    def _place(self, session: wire.SessionAnswer) -> None:
-        """Find what need not be stored: files that a base has, then chunks."""
-        base_files = self._sound_files(session)
+    def _place(self, bases: Bases) -> list[Item]:
+        """Find what need not be stored, files that a base has, then chunks; the files of which something may have to be."""
+        base_files = bases.sound_files()
         self.cargo.recognise()
         for item in self.cargo.large:
             item.take_whole(base_files)
         rest = [item for item in self.cargo.large if item.map is None]
         if not rest:
-            return
-        self._read_base_maps(session)
+            return []
+        bases.fill(self.shelf, self.cargo.chunk_log2)
         if not self.shelf.chunks:
-            return
+            return rest
         self.cargo.hash(rest)
         for item in rest:
             item.take_whole(base_files)
-        columns = [item.column for item in rest if item.map is None and item.column is not None]
-        decide(columns, self.shelf, self._kept())
-
-    def _sound_files(self, session: wire.SessionAnswer) -> dict[str, wire.FileEntry]:
-        """The bases' files by digest, without those that stand on a pack that was found damaged: they are stored again."""
-        bad = {(pack.sid, pack.sha256) for pack in session.damaged}
-        if bad:
-            self._read_base_maps(session)
-        sound: dict[str, wire.FileEntry] = {}
-        for file in (file for base in session.bases for file in base.files if file.map is not None):
-            assert file.map is not None
-            packs = self.base_maps[file.map.sha256].packs if bad else ()
-            if not any((pack.sid, pack.sha256) in bad for pack in packs):
-                sound.setdefault(file.digest, file)
-        return sound
-
-    def _kept(self) -> set[PackRef]:
-        """The packs that files reused whole need."""
-        reused = (item.map for item in self.cargo.large if item.map is not None)
-        return {pack for link in reused if link.sha256 in self.base_maps for pack in self.base_maps[link.sha256].packs}
-
-    def _read_base_maps(self, session: wire.SessionAnswer) -> None:
-        for base in session.bases:
-            for file in base.files:
-                if file.map is None or file.map.sha256 in self.base_maps:
-                    continue
-                if file.map.url is None:
-                    raise RecordDamaged(what="the session", reason=f"it has no link for the map of {file.name}")
-                data = self._read_base_map(session, base, file.map)
-                if hashlib.sha256(data).hexdigest() != file.map.sha256:
-                    # A line or a cache may have garbled it.
-                    data = self._read_base_map(session, base, file.map)
-                if hashlib.sha256(data).hexdigest() != file.map.sha256:
-                    what = f"{file.name}, its map {file.map.sha256},"
-                    raise RecordDamaged(what=what, reason="its bytes are not what its name says")
-                file_map = maps.decode(data, size=file.size, digest=names.digest(file.digest))
-                self.base_maps[file.map.sha256], self.base_bytes[file.map.sha256] = file_map, data
-                if file_map.chunk_log2 == self.cargo.chunk_log2:
-                    self.shelf.add_base(file_map, {(pack.sid, pack.sha256) for pack in session.damaged})
-
-    def _read_base_map(self, session: wire.SessionAnswer, base: wire.BaseEntry, link: wire.MapLink) -> bytes:
-        """A base's map; where its link ended while others were read, with a fresh one."""
-        assert link.url is not None
-        try:
-            return self.connection.read(link.url, length=link.size)
-        except LinkRefused:
-            again = wire.BasesRequest((wire.VersionRef(base.template, base.version),))
-            answer = self._session_call(f"/sessions/{session.session}/bases", wire.write(again))
-            links = (file.map for base in answer.bases for file in base.files if file.map is not None)
-            fresh = next((found.url for found in links if found.sha256 == link.sha256), None)
-            if fresh is None:
-                raise
-            return self.connection.read(fresh, length=link.size)
+        rest = [item for item in rest if item.map is None]
+        kept = {pack for item in self.cargo.large if item.map is not None for pack in bases.packs_of(item.map)}
+        decide([item.column for item in rest if item.column is not None], self.shelf, kept)
+        return rest
 
     def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
         request = wire.CommitRequest(
