@@ -9,7 +9,6 @@ make bench OUT=table.md            the table into a file too
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import platform
 import signal
@@ -17,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, lines, measure
+from bench import calls, delta, full, lines, measure, nightlies
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 
 def _nightlies(lab: Lab) -> list[Row]:
     """Two hundred generated nightly versions of a disk."""
-    found: list[Row] = importlib.import_module("bench.nightlies").rows(work=lab.folder)
-    return found
+    return nightlies.rows(work=lab.folder)
 
 
 ROWS: dict[str, Callable[[Lab], list[Row]]] = {

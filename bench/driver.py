@@ -36,7 +36,7 @@ def push_one(registry: str, library: Path, vm: str, tag: str) -> dict[str, objec
 
 
 def hash_all(path: Path) -> dict[str, object]:
-    """Hash every chunk of a sparse file's data, two threads a core, so that some read while others hash: nothing can be faster."""
+    """Hash every chunk of a sparse file's data; two threads a core, so that some read while others hash."""
     pieces: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     threads = [threading.Thread(target=_hash, args=(path, pieces)) for _ in range(2 * (os.cpu_count() or 1))]
     total = 0
