@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import measure, servers
-from bench.corpus import Corpus, corpus
+from bench.corpus import GB, ROOM, Corpus, corpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,6 +167,12 @@ def lab(asked: Asked) -> Iterator[Lab]:
     """A bench; whatever it starts or writes outside the cache is gone when the block ends."""
     parent = asked.work or asked.cache
     parent.mkdir(parents=True, exist_ok=True)
+    # At most the raw disk on the store, a copy of it that came down whole, and packs of half its data.
+    needed, free = int(asked.gb * GB * (2 * ROOM + 0.5)), shutil.disk_usage(parent).free
+    if free < needed:
+        raise SystemExit(
+            f"bench: {parent} has {free / GB:.0f} GB free, a run needs {needed / GB:.0f}: make bench GB=2, or CACHE=DIR"
+        )
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
     with contextlib.ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
