@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from machines import Machine
+    from s3reg.client.progress import Progress
     from servers import S3Server
 
 STALL = 0.25
+DRIVE = 500 * KIB
+"""Bytes of each of the drives that `in_packs` makes."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -73,8 +76,8 @@ class Node:
     def push(self, machine: Machine, tag: str = "v1", **more: Any) -> Pushed:
         return push(self.line, self.library, self.library.find(machine.id), PushOptions(tag=tag, **more), Silent())
 
-    def pull(self, machine: Machine, tag: str | None = None, **more: Any) -> Pulled:
-        return pull(self.line, self.library, machine.id, PullOptions(tag=tag, **more), Silent())
+    def pull(self, machine: Machine, tag: str | None = None, *, progress: Progress | None = None) -> Pulled:
+        return pull(self.line, self.library, machine.id, PullOptions(tag=tag), progress or Silent())
 
     def bytes_of(self, machine: Machine) -> dict[str, bytes]:
         return machines.contents(self.library.root, machine)
@@ -154,7 +157,7 @@ class _Served:
         self._thread.join()
 
 
-def in_packs(node: Node, count: int, *, seed: int, size: int = 500 * KIB) -> Machine:
+def in_packs(node: Node, count: int, *, seed: int, size: int = DRIVE) -> Machine:
     """A VM whose newest version lies in so many packs: each was pushed with one drive more than the one before."""
     chance = random.Random(seed)
     machine = machines.make(node.library.root, sizes=(), state_size=0, name=f"vm-{seed}", seed=seed)
