@@ -655,6 +655,14 @@ class RoomMissing(DiskFull):
     remedy = "free so much there, or choose another disk with --library; what is there already is not lost"
 
 
+class QuotaUsedUp(DiskFull):
+    """The disk may have room, but not for this user, or not in this folder."""
+
+    code = "quota-used-up"
+    says = "the quota that holds in {folder} is used up: {needed} bytes needed"
+    remedy = "have it raised, or remove files that count for it, and repeat the command; it goes on where it was"
+
+
 class LocalDenied(S3regError):
     """The operating system refuses."""
 

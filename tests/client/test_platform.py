@@ -242,9 +242,10 @@ class TestWhoWrites:
 
 class TestRefusals:
     def test_a_full_disk_is_named_with_what_is_free(self, tmp_path):
-        with pytest.raises(DiskFull) as told, platform.refusals_named(tmp_path / "not" / "there", needed=5):
+        with pytest.raises(DiskFull) as told, platform.refusals_named(tmp_path / "not" / "there", needed=lambda: 5):
             raise OSError(28, "No space left on device")
         assert told.value.detail["folder"] == str(tmp_path)
+        assert told.value.detail["needed"] == 5
         assert told.value.detail["free"] > 0
 
     def test_any_other_refusal_names_its_file(self, tmp_path):

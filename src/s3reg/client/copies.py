@@ -63,7 +63,8 @@ def _copy_data(source: int, dst: Path, size: int) -> None:
 
 def _check_room(source: int, dst: Path) -> None:
     """Said at once, not after an hour."""
-    if os.fstat(source).st_blocks * 512 > platform.free_bytes(dst.parent):
+    needed = os.fstat(source).st_blocks * 512
+    if needed > platform.free_bytes(dst.parent, wanted=needed):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dst))
 
 

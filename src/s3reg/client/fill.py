@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from s3reg.client import platform
 from s3reg.client.ledger import Print
 from s3reg.client.reuse import column_of
-from s3reg.client.scan import SEGMENT, runs_of
+from s3reg.client.scan import SEGMENT, read_into, runs_of
 from s3reg.client.sources import choose, claims, data_bytes
 from s3reg.client.target import SideBySide, Target
 from s3reg.model.chunks import HOLE, chunk_digest, chunk_length
@@ -70,6 +70,11 @@ class Filling:
             advance(count)
         # What is not as recorded is fetched.
         self.missing = sorted({*self.missing, *self.sources.copies} - copied)
+
+    def lacking(self) -> int:
+        """Bytes that are yet to be written, going by the journal."""
+        noted = claims(self.column, self.target.log.read()[0])
+        return data_bytes(self.column, {*self.sources.copies, *self.sources.missing} - noted)
 
     def close(self) -> None:
         """Close the file."""
@@ -206,9 +211,12 @@ def _copy(target: Target, column: Column, found: dict[int, tuple[Held, int]], cr
             for position in positions:
                 source, at = found[position]
                 length = chunk_length(position, column.size, chunk_log2)
-                data = crew.bench.read(sources[source.path], at << chunk_log2, length)
-                if chunk_digest(data) == column.digest_at(position):
-                    beside.add(target, position, data)
+                beside.make_room(target, position, length)
+                room = beside.room(length)
+                read_into(sources[source.path], room, at << chunk_log2)
+                # A file that became shorter leaves something else there.
+                if chunk_digest(room) == column.digest_at(position):
+                    beside.laid(length)
                     copied.append(position)
             beside.flush()
             return copied

@@ -203,7 +203,7 @@ def _bring(staging: Staging, source: _Source, kept: str | None) -> StagedFile:
         return StagedFile(kept, source.role, source.look.size, digest, origin=source.look)
     name = f"{uuid.uuid4().hex}{SUFFIXES[source.role]}"
     place = staging.path(name, source.role)
-    with platform.refusals_named(place, needed=source.allocated):
+    with platform.refusals_named(place, needed=lambda: source.allocated):
         copies.copy(source.path, place)
     return StagedFile(name, source.role, source.look.size, None, origin=source.look)
 

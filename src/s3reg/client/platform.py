@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3reg.errors import DiskFull, LocalDenied
+from s3reg.errors import DiskFull, LocalDenied, QuotaUsedUp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # Only modules that Windows lacks: typeshed knows them for Linux and macOS alike.
 import fcntl
@@ -108,21 +108,35 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
         )
 
 
-def open_direct(path: Path) -> int | None:
-    """The file, open for writing past the system's cache; None where the file system has no such way.
+def open_direct(path: Path, flags: int = os.O_WRONLY) -> int | None:
+    """The file, open past the system's cache; None where the file system has no such way.
 
-    What is written through it lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long.
+    What passes lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long, but at the file's end.
     """
     try:
         if sys.platform == "darwin":
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(path, flags | os.O_CLOEXEC)
             fcntl.fcntl(fd, _F_NOCACHE, 1)
             return fd
-        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
     except OSError as e:
         if e.errno not in _UNSUPPORTED:
             raise
         return None
+
+
+def read_cached(fd: int, view: memoryview, at: int) -> int:
+    """Fill `view` from offset `at` as far as the system's cache has it; how many bytes. None where that cannot be asked."""
+    if sys.platform == "darwin":
+        return 0  # F_NOCACHE takes what the cache has by itself
+    done = 0
+    try:
+        while done < len(view) and (count := os.preadv(fd, [view[done:]], at + done, os.RWF_NOWAIT)):
+            done += count
+    except OSError as e:
+        if e.errno != errno.EAGAIN and e.errno not in _UNSUPPORTED:
+            raise
+    return done
 
 
 def is_unsupported(error: OSError) -> bool:
@@ -154,9 +168,17 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write where `path` lies."""
-    return shutil.disk_usage(path).free
+def free_bytes(path: Path, *, wanted: int = 0) -> int:
+    """Bytes that this user may still write where `path` lies.
+
+    Some file systems, btrfs for one, count what was deleted just now only later: if it is fewer than `wanted`, that is
+    waited for.
+    """
+    free = shutil.disk_usage(path).free
+    if free < wanted:
+        os.sync()
+        free = shutil.disk_usage(path).free
+    return free
 
 
 # --- Names -----------------------------------------------------------------------------------------------------------
@@ -228,10 +250,11 @@ def default_library() -> Path:
 
 
 @contextlib.contextmanager
-def refusals_named(path: Path, *, needed: int | None = None) -> Iterator[None]:
+def refusals_named(path: Path, *, needed: Callable[[], int] | None = None) -> Iterator[None]:
     """Whatever the operating system refuses inside, said as DiskFull or LocalDenied; `path` if it names no file itself.
 
-    `needed`: the bytes that were to be written, if known. FileExistsError passes: it is an answer, not a refusal.
+    `needed` tells the bytes that are yet to be written, if anybody knows. FileExistsError passes: it is an answer, not a
+    refusal.
     """
     try:
         yield
@@ -240,8 +263,12 @@ def refusals_named(path: Path, *, needed: int | None = None) -> Iterator[None]:
     except OSError as e:
         if e.errno in {errno.ENOSPC, errno.EDQUOT}:
             there = next(folder for folder in (path, *path.parents) if folder.is_dir())
-            wanted = "more" if needed is None else needed
-            raise DiskFull(folder=str(there), needed=wanted, free=free_bytes(there)) from e
+            free = free_bytes(there)
+            wanted = f"more than {free}" if needed is None else needed()
+            if e.errno == errno.EDQUOT:
+                # What is free there is not for this user, or not in this folder.
+                raise QuotaUsedUp(folder=str(there), needed="more" if needed is None else wanted) from e
+            raise DiskFull(folder=str(there), needed=wanted, free=free) from e
         raise LocalDenied(file=str(e.filename or path), reason=e.strerror or str(e)) from e
 
 

@@ -278,7 +278,7 @@ class _Pull:
         if kept is not None and hashlib.sha256(kept).hexdigest() == link.sha256:
             return kept
         for _ in range(MAP_TRIES):
-            data = read(self.connection, self.plan, link, length=link.size)
+            data = bytes(read(self.connection, self.plan, link, length=link.size))
             item.received += len(data)
             if hashlib.sha256(data).hexdigest() == link.sha256:
                 return data
@@ -299,16 +299,14 @@ class _Pull:
         fillings = _fillings(items)
         if not fillings:
             return 0
-        check_room(
-            self.library.root,
-            sum(filling.sources.to_write(filling.column) for filling in fillings),
-            platform.free_bytes(self.library.root),
-        )
+        needed = sum(filling.sources.to_write(filling.column) for filling in fillings)
+        check_room(self.library.root, needed, platform.free_bytes(self.library.root, wanted=needed))
         progress.start("pulling", sum(filling.data for filling in fillings))
-        for filling in fillings:
-            filling.copy(self.crew, progress.advance)
         fetcher = Fetcher(self.connection, self.plan, progress.advance)
-        fetcher.run(reads((f.file_map, f.missing, f.target) for f in fillings))
+        with platform.refusals_named(self.library.root, needed=lambda: sum(filling.lacking() for filling in fillings)):
+            for filling in fillings:
+                filling.copy(self.crew, progress.advance)
+            fetcher.run(reads((f.file_map, f.missing, f.target) for f in fillings))
         progress.finish()
         return fetcher.received
 

@@ -258,8 +258,8 @@ def recover(library: Library) -> list[S3regError]:
     """
     problems: list[S3regError] = []
     staging = library.own / "staging"
-    if not staging.is_dir() and not (library.own / "trash").is_dir():
-        return problems
+    if not any(folder.is_dir() and any(folder.iterdir()) for folder in (staging, library.own / "trash")):
+        return problems  # without a lock: a library that may only be read needs none
     with library.lock(PUBLISHING, wait=True), platform.refusals_named(library.own):
         for left in sorted((library.own / "trash").glob("*")):
             shutil.rmtree(left, ignore_errors=True)
