@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
+from s3reg.client.pace import Pace
 from s3reg.errors import LinkRefused
 from s3reg.model import maps
 from s3reg.model.names import Digest, SessionId
@@ -38,6 +39,7 @@ class Packs:
         self.garble: Callable[[int, bytes], bytes] = lambda _, data: data
         """(number of the read, from 1; what was read) -> what arrives."""
         self.refuses: Callable[[str], bool] = lambda _: False
+        self.pace = Pace()
         self._frames = frames
         self._frame = frame
         self._generation = 0
@@ -78,8 +80,9 @@ class Packs:
         *,
         first: int | None = None,
         length: int | None = None,
+        into: bytearray | None = None,
         stop: threading.Event | None = None,
-    ) -> bytes:
+    ) -> memoryview:
         assert first is not None
         assert length is not None
         name, _, generation = link.partition("?")
@@ -88,7 +91,7 @@ class Packs:
         with self._lock:
             number = next(self._numbers)
             self.reads.append((name, first, length))
-        return self.garble(number, self.bodies[name][first : first + length])
+        return memoryview(self.garble(number, self.bodies[name][first : first + length]))
 
     def hang_up(self) -> None:
         """Nobody waits for this one."""

@@ -8,7 +8,6 @@ no text of a store's answer is passed on: it may quote the link.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +28,7 @@ from s3reg.errors import (
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     import urllib3
 
@@ -97,10 +97,41 @@ def _told(body: dict[str, Any] | None) -> S3regError | None:
     return None
 
 
+class Found:
+    """What has come of an object, or of a range of it: `length` bytes in all, if somebody knows; in `into`, if it fits."""
+
+    def __init__(self, length: int | None, into: bytearray | None = None) -> None:
+        self.length = length
+        self.size = 0
+        """Bytes that came."""
+        fits = into is not None and length is not None and length <= len(into)
+        self._buffer = into if fits and into is not None else bytearray(length or 0)
+
+    @property
+    def left(self) -> int:
+        """Bytes that may still come."""
+        return (LARGEST_ANSWER if self.length is None else self.length) - self.size
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes."""
+        self._buffer[self.size : self.size + len(piece)] = piece
+        self.size += len(piece)
+
+    def bytes(self) -> memoryview:
+        """All that came."""
+        return memoryview(self._buffer)[: self.size]
+
+
 def data(
-    answer: urllib3.BaseHTTPResponse, store: str, length: int | None, stop: threading.Event, *, ranged: bool
-) -> bytes:
-    """The object, or the range of it, that `store` answered; `length`: how many bytes that is, if somebody knows.
+    answer: urllib3.BaseHTTPResponse,
+    store: str,
+    found: Found,
+    stop: threading.Event,
+    *,
+    ranged: bool,
+    passed: Callable[[int], None],
+) -> None:
+    """Add the object, or the range of it, that `store` answers to what was `found`; `passed` is told as bytes come.
 
     Raises LinkRefused, Interrupted, Again, and StoreUnsuitable if a range was asked for and all of the object comes.
     """
@@ -108,14 +139,13 @@ def data(
         raise StoreUnsuitable(store=store, promises="ranges of objects (it sent all of one)")
     if answer.status != (_PARTIAL if ranged else _OK):
         refuse(answer)
-    found, left = io.BytesIO(), LARGEST_ANSWER if length is None else length
     # As the bytes are, whatever encoding somebody on the way claims.
-    while left and (piece := answer.read(min(PIECE, left), decode_content=False)):
-        left -= found.write(piece)
+    while found.left and (piece := answer.read(min(PIECE, found.left), decode_content=False)):
+        found.add(piece)
+        passed(len(piece))
         check_wanted(stop)
-    if length is not None and left:
-        raise Again(f"the answer broke off after {length - left} of {length} bytes")
-    return found.getvalue()
+    if found.length is not None and found.left:
+        raise Again(f"the answer broke off after {found.size} of {found.length} bytes")
 
 
 def check_stored(answer: urllib3.BaseHTTPResponse) -> None:

@@ -84,10 +84,10 @@ class Bases:
         if link.url is None:
             raise RecordDamaged(what="the session", reason=f"it has no link for the map of {file.name}")
         try:
-            return self._connection.read(link.url, first=0, length=link.size)
+            return bytes(self._connection.read(link.url, first=0, length=link.size))
         except LinkRefused:
             links = (file.map for base in self._again(base) for file in base.files if file.map is not None)
             fresh = next((found.url for found in links if found.sha256 == link.sha256), None)
             if fresh is None:
                 raise
-            return self._connection.read(fresh, first=0, length=link.size)
+            return bytes(self._connection.read(fresh, first=0, length=link.size))

@@ -32,7 +32,7 @@ from urllib3.util import Timeout, Url, parse_url
 
 from s3reg import __version__, wire
 from s3reg.client import answers
-from s3reg.client.answers import Again, check_wanted
+from s3reg.client.answers import Again, Found, check_wanted
 from s3reg.client.pace import Pace
 from s3reg.errors import (
     AnswerInvalid,
@@ -154,20 +154,34 @@ class Connection:
             raise AnswerInvalid(url=self.url, reason=e.detail["reason"]) from e
 
     def read(
-        self, link: str, *, first: int | None = None, length: int | None = None, stop: threading.Event | None = None
-    ) -> bytes:
+        self,
+        link: str,
+        *,
+        first: int | None = None,
+        length: int | None = None,
+        into: bytearray | None = None,
+        stop: threading.Event | None = None,
+    ) -> memoryview:
         """The bytes of an object behind a signed link: all of them (`length`: so many), or the range from `first` on.
 
+        They lie in `into`, if that is large enough, and stay as long as the caller leaves it alone.
         Raises LinkRefused, RegistryUnreachable, Interrupted once `stop` is set, and StoreUnsuitable if the store answers
         a range with the whole object, which is then cut off at once.
         """
-        headers = {} if first is None or length is None else {"range": f"bytes={first}-{first + length - 1}"}
+        ranged = first is not None and length is not None
         given_up = stop or self._never
         store = self._store(link)
+        found = Found(length, into)
 
-        def once() -> bytes:
+        def once() -> memoryview:
+            if not ranged:
+                found.size = 0
+            # What came before the line broke need not come again.
+            at = (first or 0) + found.size
+            headers = {"range": f"bytes={at}-{at + found.left - 1}"} if ranged else {}
             with self._request("GET", self._absolute(link), None, headers) as answer:
-                return answers.data(answer, store, length, given_up, ranged=bool(headers))
+                answers.data(answer, store, found, given_up, ranged=ranged, passed=self._passed(given_up))
+            return found.bytes()
 
         return self._persist(once, store, given_up)
 
@@ -182,11 +196,21 @@ class Connection:
         given_up = stop or self._never
 
         def once() -> None:
-            with self._request("PUT", self._absolute(link), _slices(body, given_up), everything) as answer:
+            with self._request("PUT", self._absolute(link), self._slices(body, given_up), everything) as answer:
                 answers.check_stored(answer)
                 answer.read(SLICE)
 
         self._persist(once, self._store(link), given_up)
+
+    def _slices(self, body: memoryview, stop: threading.Event) -> Iterator[bytes]:
+        for start in range(0, len(body), SLICE):
+            check_wanted(stop)
+            part = body[start : start + SLICE]
+            yield cast("bytes", part)
+            self.pace.passed(len(part), stop)
+
+    def _passed(self, stop: threading.Event) -> Callable[[int], None]:
+        return lambda count: self.pace.passed(count, stop)
 
     def _absolute(self, link: str) -> str:
         """A store in a directory signs links that the registry itself serves, at whatever address it is reached."""
@@ -235,6 +259,7 @@ class Connection:
                 self._budget.refill()
                 return value
             attempt += 1
+            self.pace.refused()
             if attempt == self._tries or not self._budget.spend():
                 raise again.error or RegistryUnreachable(url=where, reason=again.reason)
             jitter = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load
@@ -343,12 +368,6 @@ def _usable(file: str) -> Iterator[None]:
         yield
     except OSError as e:  # an SSLError is one too
         raise LocalDenied(file=file, reason=f"it is not a usable certificate ({e.strerror or e})") from e
-
-
-def _slices(body: memoryview, stop: threading.Event) -> Iterator[bytes]:
-    for start in range(0, len(body), SLICE):
-        check_wanted(stop)
-        yield cast("bytes", body[start : start + SLICE])
 
 
 def _lasting_trouble(error: BaseException) -> str:

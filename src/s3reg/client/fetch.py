@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from s3reg.model.packs import PackRef
     from s3reg.wire import MapLink
 
-RANGE_BYTES = 8 * 1024**2
+RANGE_BYTES = 16 * 1024**2
 """Of the longest range: with the workers, this bounds memory."""
 GAP_BYTES = 512 * 1024
 """Read over rather than asked around."""
-FOR_THE_DISK = 1
-"""Threads more than cores that may decode and write: one of them waits for the disk."""
+FOR_THE_DISK = 2
+"""Threads more than cores that may decode and write: some of them wait for the disk."""
 TRIES = 3
 """Of a range whose bytes turn out wrong."""
 
@@ -111,16 +111,17 @@ def read(
     *,
     first: int | None = None,
     length: int | None = None,
+    into: bytearray | None = None,
     stop: threading.Event | None = None,
-) -> bytes:
+) -> memoryview:
     """`Connection.read` of a pack or a map, with a fresh link where the one at hand is refused."""
     for _ in range(TRIES - 1):
         url = links.url(ref)
         try:
-            return connection.read(url, first=first, length=length, stop=stop)
+            return connection.read(url, first=first, length=length, into=into, stop=stop)
         except LinkRefused:
             links.refresh(url)
-    return connection.read(links.url(ref), first=first, length=length, stop=stop)
+    return connection.read(links.url(ref), first=first, length=length, into=into, stop=stop)
 
 
 class _Bench:
@@ -133,46 +134,44 @@ class _Bench:
 
     def put(self, part: Range, data: memoryview, left: deque[Wanted], advance: Callable[[int], None]) -> None:
         """Decode, verify and write the chunks that are `left` of a range, and take them from there as they are written."""
-        decoded, chunk = None, b""
+        written = 0
         self._beside.drop()
-        laid = 0
         try:
             for wanted in left:
-                frame = (wanted.offset, wanted.length, wanted.digest, wanted.raw)
-                if decoded != frame:
-                    chunk, decoded = self._chunk(part, data, wanted), frame
-                laid += self._beside.add(wanted.file, wanted.position, chunk)
-            laid += self._beside.flush()
+                written += self._beside.make_room(wanted.file, wanted.position, wanted.raw)
+                self._decode(part, data, wanted, self._beside.room(wanted.raw))
+                self._beside.laid(wanted.raw)
+            written += self._beside.flush()
         except ChunkDamaged:
             # Those before the bad one are good: the next try need not fetch them.
-            laid += self._beside.flush()
+            written += self._beside.flush()
             raise
         finally:
-            advance(sum(left.popleft().raw for _ in range(laid)))
+            advance(sum(left.popleft().raw for _ in range(written)))
 
-    def _chunk(self, part: Range, data: memoryview, wanted: Wanted) -> bytes:
-        at = wanted.offset - part.first
-        try:
-            return self.decode(data[at : at + wanted.length], wanted.raw, wanted.digest)
-        except ChunkDamaged as e:
-            where = f"{wanted.file.name} in pack {part.pack.sha256}"
-            raise ChunkDamaged(what=where, reason=e.detail["reason"]) from e
+    def _decode(self, part: Range, data: memoryview, wanted: Wanted, room: memoryview) -> None:
+        """Make the chunk of a frame, in `room`, which is as large as it; what is behind the frame is not looked at.
 
-    def decode(self, frame: memoryview, raw: int, digest: bytes) -> bytes:
-        """The chunk of `raw` bytes and this digest that the frame holds: one whole frame, and nothing behind it.
-
-        What the frame claims is looked at before anything is allocated.
+        What the frame claims is looked at before anything is decoded.
         """
+        at = wanted.offset - part.first
+        frame = data[at : at + wanted.length]
         try:
             claimed = zstandard.frame_content_size(frame)
-            if claimed != raw:
-                raise ChunkDamaged(what="a pack", reason=f"a frame claims {claimed} bytes instead of {raw}")
-            chunk = self._decompressor.decompress(frame, allow_extra_data=False)
+            if claimed != wanted.raw:
+                raise _damaged(part, wanted, f"a frame claims {claimed} bytes instead of {wanted.raw}")
+            with self._decompressor.stream_reader(frame) as reader:
+                decoded = reader.readinto(room)
         except zstandard.ZstdError as e:
-            raise ChunkDamaged(what="a pack", reason=f"a frame does not decode ({e})") from e
-        if chunk_digest(chunk) != digest:
-            raise ChunkDamaged(what="a pack", reason="a chunk's bytes do not have its digest")
-        return chunk
+            raise _damaged(part, wanted, f"a frame does not decode ({e})") from e
+        if decoded != wanted.raw:
+            raise _damaged(part, wanted, f"a frame holds {decoded} bytes instead of {wanted.raw}")
+        if chunk_digest(room) != wanted.digest:
+            raise _damaged(part, wanted, "a chunk's bytes do not have its digest")
+
+
+def _damaged(part: Range, wanted: Wanted, reason: str) -> ChunkDamaged:
+    return ChunkDamaged(what=f"{wanted.file.name} in pack {part.pack.sha256}", reason=reason)
 
 
 class Fetcher:
@@ -190,6 +189,7 @@ class Fetcher:
         self._benches: queue.SimpleQueue[_Bench] = queue.SimpleQueue()
         for _ in range((os.cpu_count() or 1) + FOR_THE_DISK):
             self._benches.put(_Bench())
+        self._buffers: deque[bytearray] = deque()
         self._counting = threading.Lock()
         self._stop = threading.Event()
 
@@ -214,12 +214,13 @@ class Fetcher:
         for attempt in range(TRIES):
             if self._stop.is_set():
                 return
-            data = read(self._connection, self._links, part.pack, first=part.first, length=part.length, stop=self._stop)
-            with self._counting:
-                self.received += len(data)
-            bench = self._benches.get()
+            buffer = self._buffer(part.length)
+            # Whoever waits for a bench keeps its turn: what is received is not far ahead of what is written.
+            with self._connection.pace.turn():
+                data = self._receive(part, buffer)
+                bench = self._benches.get()
             try:
-                bench.put(part, memoryview(data), left, self._advance)
+                bench.put(part, data, left, self._advance)
             except ChunkDamaged:
                 # A cache or a line may have garbled it; the pack itself is bad only if it stays so.
                 if attempt == TRIES - 1:
@@ -228,3 +229,19 @@ class Fetcher:
                 return
             finally:
                 self._benches.put(bench)
+                self._buffers.append(buffer)
+
+    def _receive(self, part: Range, into: bytearray) -> memoryview:
+        first, length = part.first, part.length
+        data = read(self._connection, self._links, part.pack, first=first, length=length, into=into, stop=self._stop)
+        with self._counting:
+            self.received += len(data)
+        return data
+
+    def _buffer(self, length: int) -> bytearray:
+        """One that was used before, if there is one: fresh memory costs more than what is read into it."""
+        try:
+            used = self._buffers.pop()
+        except IndexError:
+            return bytearray(length)
+        return used if len(used) >= length else bytearray(length)

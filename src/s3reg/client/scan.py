@@ -8,6 +8,7 @@ interpreter's lock, and each thread keeps its contexts and buffers.
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 import zstandard
 
 from s3reg.client import platform
+from s3reg.client.platform import DIRECT_BLOCK
 from s3reg.errors import ChunkDamaged, FileChanged
 from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, is_zero
 
@@ -66,19 +68,15 @@ class _Bench(threading.local):
     def __init__(self, compressor: Callable[[], Compressor]) -> None:
         self.compressor = compressor()
         self.decompressor = zstandard.ZstdDecompressor()
-        self.segment = bytearray(SEGMENT)
+        # A map lies on whole pages: what is read past the system's cache must.
+        self.segment = mmap.mmap(-1, SEGMENT)
 
-    def read(self, fd: int, first: int, length: int) -> memoryview:
+    def read(self, file: OpenFile, first: int, length: int) -> memoryview:
         """Exactly `length` bytes from offset `first`; shorter only at the file's end. They stay until the next read."""
         if len(self.segment) < length:
-            self.segment = bytearray(length)
-        view, done = memoryview(self.segment)[:length], 0
-        while done < length:
-            count = os.preadv(fd, [view[done:]], first + done)
-            if not count:
-                break
-            done += count
-        return view[:done]
+            self.segment = mmap.mmap(-1, length)
+        view = memoryview(self.segment)[:length]
+        return view[: file.read_into(view, first)]
 
     def frame(self, position: int, part: memoryview, *, proof: bool) -> Frame:
         """The frame of a chunk, and the digest of what it holds.
@@ -143,9 +141,23 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
+        self._direct = platform.open_direct(path, os.O_RDONLY)
         self.seen = os.fstat(self.fd)
         """How it looked before anything was read."""
         self.size = self.seen.st_size
+
+    def read_into(self, view: memoryview, at: int) -> int:
+        """Fill `view` from offset `at`; how many bytes there were. It lies on whole pages, and so does `at`.
+
+        What the system's cache holds comes from there; the rest comes past it, or a disk larger than memory would drive out
+        of it whatever else the machine needs, at the price of a copy.
+        """
+        done = platform.read_cached(self.fd, view, at)
+        start, stop = done - done % DIRECT_BLOCK, len(view) - len(view) % DIRECT_BLOCK
+        if start < stop and self._direct is not None:
+            done = start + os.preadv(self._direct, [view[start:stop]], at + start)
+        # The end of a file is no whole block.
+        return done + read_into(self.fd, view[done:], at + done)
 
     def check_unchanged(self) -> None:
         """Raise FileChanged if size or time are not what they were at first, or another file took its place."""
@@ -159,12 +171,25 @@ class OpenFile:
     def close(self) -> None:
         """Close it."""
         os.close(self.fd)
+        if self._direct is not None:
+            os.close(self._direct)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read_into(fd: int, view: memoryview, at: int) -> int:
+    """Fill `view` from offset `at`; how many bytes there were before the end of the file."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(fd, [view[done:]], at + done)
+        if not count:
+            break
+        done += count
+    return done
 
 
 def _print(seen: os.stat_result) -> tuple[int, int, int]:
@@ -177,7 +202,7 @@ def hash_file(crew: Crew, file: OpenFile, column: Column, advance: Callable[[int
 
     def work(span: tuple[int, int]) -> tuple[int, bytes]:
         first, count = span
-        data = crew.bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        data = crew.bench.read(file, first * chunk, min(count * chunk, file.size - first * chunk))
         parts = (data[at : at + chunk] for at in range(0, len(data), chunk))
         return first, b"".join(HOLE if is_zero(part) else chunk_digest(part) for part in parts)
 
@@ -215,7 +240,7 @@ def frames(
 
     def work(span: tuple[int, int]) -> list[Frame]:
         first, count = span
-        data = crew.bench.read(file.fd, first * chunk, min(count * chunk, file.size - first * chunk))
+        data = crew.bench.read(file, first * chunk, min(count * chunk, file.size - first * chunk))
         made = []
         for position in range(first, first + count):
             part = data[(position - first) * chunk : (position - first + 1) * chunk]

@@ -73,22 +73,28 @@ class SideBySide:
         self._count = 0
         self._size = 0
 
-    def add(self, target: Target, position: int, chunk: bytes | memoryview) -> int:
-        """Lay a chunk beside the others; if it is no neighbour of theirs, or there is no room, those are written first.
+    def make_room(self, target: Target, position: int, length: int) -> int:
+        """Make `room` for a chunk: if it is no neighbour of the others, or there is too little, those are written first.
 
         Gives how many were written, as `flush` does.
         """
         written = 0
         neighbour = target is self._target and position == self._first + self._count
-        if not neighbour or self._size + len(chunk) > len(self._buffer):
+        if not neighbour or self._size + length > len(self._buffer):
             written = self.flush()
             self._target, self._first = target, position
-        if len(chunk) > len(self._buffer):
-            self._buffer = memoryview(mmap.mmap(-1, len(chunk)))
-        self._buffer[self._size : self._size + len(chunk)] = chunk
-        self._size += len(chunk)
-        self._count += 1
+        if length > len(self._buffer):
+            self._buffer = memoryview(mmap.mmap(-1, length))
         return written
+
+    def room(self, length: int) -> memoryview:
+        """Where the chunk belongs that room was made for."""
+        return self._buffer[self._size : self._size + length]
+
+    def laid(self, length: int) -> None:
+        """The chunk is there."""
+        self._size += length
+        self._count += 1
 
     def flush(self) -> int:
         """Write what lies here: it is in the file, and noted in its journal, when this returns. Gives how many chunks."""
