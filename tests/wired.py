@@ -170,17 +170,16 @@ def in_packs(node: Node, count: int, *, seed: int, size: int = DRIVE) -> Machine
 
 
 def first_of_each(fault: Callable[..., None], method: str, *kinds: str) -> Callable[..., Any]:
-    """A rule: of these requests, the first for each target is spoilt."""
-    seen: set[tuple[str, str | None]] = set()
+    """A rule: of these requests, the first for each object is spoilt, whatever range of it is asked for."""
+    seen: set[str] = set()
     lock = threading.Lock()
 
     def rule(passage: Any) -> Any:
         if passage.method != method or passage.kind not in kinds:
             return None
-        what = (passage.path, passage.headers.get("range"))
         with lock:
-            new = what not in seen
-            seen.add(what)
+            new = passage.path not in seen
+            seen.add(passage.path)
         return fault if new else None
 
     return rule

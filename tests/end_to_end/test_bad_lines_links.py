@@ -11,6 +11,7 @@ import http_wires as faults
 import machines
 import wired
 from machines import MIB
+from s3reg.client.pace import Pace
 
 PACKS = 5
 SECONDS = 1
@@ -47,7 +48,7 @@ def fresh_from_the_second(place, method, kind):
 
 
 def test_a_pull_renews_its_links_once_for_all_workers(place):
-    baker, runner = place.node("baker", stall=30), place.node("runner", stall=30)
+    baker, runner = place.node("baker"), place.node("runner", stall=30, pace=Pace(jobs=PACKS))
     machine = wired.in_packs(baker, PACKS, seed=2)
     place.mend()
     place.objects.seconds = SECONDS
