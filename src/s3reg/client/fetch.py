@@ -8,6 +8,7 @@ final offset and note it in the journal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -214,9 +215,9 @@ class Fetcher:
         for attempt in range(TRIES):
             if self._stop.is_set():
                 return
-            buffer = self._buffer(part.length)
             # Whoever waits for a bench keeps its turn: what is received is not far ahead of what is written.
             with self._connection.pace.turn():
+                buffer = self._buffer(part.length)
                 data = self._receive(part, buffer)
                 bench = self._benches.get()
             try:
@@ -240,8 +241,9 @@ class Fetcher:
 
     def _buffer(self, length: int) -> bytearray:
         """One that was used before, if there is one: fresh memory costs more than what is read into it."""
-        try:
+        with contextlib.suppress(IndexError):
             used = self._buffers.pop()
-        except IndexError:
-            return bytearray(length)
-        return used if len(used) >= length else bytearray(length)
+            if len(used) >= length:
+                return used
+        # Of few sizes, so that the next one fits.
+        return bytearray(1 << (length - 1).bit_length())
