@@ -22,9 +22,8 @@ from s3reg import wire
 from s3reg.client.connection import Access, Connection
 from s3reg.client.library import Library
 from s3reg.client.progress import Silent
-from s3reg.client.pull import PullOptions, pull
-from s3reg.client.push import PushOptions, push
 from s3reg.errors import DiskFull, QuotaUsedUp, RoomMissing
+from wired import Node
 
 KINDS = pytest.mark.parametrize("kind", sorted(file_systems.MAKE))
 LITTLE = [4 * KIB * blocks for blocks in (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 128)]
@@ -32,36 +31,27 @@ LITTLE = [4 * KIB * blocks for blocks in (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16
 
 
 class Late(Silent):
-    """Another program takes the room when a pull has seen that there is enough."""
+    """Another program takes the room when a pull has seen that there is enough, or when all data is there."""
 
-    def __init__(self, act):
-        self._act = act
+    def __init__(self, act, *, after_data=False):
+        self._act, self._after_data = act, after_data
 
     def start(self, *_):
-        self._act()
+        if not self._after_data:
+            self._act()
+
+    def note(self, *_):
+        if self._after_data:
+            self._act()
 
 
-class Node:
-    """A library of this machine, in this process."""
-
-    def __init__(self, root, url):
-        self.library, self.line = Library(root), Connection(Access(url))
-
-    def push(self, machine, tag):
-        return push(self.line, self.library, self.library.find(machine.id), PushOptions(tag=tag), Silent())
-
-    def pull(self, machine, tag, progress=None):
-        return pull(self.line, self.library, machine.id, PullOptions(tag=tag), progress or Silent())
-
-    def tags(self, machine):
-        answer = self.line.ask(wire.TemplatesAnswerSchema, "GET", f"{wire.PREFIX}/templates")
-        if machine.id not in {template.id for template in answer.templates}:
-            return []
-        found = self.line.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": machine.id})
-        return [version.tag for version in found.versions]
-
-    def bytes_of(self, machine):
-        return machines.contents(self.library.root, machine)
+def tags(node, machine):
+    """The versions that the registry shows."""
+    answer = node.line.ask(wire.TemplatesAnswerSchema, "GET", f"{wire.PREFIX}/templates")
+    if machine.id not in {template.id for template in answer.templates}:
+        return []
+    found = node.line.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": machine.id})
+    return [version.tag for version in found.versions]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +66,7 @@ def node(registry):
     with contextlib.ExitStack() as stack:
 
         def make(root):
-            made = Node(root, registry.url)
+            made = Node(Library(root), Connection(Access(registry.url)))
             stack.callback(made.line.close)
             return made
 
@@ -144,17 +134,17 @@ def test_an_update_that_finds_no_room_at_any_write_leaves_the_old_vm_or_ends_in_
 
     for free in range(0, 3 * MIB, 300 * KIB):
         disk.give_back()
-        refusal = check_refused(lambda free=free: runner.pull(machine, "v2", Late(lambda: disk.leave(free))))
+        refusal = check_refused(lambda free=free: runner.pull(machine, "v2", progress=Late(lambda: disk.leave(free))))
         assert shows(runner.library) == old
         assert refusal.detail["needed"] > refusal.detail["free"]
 
-    # All data is staged; what is left to write are records.
-    disk.give_back()
+    # What is left to write then are records.
     for free in LITTLE:
-        if check_refused(lambda free=free: runner.pull(machine, "v2", Late(lambda: disk.leave(free)))) is None:
+        disk.give_back()
+        late = Late(lambda free=free: disk.leave(free), after_data=True)
+        if check_refused(lambda late=late: runner.pull(machine, "v2", progress=late)) is None:
             break
         assert shows(runner.library) in (old, {}, new)
-        disk.give_back()
     disk.give_back()
     runner.pull(machine, "v2")
     assert shows(runner.library) == new
@@ -188,10 +178,10 @@ def test_a_push_that_finds_no_room_for_its_log_or_records_loses_nothing(disk, no
         if check_refused(lambda tag=tag: pusher.push(machine, tag)) is not None:
             failed += 1
             assert pusher.bytes_of(machine) == mine
-            assert pusher.tags(machine)[number:] in ([], [tag])
+            assert tags(pusher, machine)[number:] in ([], [tag])
             disk.give_back()
             pusher.push(machine, tag)
-        assert pusher.tags(machine)[number:] == [tag]
+        assert tags(pusher, machine)[number:] == [tag]
         shutil.rmtree(pusher.library.own)
     assert failed
     baker.pull(machine, tag)
@@ -213,7 +203,7 @@ def test_a_quota_is_told_as_one_and_once_it_is_raised_the_command_goes_on(versio
     assert machines.contents(runner.library, machine) == found["v1"][1]
     with pytest.raises(QuotaUsedUp):
         pusher.push(machine, "v3")
-    assert pusher.tags(machine) == ["v1", "v2"]
+    assert tags(pusher, machine) == ["v1", "v2"]
     limit(folder, 60 * MIB)
     runner.done("pull", machine.name, "-t", "v2")
     assert machines.contents(runner.library, machine) == found["v2"][1]
@@ -240,7 +230,7 @@ def test_a_library_that_is_read_only_is_told_as_such_and_left_as_it_is(how, vers
         assert machines.contents(runner.library, machine) == found["v1"][1]
         answer = runner.done("-j", "check-download-size", machine.name).answer["body"]
         assert answer["bytes"] > 0
-    assert baker.tags(machine) == ["v1", "v2"]
+    assert tags(baker, machine) == ["v1", "v2"]
     runner.done("pull", machine.name, "-t", "v2")
     assert machines.contents(runner.library, machine) == found["v2"][1]
 
