@@ -63,6 +63,7 @@ class Watchdog:
 
     def _next(self, receiving: socket.socket) -> int:
         while True:
-            for number in receiving.recv(16):
-                if number in ENDING:
-                    return number
+            # One at a time: the next one is for whoever asks next.
+            (number,) = receiving.recv(1)
+            if number in ENDING:
+                return number
