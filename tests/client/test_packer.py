@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3reg import wire
+from s3reg.client.pace import Pace
 from s3reg.client.packer import LINK_TRIES, Links, Packer
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Place, Shelf
@@ -45,6 +46,7 @@ class Store:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self.hung_up = False
+        self.pace = Pace()
 
     def ask(self, schema, method, path, body=None, query=None):
         assert (schema, method, path) == (wire.UploadsAnswerSchema, "POST", f"/transfer/v1/sessions/{SID}/uploads")

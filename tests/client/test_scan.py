@@ -313,7 +313,7 @@ class TestTheProof:
     def test_a_frame_that_is_not_its_chunk_never_comes_out(self, damage, text, tmp_path):
         data = b"all work and no play\n" * 50_000 if text else random.Random(3).randbytes(MIB)
         path = written(tmp_path / "file", data)
-        crew = Crew(2, compressor=lambda: Damaging(damage))
+        crew = Crew(2, compressor=lambda _: Damaging(damage))
         found = []
         with OpenFile(path) as file, pytest.raises(ChunkDamaged, match="memory"):
             found.extend(frames(crew, file, Column(file.size, 16), segments(file, 16)))
@@ -323,7 +323,7 @@ class TestTheProof:
 
     def test_it_can_be_switched_off(self, tmp_path):
         path = written(tmp_path / "file", random.Random(3).randbytes(MIB))
-        crew = Crew(2, compressor=lambda: Damaging(flipped))
+        crew = Crew(2, compressor=lambda _: Damaging(flipped))
         assert len(all_frames(crew, path, 16, proof=False)) == 16
         crew.close()
 
@@ -428,7 +428,7 @@ class TestTheCrew:
         taken = []
 
         class Counting:
-            def __init__(self):
+            def __init__(self, level):
                 self.real = zstandard.ZstdCompressor(write_content_size=True)
 
             def compress(self, data, /):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from s3reg.client.effort import Effort
     from s3reg.client.ledger import Ledger
     from s3reg.client.library import LocalFile
     from s3reg.client.packer import Packer
@@ -82,6 +83,11 @@ class Cargo:
         self._ledger = ledger
         self._progress = progress
         self._proof = proof
+
+    @property
+    def effort(self) -> Effort:
+        """How hard the files are compressed."""
+        return self._crew.effort
 
     @property
     def large(self) -> list[Item]:

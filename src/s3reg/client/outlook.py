@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s3reg.client.effort import USUAL
 from s3reg.client.scan import zstd
 from s3reg.model.chunks import chunk_length
 from s3reg.model.template import Role
@@ -85,7 +86,7 @@ def _compressed(new: list[tuple[Item, int]]) -> int:
     """About how many bytes these chunks come to."""
     sample = new[:: max(1, len(new) // SAMPLE)]
     raw = frames = whole = 0
-    compressor = zstd()
+    compressor = zstd(USUAL)
     for item, position in new:
         assert item.column is not None
         whole += chunk_length(position, item.size, item.column.chunk_log2)

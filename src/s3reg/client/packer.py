@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3reg import wire
+from s3reg.client.effort import Effort
 from s3reg.client.reuse import Place
 from s3reg.errors import AnswerInvalid, LinkRefused
 from s3reg.model.names import Digest, SessionId
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
 PACK_BYTES = 32 * 1024**2
 """Bytes of a full pack: what a crash may cost, times the packs on the line."""
-ON_THE_LINE = 4
-"""Packs that are sent at once."""
+FEWEST_BYTES = 8 * 1024**2
+"""Of a full pack, on a slow line."""
+PACK_SECONDS = 4
+"""How long a pack should be on the line: a connection that breaks costs half of it."""
+ON_THE_LINE = 10
+"""Packs that are sent at once, at most: with their buffers, this bounds memory."""
 LINK_TRIES = 4
 
 
@@ -46,12 +51,14 @@ class Making:
     compressed: array.array[int]
     raw: array.array[int]
     digests: bytearray
+    limit: int
+    """Its bytes at most, seek table and all."""
     size: int = 0
 
     def fits(self, frame: bytes) -> bool:
         """Whether the frame, and the table that grows with it, still go in."""
         frames = len(self.compressed) + 1
-        return frames <= MOST_FRAMES and self.size + len(frame) + seek_table_bytes(frames) <= len(self.buffer)
+        return frames <= MOST_FRAMES and self.size + len(frame) + seek_table_bytes(frames) <= self.limit
 
     def add(self, frame: Frame) -> Place:
         """Lay the frame behind the others."""
@@ -124,6 +131,7 @@ class Packer:
         log: PushLog,
         acknowledged: Callable[[int], None],
         *,
+        effort: Effort | None = None,
         pack_bytes: int = PACK_BYTES,
         on_the_line: int = ON_THE_LINE,
     ) -> None:
@@ -137,10 +145,12 @@ class Packer:
         self._log = log
         self._acknowledged = acknowledged
         self._links = Links(connection, session)
-        self._threads = ThreadPoolExecutor(on_the_line, thread_name_prefix="line")
+        self._effort = effort or Effort()
+        self._pack_bytes = pack_bytes
+        self._most = min(on_the_line, connection.pace.most)
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="line")
         self._buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        for _ in range(on_the_line + 1):
-            self._buffers.put(bytearray(pack_bytes))
+        self._made = 0
         self._underway: list[Future[None]] = []
         self._failed: BaseException | None = None
         self._stop = threading.Event()
@@ -186,11 +196,30 @@ class Packer:
         self._threads.shutdown(cancel_futures=True)
 
     def _begin(self) -> Making:
-        buffer = self._buffers.get()
+        buffer = self._buffer()
         row = len(self._shelf.table)
         self._shelf.table.append(None)
         self._shelf.own.add(row)
-        return Making(row, buffer, array.array("I"), array.array("I"), bytearray())
+        return Making(row, buffer, array.array("I"), array.array("I"), bytearray(), self._limit())
+
+    def _buffer(self) -> bytearray:
+        """One that is free: as many are made as packs may be on the line now, and one to fill."""
+        if self._buffers.empty() and self._made <= min(self._most, self._connection.pace.allowed):
+            self._made += 1
+            return bytearray(self._pack_bytes)
+        if self._buffers.empty():
+            self._effort.cores_wait()
+        elif all(future.done() for future in self._underway[:-1]):
+            self._effort.line_waits()
+        else:
+            self._effort.neither()
+        return self._buffers.get()
+
+    def _limit(self) -> int:
+        """Bytes of the next pack: what one connection carries in a few seconds, as far as that is known."""
+        pace = self._connection.pace
+        wanted = FEWEST_BYTES if pace.rate is None else int(PACK_SECONDS * pace.rate / pace.allowed)
+        return min(self._pack_bytes, max(FEWEST_BYTES, wanted))
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
@@ -223,9 +252,10 @@ class Packer:
 
     def _put(self, upload: wire.Upload, body: memoryview) -> None:
         for attempt in range(LINK_TRIES):
-            link = self._links.get(upload)
             try:
-                return self._connection.send(link.url, link.headers, body, stop=self._stop)
+                with self._connection.pace.turn():
+                    link = self._links.get(upload)
+                    return self._connection.send(link.url, link.headers, body, stop=self._stop)
             except LinkRefused:
                 # It may have expired while it waited for its turn on a slow line; a second refusal has another reason.
                 if attempt == LINK_TRIES - 1:

@@ -313,7 +313,14 @@ class _Push:
 
     def _transfer(self, session: wire.SessionAnswer, *, resumed: bool) -> Pushed:
         self.cargo.chunk_log2 = session.chunk_log2
-        packer = Packer(self.connection, names.session_id(session.session), self.shelf, self.log, self.progress.advance)
+        packer = Packer(
+            self.connection,
+            names.session_id(session.session),
+            self.shelf,
+            self.log,
+            self.progress.advance,
+            effort=self.cargo.effort,
+        )
         try:
             bases = Bases(self.connection, session.bases, session.damaged, functools.partial(self._again, session))
             self._place(bases)

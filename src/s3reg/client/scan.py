@@ -7,6 +7,8 @@ interpreter's lock, and each thread keeps its contexts and buffers.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import mmap
 import os
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 import zstandard
 
 from s3reg.client import platform
+from s3reg.client.effort import Effort
 from s3reg.client.platform import DIRECT_BLOCK
 from s3reg.errors import ChunkDamaged, FileChanged
 from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, is_zero
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LEVEL = 3
-"""zstd's; measured as the best trade for disk images."""
 SEGMENT = 4 * 1024**2
 """Bytes that a thread reads and works on at once; a chunk at least."""
 
@@ -57,25 +58,26 @@ class Compressor(Protocol):
         ...
 
 
-def zstd() -> Compressor:
+def zstd(level: int) -> Compressor:
     """The compressor of every push."""
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+    return zstandard.ZstdCompressor(level=level, write_content_size=True)
 
 
 class _Bench(threading.local):
     """What one thread keeps: contexts are costly to make and may not be shared."""
 
-    def __init__(self, compressor: Callable[[], Compressor]) -> None:
-        self.compressor = compressor()
-        self.decompressor = zstandard.ZstdDecompressor()
+    def __init__(self, compressor: Callable[[int], Compressor], effort: Effort) -> None:
+        self._compressor = functools.cache(compressor)
+        self._effort = effort
+        self._decompressor = zstandard.ZstdDecompressor()
         # A map lies on whole pages: what is read past the system's cache must.
-        self.segment = mmap.mmap(-1, SEGMENT)
+        self._segment = mmap.mmap(-1, SEGMENT)
 
     def read(self, file: OpenFile, first: int, length: int) -> memoryview:
         """Exactly `length` bytes from offset `first`; shorter only at the file's end. They stay until the next read."""
-        if len(self.segment) < length:
-            self.segment = mmap.mmap(-1, length)
-        view = memoryview(self.segment)[:length]
+        if len(self._segment) < length:
+            self._segment = mmap.mmap(-1, length)
+        view = memoryview(self._segment)[:length]
         return view[: file.read_into(view, first)]
 
     def frame(self, position: int, part: memoryview, *, proof: bool) -> Frame:
@@ -84,31 +86,30 @@ class _Bench(threading.local):
         With `proof` the digest is that of what the frame decodes to, and that is compared with the chunk: as much is
         proved as by hashing both, for one hash less.
         """
-        data = self.compressor.compress(part)
+        data = self._compressor(self._effort.level).compress(part)
         if not proof:
             return Frame(position, chunk_digest(part), data, len(part))
-        raw = self._decoded(data, len(part))
-        if raw is None or raw != part.tobytes():
-            raise ChunkDamaged(what="a file", reason="it did not survive compression: this machine's memory is suspect")
-        return Frame(position, chunk_digest(raw), data, len(part))
+        return Frame(position, chunk_digest(self._proven(data, part)), data, len(part))
 
-    def _decoded(self, frame: bytes, raw: int) -> bytes | None:
-        """What the frame holds, if it is one whole frame of so many bytes."""
-        try:
+    def _proven(self, frame: bytes, part: memoryview) -> bytes:
+        """What the frame holds, which is the chunk, and nothing behind it."""
+        with contextlib.suppress(zstandard.ZstdError):
             # What it claims is looked at first: so much is allocated.
-            if zstandard.frame_content_size(frame) != raw:
-                return None
-            return self.decompressor.decompress(frame, allow_extra_data=False)
-        except zstandard.ZstdError:
-            return None
+            if zstandard.frame_content_size(frame) == len(part):
+                raw = self._decompressor.decompress(frame, allow_extra_data=False)
+                if raw == part.tobytes():
+                    return raw
+        raise ChunkDamaged(what="a file", reason="it did not survive compression: this machine's memory is suspect")
 
 
 class Crew:
     """The threads that hash and compress, one a core."""
 
-    def __init__(self, workers: int | None = None, *, compressor: Callable[[], Compressor] = zstd) -> None:
+    def __init__(self, workers: int | None = None, *, compressor: Callable[[int], Compressor] = zstd) -> None:
         self.workers = workers or os.cpu_count() or 1
-        self.bench = _Bench(compressor)
+        self.effort = Effort()
+        """How hard they compress."""
+        self.bench = _Bench(compressor, self.effort)
         """What each of the threads has of its own."""
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="crew")
 
