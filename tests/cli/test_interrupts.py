@@ -144,7 +144,7 @@ while True:
 
 
 @pytest.mark.parametrize(
-    ("before", "said"), [("", "its last words\n"), ("dog.claim()", "")], ids=["nothing said yet", "said already"]
+    ("before", "said"), [("", True), ("dog.claim()", False)], ids=["nothing said yet", "said already"]
 )
 def test_a_second_ctrl_c_ends_at_once_and_says_why_unless_that_was_said(before, said):
     with subprocess.Popen(
@@ -156,4 +156,4 @@ def test_a_second_ctrl_c_ends_at_once_and_says_why_unless_that_was_said(before, 
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=running.SECONDS)
     assert process.returncode == 130
-    assert out.removeprefix("going on\n") == said
+    assert ("its last words" in out) == said
