@@ -672,6 +672,14 @@ class LocalDenied(S3regError):
     remedy = "check the path and its permissions"
 
 
+class FileGone(LocalDenied):
+    """A file that a pull did not need to fetch, because the library had it, is not there any more."""
+
+    code = "file-gone"
+    says = "{file!r} was in the library when the pull began, and is gone"
+    remedy = "repeat the command; it goes on where it was"
+
+
 class Busy(S3regError):
     """Another s3reg on this machine is at work on the same thing."""
 

@@ -24,7 +24,7 @@ from s3reg.client import arriving, copies, platform
 from s3reg.client.arriving import Arrival, Plan, StagedFile
 from s3reg.client.ledger import Print, write_durably
 from s3reg.client.library import LAYERS, PUBLISHING, is_locked
-from s3reg.errors import LocalDenied, S3regError
+from s3reg.errors import FileGone, LocalDenied, S3regError
 from s3reg.model import names
 from s3reg.model.template import Role
 
@@ -228,6 +228,8 @@ class Staging:
 
     def _check_staged(self, file: StagedFile) -> None:
         place = self._staged(file)
+        if not os.path.lexists(place):
+            raise FileGone(file=file.name)
         if not place.is_file() or place.stat().st_size != file.size:
             raise LocalDenied(file=file.name, reason="it was not staged whole")
 
