@@ -11,12 +11,12 @@ import contextlib
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from s3reg.client import platform
 from s3reg.client.ledger import Print
 from s3reg.client.reuse import column_of
-from s3reg.client.scan import SEGMENT, read_into, runs_of
+from s3reg.client.scan import SEGMENT, OpenFile, runs_of
 from s3reg.client.sources import choose, claims, data_bytes
 from s3reg.client.target import SideBySide, Target
 from s3reg.model.chunks import HOLE, chunk_digest, chunk_length
@@ -200,36 +200,75 @@ def _punch_stale(fd: int, column: Column) -> None:
 
 def _copy(target: Target, column: Column, found: dict[int, tuple[Held, int]], crew: Crew) -> Iterator[list[int]]:
     """Copy chunks from where they were found; positions as they are written, verified and noted, some at a time."""
-    chunk_log2, mine = column.chunk_log2, _Mine()
+    mine = _Mine()
     with contextlib.ExitStack() as opened:
-        sources = _open_sources({source.path for source, _ in found.values()}, opened)
-        order = [position for position in sorted(found) if found[position][0].path in sources]
+        files = _open_sources({source.path for source, _ in found.values()}, opened)
 
-        def work(positions: list[int]) -> list[int]:
-            copied, beside = [], mine.beside
-            beside.drop()
-            for position in positions:
-                source, at = found[position]
-                length = chunk_length(position, column.size, chunk_log2)
-                beside.make_room(target, position, length)
-                room = beside.room(length)
-                read_into(sources[source.path], room, at << chunk_log2)
-                # A file that became shorter leaves something else there.
-                if chunk_digest(room) == column.digest_at(position):
-                    beside.laid(length)
-                    copied.append(position)
-            beside.flush()
-            return copied
+        def work(run: _Run) -> list[int]:
+            mine.beside.drop()
+            return _copy_run(run, target, column, mine.beside)
 
-        most = max(1, SEGMENT >> chunk_log2)
-        yield from crew.in_order(work, (order[at : at + most] for at in range(0, len(order), most)))
+        yield from crew.in_order(work, _runs(found, files, max(1, SEGMENT >> column.chunk_log2)))
 
 
-def _open_sources(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path, int]:
+class _Run(NamedTuple):
+    """Neighbouring chunks that are neighbours in another file too."""
+
+    file: OpenFile
+    at: int
+    """Position of the first in that file."""
+    position: int
+    chunks: int
+
+
+def _runs(found: dict[int, tuple[Held, int]], files: dict[Path, OpenFile], most: int) -> Iterator[_Run]:
+    """What was found, as runs of `most` chunks at most, in order."""
+    run: _Run | None = None
+    for position in sorted(found):
+        source, at = found[position]
+        file = files.get(source.path)
+        if file is None:
+            continue
+        if run is not None and _follows(run, file, at, position) and run.chunks < most:
+            run = run._replace(chunks=run.chunks + 1)
+            continue
+        if run is not None:
+            yield run
+        run = _Run(file, at, position, 1)
+    if run is not None:
+        yield run
+
+
+def _follows(run: _Run, file: OpenFile, at: int, position: int) -> bool:
+    return run.file is file and at - run.at == position - run.position == run.chunks
+
+
+def _copy_run(run: _Run, target: Target, column: Column, beside: SideBySide) -> list[int]:
+    """Copy a run in one go; where one of its chunks is not what was recorded, each by itself. Positions of what is there."""
+    lengths = [chunk_length(run.position + n, column.size, column.chunk_log2) for n in range(run.chunks)]
+    beside.make_room(target, run.position, sum(lengths))
+    room = beside.room(sum(lengths))
+    # A file that became shorter leaves something else there, which has another digest.
+    run.file.read_into(room, run.at << column.chunk_log2)
+    start = 0
+    for n, length in enumerate(lengths):
+        if chunk_digest(room[start : start + length]) != column.digest_at(run.position + n):
+            return _copy_singly(run, target, column, beside) if run.chunks > 1 else []
+        start += length
+    beside.laid(sum(lengths), run.chunks)
+    beside.flush()
+    return list(range(run.position, run.position + run.chunks))
+
+
+def _copy_singly(run: _Run, target: Target, column: Column, beside: SideBySide) -> list[int]:
+    singles = (_Run(run.file, run.at + n, run.position + n, 1) for n in range(run.chunks))
+    return [position for single in singles for position in _copy_run(single, target, column, beside)]
+
+
+def _open_sources(paths: Iterable[Path], opened: contextlib.ExitStack) -> dict[Path, OpenFile]:
     """Those of the files that can be read, open until `opened` ends. One that went since it was looked at is no source."""
     sources = {}
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            sources[path] = os.open(path, os.O_RDONLY)
-            opened.callback(os.close, sources[path])
+            sources[path] = opened.enter_context(OpenFile(path))
     return sources

@@ -108,35 +108,21 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
         )
 
 
-def open_direct(path: Path, flags: int = os.O_WRONLY) -> int | None:
-    """The file, open past the system's cache; None where the file system has no such way.
+def open_direct(path: Path) -> int | None:
+    """The file, open for writing past the system's cache; None where the file system has no such way.
 
-    What passes lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long, but at the file's end.
+    What is written through it lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long.
     """
     try:
         if sys.platform == "darwin":
-            fd = os.open(path, flags | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             fcntl.fcntl(fd, _F_NOCACHE, 1)
             return fd
-        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
     except OSError as e:
         if e.errno not in _UNSUPPORTED:
             raise
         return None
-
-
-def read_cached(fd: int, view: memoryview, at: int) -> int:
-    """Fill `view` from offset `at` as far as the system's cache has it; how many bytes. None where that cannot be asked."""
-    if sys.platform == "darwin":
-        return 0  # F_NOCACHE takes what the cache has by itself
-    done = 0
-    try:
-        while done < len(view) and (count := os.preadv(fd, [view[done:]], at + done, os.RWF_NOWAIT)):
-            done += count
-    except OSError as e:
-        if e.errno != errno.EAGAIN and e.errno not in _UNSUPPORTED:
-            raise
-    return done
 
 
 def is_unsupported(error: OSError) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import mmap
 import os
 import threading
 from collections import deque
@@ -22,7 +21,6 @@ import zstandard
 
 from s3reg.client import platform
 from s3reg.client.effort import Effort
-from s3reg.client.platform import DIRECT_BLOCK
 from s3reg.errors import ChunkDamaged, FileChanged
 from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, is_zero
 
@@ -37,6 +35,10 @@ Result = TypeVar("Result")
 
 SEGMENT = 4 * 1024**2
 """Bytes that a thread reads and works on at once; a chunk at least."""
+
+
+FOR_THE_DISK = 2
+"""Threads more than cores: some of them wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,12 @@ class _Bench(threading.local):
         self._compressor = functools.cache(compressor)
         self._effort = effort
         self._decompressor = zstandard.ZstdDecompressor()
-        # A map lies on whole pages: what is read past the system's cache must.
-        self._segment = mmap.mmap(-1, SEGMENT)
+        self._segment = bytearray(SEGMENT)
 
     def read(self, file: OpenFile, first: int, length: int) -> memoryview:
         """Exactly `length` bytes from offset `first`; shorter only at the file's end. They stay until the next read."""
         if len(self._segment) < length:
-            self._segment = mmap.mmap(-1, length)
+            self._segment = bytearray(length)
         view = memoryview(self._segment)[:length]
         return view[: file.read_into(view, first)]
 
@@ -103,10 +104,10 @@ class _Bench(threading.local):
 
 
 class Crew:
-    """The threads that hash and compress, one a core."""
+    """The threads that hash and compress: one a core, and some that wait for the disk."""
 
     def __init__(self, workers: int | None = None, *, compressor: Callable[[int], Compressor] = zstd) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or (os.cpu_count() or 1) + FOR_THE_DISK
         self.effort = Effort()
         """How hard they compress."""
         self.bench = _Bench(compressor, self.effort)
@@ -142,23 +143,19 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
-        self._direct = platform.open_direct(path, os.O_RDONLY)
         self.seen = os.fstat(self.fd)
         """How it looked before anything was read."""
         self.size = self.seen.st_size
 
     def read_into(self, view: memoryview, at: int) -> int:
-        """Fill `view` from offset `at`; how many bytes there were. It lies on whole pages, and so does `at`.
-
-        What the system's cache holds comes from there; the rest comes past it, or a disk larger than memory would drive out
-        of it whatever else the machine needs, at the price of a copy.
-        """
-        done = platform.read_cached(self.fd, view, at)
-        start, stop = done - done % DIRECT_BLOCK, len(view) - len(view) % DIRECT_BLOCK
-        if start < stop and self._direct is not None:
-            done = start + os.preadv(self._direct, [view[start:stop]], at + start)
-        # The end of a file is no whole block.
-        return done + read_into(self.fd, view[done:], at + done)
+        """Fill `view` from offset `at`; how many bytes there were before the end of the file."""
+        done = 0
+        while done < len(view):
+            count = os.preadv(self.fd, [view[done:]], at + done)
+            if not count:
+                break
+            done += count
+        return done
 
     def check_unchanged(self) -> None:
         """Raise FileChanged if size or time are not what they were at first, or another file took its place."""
@@ -172,25 +169,12 @@ class OpenFile:
     def close(self) -> None:
         """Close it."""
         os.close(self.fd)
-        if self._direct is not None:
-            os.close(self._direct)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def read_into(fd: int, view: memoryview, at: int) -> int:
-    """Fill `view` from offset `at`; how many bytes there were before the end of the file."""
-    done = 0
-    while done < len(view):
-        count = os.preadv(fd, [view[done:]], at + done)
-        if not count:
-            break
-        done += count
-    return done
 
 
 def _print(seen: os.stat_result) -> tuple[int, int, int]:

@@ -91,10 +91,10 @@ class SideBySide:
         """Where the chunk belongs that room was made for."""
         return self._buffer[self._size : self._size + length]
 
-    def laid(self, length: int) -> None:
-        """The chunk is there."""
+    def laid(self, length: int, count: int = 1) -> None:
+        """The chunk is there, or so many, side by side."""
         self._size += length
-        self._count += 1
+        self._count += count
 
     def flush(self) -> int:
         """Write what lies here: it is in the file, and noted in its journal, when this returns. Gives how many chunks."""
