@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, lines, measure, nightlies
+from bench import calls, delta, full, kills, lines, measure, nightlies
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -41,6 +41,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "plan": calls.plan,
     "api": calls.shares,
     "nightlies": _nightlies,
+    "kills": kills.rows,
     "line-1g": lines.fast,
     "line-100m": lines.slow,
 }

@@ -66,6 +66,7 @@ class Minio:
 
     endpoint: str
     folder: Path
+    process: subprocess.Popen[str] = field(repr=False)
 
     def s5cmd(self, *words: object) -> list[object]:
         """The command that does this with s5cmd."""
@@ -78,19 +79,19 @@ class Minio:
 
 
 @contextlib.contextmanager
-def minio(folder: Path) -> Iterator[Minio]:
-    """MinIO on a free port with its data in `folder`."""
+def minio(folder: Path, address: str | None = None) -> Iterator[Minio]:
+    """MinIO with its data in `folder`; without an address on a free port."""
     found = os.environ.get("S3REG_MINIO") or programs.installed("minio")
     if found is None:
         raise SystemExit("bench: MinIO is missing: make minio")
     folder.mkdir(parents=True, exist_ok=True)
-    address = f"127.0.0.1:{free_port()}"
+    address = address or f"127.0.0.1:{free_port()}"
     user, password = KEYS
     settings = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
     command: list[object] = [found, "server", folder / "data", "--address", address, "--quiet"]
-    with process(command, folder / "minio.log", environment(HOME=str(folder), **settings)):
+    with process(command, folder / "minio.log", environment(HOME=str(folder), **settings)) as started:
         await_answer(f"http://{address}/minio/health/ready", folder / "minio.log")
-        yield Minio(f"http://{address}", folder)
+        yield Minio(f"http://{address}", folder, started)
 
 
 def await_answer(url: str, log: Path) -> None:
@@ -104,19 +105,27 @@ def await_answer(url: str, log: Path) -> None:
     raise SystemExit(f"bench: {url} did not start: {log.read_text()[-2000:]}")
 
 
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A running `s3reg serve`."""
+
+    url: str
+    process: subprocess.Popen[str] = field(repr=False)
+
+
 @contextlib.contextmanager
 def registry(store: str, log: Path, *, endpoint: str | None = None, signing: str | None = None) -> Iterator[str]:
     """`s3reg serve` over this store, one worker for each core; its address."""
-    command: list[object] = [
-        sys.executable,
-        "-m",
-        "s3reg.cli.main",
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--store",
-        store,
-    ]
+    with registry_at("127.0.0.1:0", store, log, endpoint=endpoint, signing=signing) as started:
+        yield started.url
+
+
+@contextlib.contextmanager
+def registry_at(
+    address: str, store: str, log: Path, *, endpoint: str | None = None, signing: str | None = None
+) -> Iterator[Registry]:
+    """`s3reg serve` that listens there."""
+    command: list[object] = [sys.executable, "-m", "s3reg.cli.main", "serve", "--listen", address, "--store", store]
     command += ["--s3-endpoint", endpoint] if endpoint else []
     command += ["--s3-signing-endpoint", signing] if signing else []
     with process(command, log) as started:
@@ -124,7 +133,7 @@ def registry(store: str, log: Path, *, endpoint: str | None = None, signing: str
         match = _SERVES.fullmatch(started.stdout.readline())
         if match is None:
             raise SystemExit(f"bench: the registry did not start: {log.read_text()[-2000:]}")
-        yield match[1]
+        yield Registry(match[1], started)
 
 
 def free_port() -> int:
