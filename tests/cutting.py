@@ -10,6 +10,7 @@ runs in a fork (see killing.py), and a fork wants a process without threads.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import file_systems
 import machines
 import running
-from killing import dies
+from killing import KILLED, dies
 from machines import KIB, MIB
 from s3reg.client.connection import Access, Connection
 from s3reg.client.library import Library
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from machines import Machine
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-STEPS = 90
-"""Somewhat more than the longest of these transfers has."""
+PULL_STEPS, PUSH_STEPS = 140, 80
+"""Somewhat more than most of these transfers have."""
+FILES = 10
+"""About so many are pulled, each of which is noted in its journal at least once."""
 NEVER = 10**9
 
 
@@ -93,17 +96,31 @@ class Play:
     def safe(self) -> Node:
         return Node(self.folder / "safe", self.url)
 
-    def power_goes(self, act: Callable[[], object], *, kept: str | None = None) -> bool:
-        """Run `act`, which dies at some step, and lose what was not synced; whether it came to its end before.
+    def power_goes(self, act: Callable[[], object], steps: int, *, early: bool = False) -> bool:
+        """Run `act`, which dies at one of so many steps, and lose what was not synced; whether it came to its end before.
 
-        `kept`: files that reached the disk all the same, without what they tell of: a disk writes in any order.
+        `early`: it dies between two notes in journals, and what was staged is there afterwards with its journal and its
+        length, without its bytes where those were not synced: a disk writes in any order.
         """
-        died = dies(told(act), self.chance.randrange(1, STEPS))
+        if early:
+            died = dies(told(notes(act, self.chance.randrange(1, FILES))), NEVER)
+        else:
+            died = dies(told(act), self.chance.randrange(1, steps))
         self.deaths += died
-        for path in self.disk.folder.glob(kept or "nothing"):
-            sync(path)
+        staging = self.cut.root / ".s3reg" / "staging"
+        journals = {path: path.read_bytes() for path in staging.glob("*/journals/*/*") if early}
+        staged = {
+            path: path.stat().st_size for kind in ("img", "state") for path in staging.glob(f"*/{kind}/*") if early
+        }
         self.disk.cut_power()
         boot_anew(self.folder)
+        for path, data in journals.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        for path, size in staged.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.truncate(size)
         return not died
 
 
@@ -114,6 +131,21 @@ def prints(root: Path, machine: Machine) -> dict[str, str]:
 def whole(act: Callable[[], object]) -> None:
     """Run `act` to its end, in a process of its own like all the others."""
     assert not dies(told(act), NEVER)
+
+
+def notes(act: Callable[[], object], count: int) -> Callable[[], object]:
+    """`act`, which dies before it notes in a journal for so many times and once more."""
+    left = itertools.count(count, -1)
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and "/journals/" in str(arguments[0]) and arguments[1] == "a" and next(left) == 0:
+            os._exit(KILLED)
+
+    def run() -> None:
+        sys.addaudithook(hook)
+        act()
+
+    return run
 
 
 def told(act: Callable[[], object]) -> Callable[[], object]:
@@ -144,7 +176,7 @@ def boot_anew(folder: Path) -> None:
 
 def pulls(play: Play) -> None:
     """Between two versions, and from nothing: the library shows the old one, the new one or none, then the new one."""
-    machine = machines.make(play.safe.root, sizes=(3 * MIB, 700 * KIB), state_size=400 * KIB)
+    machine = machines.make(play.safe.root, sizes=(3 * MIB, *(300 * KIB,) * 8), state_size=400 * KIB)
     versions = {}
     for tag in ("v1", "v2"):
         whole(lambda tag=tag: play.safe.push(machine, tag))
@@ -161,9 +193,8 @@ def pulls(play: Play) -> None:
             shutil.rmtree(play.cut.root, ignore_errors=True)
             old = None
         tag = "v2" if number % 2 else "v1"
-        kept = "library/.s3reg/staging/*/journals/*/*" if number % 3 else None
         for _ in range(2):
-            ended = play.power_goes(lambda tag=tag: play.cut.pull(machine, tag), kept=kept)
+            ended = play.power_goes(lambda tag=tag: play.cut.pull(machine, tag), PULL_STEPS, early=number % 3 > 0)
             shown = play.cut.shows(machine)
             if ended:
                 assert shown == versions[tag], f"round {number}: it was told to be there"
@@ -189,9 +220,8 @@ def pushes(play: Play) -> None:
         machines.scatter(machine.disk(), 60, seed=number)
         sync(machine.disk())
         tag = f"v{number}"
-        kept = "library/.s3reg/push/*" if number % 3 else None
-        ended = play.power_goes(lambda tag=tag: play.cut.push(machine, tag), kept=kept)
-        ended = ended or play.power_goes(lambda tag=tag: play.cut.push(machine, tag), kept=kept)
+        ended = play.power_goes(lambda tag=tag: play.cut.push(machine, tag), PUSH_STEPS)
+        ended = ended or play.power_goes(lambda tag=tag: play.cut.push(machine, tag), PUSH_STEPS)
         if not ended:
             whole(lambda tag=tag: play.cut.push(machine, tag))
         shutil.rmtree(play.safe.root, ignore_errors=True)

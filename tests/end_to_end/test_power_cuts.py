@@ -1,6 +1,6 @@
 """The power goes, during or after a transfer: on a real XFS that loses what was not synced, in another boot of the machine.
 
-What a disk wrote early of its own accord, journals before what they tell of, is brought about on purpose (cutting.py).
+What a disk wrote early of its own accord, a journal before what it tells of, is brought about on purpose (cutting.py).
 """
 
 import json
@@ -48,7 +48,7 @@ def several(few):
     return pytest.mark.parametrize("rounds", [few, pytest.param(MANY, marks=pytest.mark.campaign)])
 
 
-@several(6)
+@several(8)
 def test_a_pull_that_lost_its_power_goes_on_and_never_takes_a_hole_for_data(registry, tmp_path, rounds):
     """Between versions and from nothing, twice in a row; and what a pull told to be there is there after the next cut."""
     assert play("pulls", tmp_path / "play", registry.url, rounds) > rounds / 2
