@@ -203,12 +203,15 @@ class Fetcher:
                 for future in done:
                     future.result()
             except BaseException:
-                # Nobody wants the rest any more, not even what a silent store may yet answer.
-                self._stop.set()
-                self._connection.hang_up()
+                self.stop()
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def stop(self) -> None:
+        """Nobody wants the rest any more, not even what a silent store may yet answer: whoever runs ends soon."""
+        self._stop.set()
+        self._connection.hang_up()
 
     def _fetch(self, part: Range) -> None:
         left = deque(part.wanted)
@@ -216,7 +219,7 @@ class Fetcher:
             if self._stop.is_set():
                 return
             # Whoever waits for a bench keeps its turn: what is received is not far ahead of what is written.
-            with self._connection.pace.turn():
+            with self._connection.pace.turn(self._stop):
                 buffer = self._buffer(part.length)
                 data = self._receive(part, buffer)
                 bench = self._benches.get()
