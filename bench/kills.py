@@ -265,6 +265,8 @@ def rows(at: Lab, seed: int = SEED, count: int = KILLS) -> list[Row]:
         down = _words(other.command("pull", origin.vm, "-t", "v1", *_slowly(expected, count)))
         pull = Transfer("pull", stand, down, _drawn(chance, count))
         pulled = _measured(pull, expected, twice)
+        # Whole and once: a byte that the tap missed would be one that nobody needed.
+        assert sum(one.passed for one in stand.tap.exchanges) == expected + sum(kill.cost for kill in pull.kills)
         _compare(origin, other)
     return [pushed, pulled]
 
