@@ -291,7 +291,7 @@ def _undisturbed(way: str, stand: Stand, node: Node, *words: str) -> int:
 
 
 def _slowly(expected: int, count: int) -> tuple[str, str]:
-    """The options that make a small transfer last as long as so many kills take; a large one does anyway."""
+    """The options that make a transfer last as long as so many kills take: they may hold a fast one back."""
     return "--limit-rate", str(expected // (count * _SECONDS_A_KILL))
 
 
@@ -312,7 +312,8 @@ def _measured(transfer: Transfer, expected: int, lost: Callable[[list[Exchange]]
     return Row(
         f"{way}, {len(struck)} times `kill -9`",
         f"the same bytes; {(passed - again) / MIB:.0f} MiB and {again / MIB:.1f} MiB again, by kill: {each}; "
-        f"{transfer.runs} runs, {len(transfer.failed)} of them gave up; {transfer.seconds:.0f} s",
+        f"{transfer.runs} runs, {len(transfer.failed)} of them gave up; {transfer.seconds:.0f} s, "
+        f"held to {expected / (len(kills) * _SECONDS_A_KILL) / 10**6:.0f} MB/s",
         f"{passed / (passed - again):.3f} ×",
         f"≤ {UNDERWAY[way] // MIB} MiB a kill",
         most <= UNDERWAY[way] and nobody == 0 and len(struck) == len(kills),
