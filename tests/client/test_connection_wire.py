@@ -79,13 +79,13 @@ def test_what_comes_slowly_but_comes_is_waited_for(over, line):
     """Each pause is shorter than what is given up, all of them together are longer."""
 
     def drips(exchange):
-        exchange.head(206, 12)
+        exchange.head(206, 2400)
         for _ in range(12):
-            exchange.send(b"x")
+            exchange.send(b"x" * 200)
             over.wait(0.1)
 
     with Scripted(drips) as server:
-        assert line(server, stall=1).read(server.url + LINK, first=0, length=12) == b"x" * 12
+        assert line(server, stall=1).read(server.url + LINK, first=0, length=2400) == b"x" * 2400
         assert len(server.requests) == 1
 
 

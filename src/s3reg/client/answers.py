@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from s3reg import errors
+from s3reg.client.troubles import SPEAKS_TLS
 from s3reg.errors import (
     AnswerInvalid,
     BucketMissing,
@@ -28,18 +29,18 @@ from s3reg.errors import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
     import urllib3
 
-PIECE = 1024**2
-"""Bytes taken from a socket before somebody looks whether they are still wanted."""
+    from s3reg.client.flow import Flow
+
 LARGEST_ANSWER = 256 * 1024**2
 _LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
 """Somebody has to do something about these: a minute of retries would only hide what is wrong."""
 _OK = 200
 _PARTIAL = 206
 _STORED = {200, 201, 204, 412}
+_BAD_REQUEST = 400
 _BAD_RANGE = 416
 _RETRIED = {408, 429, 500, 502, 503, 504}
 _GARBLED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "XAmzContentChecksumMismatch", "IncompleteBody"}
@@ -66,7 +67,8 @@ def check_wanted(stop: threading.Event) -> None:
 
 def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     """The JSON values that the registry at `url` answered. Raises its error, AnswerInvalid, or Again."""
-    body = _parsed(answer.read(LARGEST_ANSWER + 1))
+    said = answer.read(LARGEST_ANSWER + 1)
+    body = _parsed(said)
     if answer.status < 300 and body is not None:  # noqa: PLR2004 - RFC 9110 §15.3
         return body
     error = _told(body)
@@ -75,6 +77,7 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     if answer.status in _RETRIED:
         raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
     words = "something else than this API has" if error is None else str(error.detail.get("reason"))
+    words = SPEAKS_TLS if body is None and _wants_tls(answer, said) else words
     raise AnswerInvalid(url=url, reason=f"it says {answer.status}, {words}")
 
 
@@ -122,16 +125,8 @@ class Found:
         return memoryview(self._buffer)[: self.size]
 
 
-def data(
-    answer: urllib3.BaseHTTPResponse,
-    store: str,
-    found: Found,
-    stop: threading.Event,
-    *,
-    ranged: bool,
-    passed: Callable[[int], None],
-) -> None:
-    """Add the object, or the range of it, that `store` answers to what was `found`; `passed` is told as bytes come.
+def data(answer: urllib3.BaseHTTPResponse, store: str, found: Found, flow: Flow, *, ranged: bool) -> None:
+    """Add the object, or the range of it, that `store` answers to what was `found`.
 
     Raises LinkRefused, Interrupted, Again, and StoreUnsuitable if a range was asked for and all of the object comes.
     """
@@ -139,11 +134,8 @@ def data(
         raise StoreUnsuitable(store=store, promises="ranges of objects (it sent all of one)")
     if answer.status != (_PARTIAL if ranged else _OK):
         refuse(answer)
-    # As the bytes are, whatever encoding somebody on the way claims.
-    while found.left and (piece := answer.read(min(PIECE, found.left), decode_content=False)):
+    for piece in flow.incoming(answer, found.left):
         found.add(piece)
-        passed(len(piece))
-        check_wanted(stop)
     if found.length is not None and found.left:
         raise Again(f"the answer broke off after {found.size} of {found.length} bytes")
 
@@ -175,7 +167,13 @@ def refuse(answer: urllib3.BaseHTTPResponse) -> NoReturn:
     if told is not None:
         raise Again(str(told)) if isinstance(told, ChecksumMismatch) else told
     reason = "the range lies outside the object" if answer.status == _BAD_RANGE else f"{answer.status} {code}".strip()
+    reason = SPEAKS_TLS if not code and _wants_tls(answer, body) else reason
     raise LinkRefused(reason=reason)
+
+
+def _wants_tls(answer: urllib3.BaseHTTPResponse, body: bytes) -> bool:
+    """Whether a server says what nginx, Apache and all that are written in Go say to plain HTTP at their TLS port."""
+    return answer.status == _BAD_REQUEST and b"HTTPS" in body[:4096]
 
 
 def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:

@@ -15,35 +15,27 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
-import socket
 import ssl
 import threading
-import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-import urllib3
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
-from urllib3.util import Timeout, Url, parse_url
+from urllib3.util import Url, parse_url
 
-from s3reg import __version__, wire
-from s3reg.client import answers
+from s3reg import wire
+from s3reg.client import answers, troubles
 from s3reg.client.answers import Again, Found, check_wanted
+from s3reg.client.flow import SLICE, Flow
 from s3reg.client.pace import Pace
-from s3reg.errors import (
-    AnswerInvalid,
-    Invalid,
-    LocalDenied,
-    RegistryUnreachable,
-    RequestInvalid,
-)
+from s3reg.client.sockets import Sockets, pool
+from s3reg.errors import AnswerInvalid, Invalid, RegistryUnreachable, RequestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import urllib3
 
 Answer = TypeVar("Answer")
 
@@ -53,17 +45,10 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 BUDGET = 100
 """Retries that a connection may spend before successes refill it."""
-CONNECT_SECONDS = 20.0
-"""Also the longest that one slice of an upload may take to leave."""
 STALL_SECONDS = 60.0
-"""Without a single byte: then a connection is given up, and another tried."""
-SLICE = 64 * 1024
-"""Bytes handed to a socket at once: a time-out is then about progress, not about the size of a pack."""
-_CA_UNKNOWN = {2, 18, 19, 20, 21}
-"""OpenSSL's X509_V_ERR_… of a certificate that nobody known vouches for."""
-_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
-"""OpenSSL's words for an answer that is none of TLS."""
-_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""Without a single byte, or with next to none: then a connection is given up, and another tried."""
+TRIES_OF_A_NAME = 2
+"""Of a host that never answered and that the name service does not know: a machine that wakes up is told so at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +67,8 @@ class Access:
 class Connection:
     """A registry, and the store it signs for. Safe to share between threads.
 
-    `pause(stop, seconds)` is how it waits between two tries; `stall` is how many seconds may pass without a single byte.
+    `pause(stop, seconds)` is how it waits between two tries; `stall` is how many seconds may pass without a single
+    byte, or with fewer than a connection is worth (`flow.FLOOR`).
     """
 
     def __init__(
@@ -100,9 +86,12 @@ class Connection:
         self._tries = tries
         self._pause = pause
         self._never = threading.Event()
-        self._live = _Live()
-        self._pool = _pool(access, connections, stall, self._live)
+        self._stall = stall
+        self._sockets = Sockets(self.pace.heard)
+        self._pool = pool(access, connections, stall, self._sockets)
         self._budget = _Budget()
+        self._answered: set[str] = set()
+        """Whoever answered anything."""
 
     @property
     def url(self) -> str:
@@ -118,7 +107,8 @@ class Connection:
 
         Whoever was given up comes back with Interrupted; whoever was not tries again.
         """
-        self._live.end()
+        self._sockets.end()
+        self.pace.look_again()
 
     def call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
@@ -180,10 +170,10 @@ class Connection:
             at = (first or 0) + found.size
             headers = {"range": f"bytes={at}-{at + found.left - 1}"} if ranged else {}
             with self._request("GET", self._absolute(link), None, headers) as answer:
-                answers.data(answer, store, found, given_up, ranged=ranged, passed=self._passed(given_up))
+                answers.data(answer, store, found, Flow(self.pace, given_up, self._stall), ranged=ranged)
             return found.bytes()
 
-        return self._persist(once, store, given_up)
+        return self._persist(once, store, given_up, lambda: found.size if ranged else 0)
 
     def send(
         self, link: str, headers: dict[str, str], body: memoryview, *, stop: threading.Event | None = None
@@ -196,21 +186,12 @@ class Connection:
         given_up = stop or self._never
 
         def once() -> None:
-            with self._request("PUT", self._absolute(link), self._slices(body, given_up), everything) as answer:
+            slices = Flow(self.pace, given_up, self._stall).outgoing(body)
+            with self._request("PUT", self._absolute(link), slices, everything) as answer:
                 answers.check_stored(answer)
                 answer.read(SLICE)
 
         self._persist(once, self._store(link), given_up)
-
-    def _slices(self, body: memoryview, stop: threading.Event) -> Iterator[bytes]:
-        for start in range(0, len(body), SLICE):
-            check_wanted(stop)
-            part = body[start : start + SLICE]
-            yield cast("bytes", part)
-            self.pace.passed(len(part), stop)
-
-    def _passed(self, stop: threading.Event) -> Callable[[int], None]:
-        return lambda count: self.pace.passed(count, stop)
 
     def _absolute(self, link: str) -> str:
         """A store in a directory signs links that the registry itself serves, at whatever address it is reached."""
@@ -242,71 +223,54 @@ class Connection:
                 answer.close()
             answer.release_conn()
 
-    def _persist(self, once: Callable[[], Answer], where: str, stop: threading.Event) -> Answer:
-        """What `once` gives, tried again while that may help. `where`: whom it asks, for the error."""
-        attempt = 0
+    def _persist(
+        self, once: Callable[[], Answer], where: str, stop: threading.Event, came: Callable[[], int] = lambda: 0
+    ) -> Answer:
+        """What `once` gives, tried again while that may help. `where`: whom it asks, for the error.
+
+        `came`: how many bytes need not come again. A try that brought some starts the count of tries anew: what breaks off
+        now and then comes to its end, as long as the budget lasts.
+        """
+        attempt, had = 0, came()
         while True:
             check_wanted(stop)
+            error: BaseException | None = None
             try:
                 value = once()
             except Again as e:
                 again = e
+                self._answered.add(where)
             except (HTTPError, ConnectionError, TimeoutError, ssl.SSLError) as e:
-                if trouble := _lasting_trouble(e):
-                    raise RegistryUnreachable(url=where, reason=trouble) from None
-                again = Again(_plain(e))
+                again, error = Again(troubles.plain(e)), e
             else:
+                self._answered.add(where)
                 self._budget.refill()
                 return value
+            # Whoever was given up lost its connection by that: it says nothing of the line.
+            check_wanted(stop)
+            if came() > had:
+                attempt, had = 0, came()
             attempt += 1
+            if error is not None:
+                self._check_helps(error, where, attempt)
             self.pace.refused()
             if attempt == self._tries or not self._budget.spend():
-                raise again.error or RegistryUnreachable(url=where, reason=again.reason)
+                raise again.error or RegistryUnreachable(url=where, reason=self._reason(again, error, where))
             jitter = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load
             self._pause(stop, jitter if again.pause is None else min(again.pause, LONGEST_PAUSE) + jitter / 4)
 
+    def _check_helps(self, error: BaseException, where: str, attempt: int) -> None:
+        """Raise RegistryUnreachable if no further try helps."""
+        trouble = troubles.lasting(error)
+        if attempt == TRIES_OF_A_NAME and where not in self._answered and troubles.is_no_such_name(error):
+            trouble = troubles.plain(error)
+        if trouble:
+            raise RegistryUnreachable(url=where, reason=trouble) from None
 
-class _Live:
-    """Connections with a socket, wherever urllib3 has them at the moment."""
-
-    def __init__(self) -> None:
-        self._all: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
-        self._lock = threading.Lock()
-
-    def add(self, connection: HTTPConnection) -> None:
-        with self._lock:
-            self._all.add(connection)
-
-    def end(self) -> None:
-        with self._lock:
-            ending = list(self._all)
-        for connection in ending:
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    # Not SSLSocket's own, which takes the connection apart under the hands of the thread that reads.
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-
-    def pools(self) -> dict[str, type[HTTPConnectionPool]]:
-        """urllib3's pools by scheme, of connections that enter themselves here."""
-        live = self
-
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                live.add(self)
-
-        class Encrypted(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                live.add(self)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class EncryptedPool(HTTPSConnectionPool):
-            ConnectionCls = Encrypted
-
-        return {"http": PlainPool, "https": EncryptedPool}
+    def _reason(self, again: Again, error: BaseException | None, where: str) -> str:
+        """Why the last try failed."""
+        dumb = error is not None and where not in self._answered and troubles.is_hang_up(error)
+        return troubles.SPEAKS_TLS if dumb and troubles.speaks_tls(where) else again.reason
 
 
 class _Budget:
@@ -336,62 +300,3 @@ def _base(url: str) -> Url:
             reason=f"{url.rsplit('@', maxsplit=1)[-1]!r} is not the address of a registry, like http://registry:8089"
         )
     return parts._replace(auth=None, query=None, fragment=None, path=(parts.path or "").rstrip("/") or None)
-
-
-def _pool(access: Access, connections: int, stall: float, live: _Live) -> urllib3.PoolManager:
-    context = ssl.create_default_context()
-    if access.ca_bundle:
-        with _usable(access.ca_bundle):
-            context.load_verify_locations(access.ca_bundle)
-    if access.certificate:
-        with _usable(access.certificate):
-            context.load_cert_chain(access.certificate, access.key)
-    if access.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    manager = urllib3.PoolManager(
-        num_pools=8,
-        maxsize=connections,
-        block=False,
-        ssl_context=context,
-        timeout=Timeout(connect=min(CONNECT_SECONDS, stall), read=stall),
-        headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
-    )
-    manager.pool_classes_by_scheme = live.pools()
-    return manager
-
-
-@contextlib.contextmanager
-def _usable(file: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:  # an SSLError is one too
-        raise LocalDenied(file=file, reason=f"it is not a usable certificate ({e.strerror or e})") from e
-
-
-def _lasting_trouble(error: BaseException) -> str:
-    """What is wrong with a server's TLS, or nothing: no retry helps against that."""
-    for reason in _reasons(error):
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            advice = "; give its CA with --cacert" if reason.verify_code in _CA_UNKNOWN else ""
-            return f"its certificate is refused ({reason.verify_message.rstrip('.')}){advice}"
-        if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
-            return "it does not speak TLS there; its address may begin with http://"
-    return ""
-
-
-def _plain(error: BaseException) -> str:
-    """What went wrong on the line, without the URL that urllib3 likes to add."""
-    *_, innermost = _reasons(error)
-    words = _ERRNO.sub("", str(innermost).rpartition(": ")[2]) or type(innermost).__name__
-    return words if "?" not in words and "://" not in words else type(innermost).__name__
-
-
-def _reasons(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was made of, as urllib3 wraps them: in `reason`, or among the arguments."""
-    inner: object = error
-    while isinstance(inner, BaseException):
-        yield inner
-        parts = (getattr(inner, "reason", None), *inner.args)
-        inner = next((part for part in parts if isinstance(part, BaseException)), None)

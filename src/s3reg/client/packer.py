@@ -253,7 +253,7 @@ class Packer:
     def _put(self, upload: wire.Upload, body: memoryview) -> None:
         for attempt in range(LINK_TRIES):
             try:
-                with self._connection.pace.turn():
+                with self._connection.pace.turn(self._stop):
                     link = self._links.get(upload)
                     return self._connection.send(link.url, link.headers, body, stop=self._stop)
             except LinkRefused:
