@@ -20,7 +20,7 @@ from s3reg.errors import PreconditionFailed, PutUnsettled
 from s3reg.store import Absent, Link, Match, Object, ObjectStore, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 WAIT_SECONDS = 60
@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
     verb: str
     keys: tuple[str, ...]
-    """The key; the prefix for `list`; all of them for `delete`."""
+    """The key; the prefix for `list`; all of them for `delete` and `sign_gets`."""
 
     def is_on(self, verb: str | None, prefix: str) -> bool:
         """Whether it is one of this verb (None: of any) on a key with this prefix."""
@@ -68,6 +68,10 @@ class Wrapped:
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         return self._call(Call("sign_get", (key,)), lambda: self.store.sign_get(key, seconds=seconds))
+
+    def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Sequence[Link]:
+        all_of_them = tuple(keys)
+        return self._call(Call("sign_gets", all_of_them), lambda: self.store.sign_gets(all_of_them, seconds=seconds))
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
         return self._call(

@@ -25,6 +25,7 @@ def test_every_verb_goes_through_and_is_counted(store):
     assert [item.key for item in counting.list("a/", after="a/a")] == ["a/b"]
     assert counting.stat("a/b").size == 4
     assert counting.sign_get("a/b", seconds=5).url
+    assert counting.sign_gets(["a/b"], seconds=5)[0].url
     assert counting.sign_put("a/c", size=0, sha256="0" * 64, seconds=5).url
     counting.delete(iter(["a/b", "x"]))
     with pytest.raises(ObjectNotFound):
@@ -36,12 +37,13 @@ def test_every_verb_goes_through_and_is_counted(store):
         "list",
         "stat",
         "sign_get",
+        "sign_gets",
         "sign_put",
         "delete",
         "stat",
     ]
-    assert counting.calls[7] == Call("delete", ("a/b", "x"))
-    assert (counting.count(), counting.count("put"), counting.count("delete", "x")) == (9, 2, 1)
+    assert counting.calls[8] == Call("delete", ("a/b", "x"))
+    assert (counting.count(), counting.count("put"), counting.count("delete", "x")) == (10, 2, 1)
     assert (counting.location, counting.made_as) == (store.location, store.made_as)
 
 

@@ -31,7 +31,7 @@ from s3reg.settings import Settings
 from s3reg.store.s3 import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from machines import Machine
@@ -60,6 +60,9 @@ class Store(S3Store):
 
     def sign_get(self, key: str, *, seconds: int) -> Any:
         return super().sign_get(key, seconds=self._life(key, seconds))
+
+    def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Any:
+        return [link for key in keys for link in super().sign_gets([key], seconds=self._life(key, seconds))]
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Any:
         return super().sign_put(key, size=size, sha256=sha256, seconds=self._life(key, seconds))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -69,7 +70,7 @@ class Bytes(fields.Field[bytes]):
 
     def _serialize(self, value: bytes | None, attr: str | None, obj: Any, **_: Any) -> str | None:
         del attr, obj
-        return None if value is None else base64.b64encode(value).decode()
+        return None if value is None else _base64(value)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> bytes:
         del attr, data
@@ -80,6 +81,10 @@ class Bytes(fields.Field[bytes]):
         if len(found) > self.most:
             raise ValidationError(f"longer than {self.most} bytes")
         return found
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 def _count(most: int = 1 << 53, least: int = 0, **more: Any) -> fields.Integer:
@@ -546,9 +551,7 @@ def read(schema: type[Message], raw: object) -> Any:
 
 def write(value: object) -> dict[str, Any]:
     """`value` as JSON values, by the schema that makes its class."""
-    out = _schema_of(type(value))().dump(value)
-    assert isinstance(out, dict)
-    return out
+    return _writer(_schema_of(type(value)))(value)
 
 
 def _schema_of(kind: type[Any]) -> type[Message]:
@@ -556,6 +559,34 @@ def _schema_of(kind: type[Any]) -> type[Message]:
         if schema.makes is kind:
             return schema
     raise TypeError(f"{kind.__name__} is no message")
+
+
+@functools.cache
+def _writer(schema: type[Message]) -> Callable[[Any], dict[str, Any]]:
+    """What the schema's `dump` does, put together once: of a plan's time, that took a third."""
+    rows = schema().fields
+    inner = {name: write for name, row in rows.items() if (write := _field_writer(row))}
+
+    def written(value: Any) -> dict[str, Any]:
+        out = {name: getattr(value, name) for name in rows}
+        for name, write in inner.items():
+            if out[name] is not None:
+                out[name] = write(out[name])
+        return out
+
+    return written
+
+
+def _field_writer(row: fields.Field[Any]) -> Callable[[Any], Any] | None:
+    """How the values of a field are written; None: as they are."""
+    if isinstance(row, fields.Nested):
+        return _writer(type(row.schema))
+    if isinstance(row, fields.List):
+        write = _field_writer(row.inner)
+        return list if write is None else lambda values: [write(value) for value in values]
+    if isinstance(row, Bytes):
+        return _base64
+    return None
 
 
 def _told(problems: Any, where: str = "") -> str:

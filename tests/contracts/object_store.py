@@ -143,6 +143,7 @@ class Objects(Promises):
             lambda: store.put(key, b"", only_if=ABSENT),
             lambda: store.delete([key]),
             lambda: store.sign_get(key, seconds=60),
+            lambda: store.sign_gets(["a", key], seconds=60),
             lambda: store.sign_put(key, size=0, sha256="0" * 64, seconds=60),
         ):
             with pytest.raises(KeyInvalid):

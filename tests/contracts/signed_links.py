@@ -47,6 +47,16 @@ class SignedLinks(Promises):
             status, _, body = opener("GET", link.url, link.headers, b"")
             assert (status, body) == (200, OLD)
 
+    def test_links_signed_together_read_each_its_own(self, store, opener):
+        keys = ["a", ODD_KEY, "links/one"]
+        for key in keys:
+            store.put(key, key.encode())
+        for key, link in zip(keys, store.sign_gets(iter(keys), seconds=300), strict=True):
+            status, _, body = opener("GET", link.url, link.headers, b"")
+            assert (status, body) == (200, key.encode())
+            assert time.time() < link.expires <= time.time() + 301
+        assert not store.sign_gets([], seconds=300)
+
     def test_a_link_reads_any_single_range(self, store, opener):
         store.put("a", b"0123456789")
         link = store.sign_get("a", seconds=300)

@@ -88,6 +88,13 @@ def test_signed_urls_equal_those_of_botocore(endpoint, style, token):
             assert ours.put(key, size=9, sha256=SHA256, seconds=seconds, now=NOW) == _their_put(theirs, key, 9, seconds)
 
 
+@pytest.mark.parametrize("token", TOKENS)
+def test_many_links_signed_together_are_those_signed_one_by_one(token):
+    signer = _ours(ENDPOINTS[1], "path", token, "eu-west-1")
+    assert signer.gets(KEYS, seconds=60, now=NOW) == [signer.get(key, seconds=60, now=NOW) for key in KEYS]
+    assert signer.gets([], seconds=60, now=NOW) == []
+
+
 def _their_put(client, key, size, seconds):
     headers = signing.put_headers(size, SHA256)
     params = {

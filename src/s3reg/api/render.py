@@ -50,7 +50,7 @@ def install_log(app: Flask) -> None:
 def native(value: object, status: int = 200) -> Response:
     """JSON values as an answer of the native API. Not to be kept by anything in between: it may hold signed links."""
     headers = {"Cache-Control": "no-store"}
-    return Response(json.dumps(value, default=str), status, headers, mimetype="application/json")
+    return Response(json.dumps(value, default=str, separators=(",", ":")), status, headers, mimetype="application/json")
 
 
 def anka(body: object) -> Response:

@@ -30,23 +30,18 @@ def plan(records: Records, catalog: Catalog, asker: Identity, ref: str, *, tag: 
     entry = head.select(tag=tag, number=number)
     version = records.version(head.id, entry.id)
     now = int(records.clock())
-    sign, seconds = records.store.sign_get, records.limits.link_seconds
-    maps = {
-        file.map: sign(fmt.map_key(version.domain, file.map.sid, file.map.sha256), seconds=seconds)
-        for file in version.files
-        if file.map is not None
-    }
-    packs = [
-        (pack, live, sign(fmt.pack_key(version.domain, pack.sid, pack.sha256), seconds=seconds))
-        for pack, live in live_packs(version).items()
-    ]
-    links = [*maps.values(), *(link for _, _, link in packs)]
+    seconds = records.limits.link_seconds
+    maps = list(dict.fromkeys(file.map for file in version.files if file.map is not None))
+    live = live_packs(version)
+    keys = [fmt.map_key(version.domain, ref.sid, ref.sha256) for ref in maps]
+    keys += [fmt.pack_key(version.domain, pack.sid, pack.sha256) for pack in live]
+    links = records.store.sign_gets(keys, seconds=seconds)
     return Plan(
         head=head,
         entry=entry,
         version=version,
-        map_links=maps,
-        packs=packs,
+        map_links=dict(zip(maps, links, strict=False)),
+        packs=list(zip(live, live.values(), links[len(maps) :], strict=True)),
         expires=min((link.expires for link in links), default=now + seconds),
         now=now,
     )

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Protocol
 from s3reg.errors import KeyInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 LONGEST_KEY = 512
 """Bytes; S3 takes 1,024, a directory needs room for its escapes."""
@@ -118,6 +118,10 @@ class ObjectStore(Protocol):
         """A link that reads the object, any single range of it, for so long."""
         ...
 
+    def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Sequence[Link]:
+        """The links of `sign_get` for many objects, in their order: faster, where there are thousands."""
+        ...
+
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
         """A link that creates the object from exactly these bytes."""
         ...
@@ -127,6 +131,6 @@ def check_key(key: str) -> str:
     """`key` if it is one that every store takes, or KeyInvalid."""
     if len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
         raise KeyInvalid(key=key[:80], reason="use letters, digits and . _ @ = + ~ - between slashes")
-    if any(part in {".", ".."} for part in key.split("/")):
+    if "/." in f"/{key}" and not {".", ".."}.isdisjoint(key.split("/")):
         raise KeyInvalid(key=key[:80], reason="it climbs")
     return key

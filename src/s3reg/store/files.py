@@ -146,6 +146,10 @@ class FilesStore:
         expires = int(time.time()) + seconds
         return Link(links.sign(self._signing(), "GET", check_key(key), expires=str(expires)), expires)
 
+    def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Sequence[Link]:
+        """See the port."""
+        return [self.sign_get(key, seconds=seconds) for key in keys]
+
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
         """See the port."""
         expires = int(time.time()) + seconds

@@ -38,7 +38,7 @@ from s3reg.store import Absent, Link, Match, Object, Stat, check_key, s3_answers
 from s3reg.store.s3_answers import Place, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ATTEMPTS = 3
 """How often a read is tried."""
@@ -226,9 +226,13 @@ class S3Store:
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         """See the port. The link ends with the credentials at the latest. Raises StoreDenied when there are none."""
-        check_key(key)
+        return self.sign_gets([key], seconds=seconds)[0]
+
+    def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Sequence[Link]:
+        """See the port, and `sign_get`."""
+        placed = [self._root + check_key(key) for key in keys]
         signers, now, life = self._signing(seconds)
-        return Link(signers.links.get(self._root + key, seconds=life, now=now), int(now) + life)
+        return [Link(url, int(now) + life) for url in signers.links.gets(placed, seconds=life, now=now)]
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
         """See the port. The link ends with the credentials at the latest. Raises StoreDenied when there are none."""

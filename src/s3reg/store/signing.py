@@ -1,6 +1,7 @@
 """AWS Signature Version 4 for S3: signed URLs by the thousand, and the few requests that the adapter sends itself.
 
-The signing key depends on day, region and secret only, so it is derived once a day: a URL then costs two hashes.
+The signing key depends on day, region and secret only, so it is derived once a day; what else links have in common is put
+together once for all of them: a URL then costs two hashes and two strings.
 See "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)" and "Signature Calculations for the
 Authorization Header" in the Amazon S3 API reference. The URLs are those of botocore, byte for byte.
 """
@@ -10,12 +11,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from s3reg.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_SECONDS = 7 * 24 * 3600
 """S3 refuses a URL that asks for a longer life."""
@@ -25,6 +30,8 @@ SPARE_SECONDS = 60
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 _SAFE = "-_.~"
+_PLAIN = re.compile(r"[A-Za-z0-9._~/-]*")
+"""Paths that quoting leaves as they are: most of ours, and to see that is faster than to quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,14 @@ class _Moment(NamedTuple):
     scope: str
     head: str
     """Of a signed URL's query, up to the date."""
-    key: bytes
+    started: hmac.HMAC
+    """The signature of what is signed, up to the request's digest. Only copies of it go on."""
+
+    def signature(self, request: str) -> str:
+        """Of a canonical request, in hex."""
+        mac = self.started.copy()
+        mac.update(hashlib.sha256(request.encode()).hexdigest().encode())
+        return mac.hexdigest()
 
 
 def target(endpoint: str, bucket: str, *, path_style: bool) -> Target:
@@ -113,18 +127,21 @@ class Signer:
 
     def get(self, key: str, *, seconds: int, now: float) -> str:
         """A URL that reads the object until `seconds` after `now`, which is in seconds since 1970."""
-        return self._url("GET", key, "host", f"host:{self.target.host}\n", seconds=seconds, now=now)
+        return self.gets([key], seconds=seconds, now=now)[0]
+
+    def gets(self, keys: Iterable[str], *, seconds: int, now: float) -> list[str]:
+        """The URLs of `get` for many keys, in their order."""
+        return self._urls("GET", keys, "host", f"host:{self.target.host}\n", seconds=seconds, now=now)
 
     def put(self, key: str, *, size: int, sha256: str, seconds: int, now: float) -> str:
         """A URL that creates the object from exactly these bytes, sent with the headers of `put_headers`."""
         checksum = _checksum(sha256)
         names = "content-length;host;if-none-match;x-amz-checksum-sha256"
         lines = f"content-length:{size}\nhost:{self.target.host}\nif-none-match:*\nx-amz-checksum-sha256:{checksum}\n"
-        return self._url("PUT", key, names, lines, seconds=seconds, now=now)
+        return self._urls("PUT", [key], names, lines, seconds=seconds, now=now)[0]
 
-    def _url(self, method: str, key: str, names: str, lines: str, *, seconds: int, now: float) -> str:
+    def _urls(self, method: str, keys: Iterable[str], names: str, lines: str, *, seconds: int, now: float) -> list[str]:
         at = self._at(now)
-        path = self.target.base + quote(key, safe="/-_.~")
         signed = f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}"
         query = f"{at.head}&X-Amz-Expires={seconds}"
         if self._token is None:
@@ -132,8 +149,10 @@ class Signer:
         else:
             # The canonical query is sorted by name; in its URL botocore puts the token last.
             query, canonical = query + signed + self._token, query + self._token + signed
-        request = f"{method}\n{path}\n{canonical}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
-        return f"{self.target.origin}{path}?{query}&X-Amz-Signature={_signature(at, request)}"
+        request, rest = f"{method}\n{self.target.base}", f"\n{canonical}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
+        before, after = f"{self.target.origin}{self.target.base}", f"?{query}&X-Amz-Signature="
+        paths = [key if _PLAIN.fullmatch(key) else quote(key, safe="/-_.~") for key in keys]
+        return [f"{before}{path}{after}{at.signature(f'{request}{path}{rest}')}" for path in paths]
 
     def list_request(self, query: dict[str, str], *, now: float) -> tuple[str, dict[str, str]]:
         """A GET of the bucket itself: its URL, and the headers that make it valid for a few minutes after `now`."""
@@ -148,7 +167,7 @@ class Signer:
         request = f"GET\n{path}\n{canonical}\n{lines}\n{names}\n{_EMPTY_SHA256}"
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={self.credentials.access_key}/{at.scope}, "
-            f"SignedHeaders={names}, Signature={_signature(at, request)}"
+            f"SignedHeaders={names}, Signature={at.signature(request)}"
         )
         return f"{self.target.origin}{path}?{canonical}", headers
 
@@ -172,7 +191,8 @@ class Signer:
         scope = f"{day}/{self.region}/s3/aws4_request"
         credential = quote(f"{self.credentials.access_key}/{scope}", safe=_SAFE)
         head = f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}"
-        return _Moment(second, date, scope, head, key)
+        started = hmac.new(key, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n".encode(), "sha256")
+        return _Moment(second, date, scope, head, started)
 
 
 class Signers(NamedTuple):
@@ -221,8 +241,3 @@ def put_headers(size: int, sha256: str) -> dict[str, str]:
 
 def _checksum(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode()
-
-
-def _signature(at: _Moment, request: str) -> str:
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    return hmac.digest(at.key, f"AWS4-HMAC-SHA256\n{at.date}\n{at.scope}\n{digest}".encode(), "sha256").hex()
