@@ -17,13 +17,13 @@ import contextlib
 import hashlib
 import secrets
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client import fill, platform
-from s3reg.client.estimate import Estimate, check_room, count, foresee, reads
+from s3reg.client.bring import bring
+from s3reg.client.estimate import Estimate, check_room, count, foresee
 from s3reg.client.fetch import Fetcher, read
 from s3reg.client.holdings import Holdings, other_libraries
 from s3reg.client.library import LAYERS
@@ -44,7 +44,7 @@ from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import Role, bytes_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from s3reg.client.connection import Connection
@@ -305,31 +305,9 @@ class _Pull:
         progress.start("pulling", sum(filling.data for filling in fillings))
         fetcher = Fetcher(self.connection, self.plan, progress.advance)
         with platform.refusals_named(self.library.root, needed=lambda: sum(filling.lacking() for filling in fillings)):
-            self._bring(fillings, fetcher, progress.advance)
+            bring(fillings, fetcher, self.crew, progress.advance)
         progress.finish()
         return fetcher.received
-
-    def _bring(self, fillings: list[Filling], fetcher: Fetcher, advance: Callable[[int], None]) -> None:
-        """Copy and fetch at the same time: the one waits for the disk, the other for the line."""
-        asked = [set(filling.missing) for filling in fillings]
-        with ThreadPoolExecutor(1, thread_name_prefix="bring") as beside:
-            fetching = beside.submit(fetcher.run, reads((f.file_map, f.missing, f.target) for f in fillings))
-
-            def done(count: int) -> None:
-                advance(count)
-                if fetching.done():
-                    fetching.result()
-
-            try:
-                for filling in fillings:
-                    filling.copy(self.crew, done)
-                fetching.result()
-            except BaseException:
-                fetcher.stop()
-                raise
-        # What was not as it had been recorded is on the store.
-        rest = [sorted(set(f.missing) - before) for f, before in zip(fillings, asked, strict=True)]
-        fetcher.run(reads((f.file_map, missing, f.target) for f, missing in zip(fillings, rest, strict=True)))
 
     def _publish(self, items: list[_Item], progress: Progress) -> None:
         self.staging.publish(
