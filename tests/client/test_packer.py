@@ -9,6 +9,7 @@ import random
 import subprocess
 import threading
 from collections import Counter
+from concurrent.futures import wait
 
 import pytest
 import zstandard
@@ -16,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3reg import wire
+from s3reg.client.effort import SIGNS, Effort
 from s3reg.client.pace import Pace
-from s3reg.client.packer import LINK_TRIES, Links, Packer
+from s3reg.client.packer import FEWEST_BYTES, LINK_TRIES, PACK_BYTES, PACK_SECONDS, Links, Packer
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Place, Shelf
 from s3reg.client.scan import Frame
@@ -26,7 +28,7 @@ from s3reg.model.names import Digest, SessionId, VersionId
 from s3reg.model.packs import MOST_FRAMES, PackRef, read_seek_table, seek_table_bytes
 from servers import needs
 
-KIB = 1024
+KIB, MIB = 1024, 1024**2
 SID = SessionId("5" * 32)
 OTHER = SessionId("6" * 32)
 BEGAN = Began("http://registry", SID, VersionId(SID))
@@ -70,6 +72,7 @@ class Store:
 
     def hang_up(self):
         self.hung_up = True
+        self.pace.look_again()
 
 
 @pytest.fixture
@@ -296,6 +299,130 @@ class TestTheLine:
         assert pushing.store.objects[sha256] == b"a map"
         pushing.packer.close()
         assert not pushing.store.hung_up
+
+
+class Waiting(Effort):
+    """An effort at which the line takes one pack whenever the cores had to wait for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = threading.Semaphore(0)
+        self.levels = []
+
+    def cores_wait(self):
+        super().cores_wait()
+        self.levels.append(self.level)
+        self.taken.release()
+
+
+class TestHowHardAndHowLarge:
+    def test_the_level_goes_up_while_the_cores_wait_for_the_line(self, log):
+        effort = Waiting()
+
+        def take(_link, _body):
+            assert effort.taken.acquire(timeout=WAIT)
+
+        pushing = Pushing(log, Store(take), on_the_line=2, effort=effort)
+        pushing.add(*noise(6 * (3 + 2 * SIGNS + 2)))
+        effort.taken.release(100)
+        pushing.packer.flush()
+        pushing.check()
+        pushing.packer.close()
+        assert effort.levels == [3] * (SIGNS - 1) + [6] * SIGNS + [9] * (len(effort.levels) - 2 * SIGNS + 1)
+        assert effort.level == 9
+
+    def test_the_level_goes_down_while_the_line_waits_for_the_cores(self, log):
+        effort, levels = Effort(), []
+        pushing = Pushing(log, effort=effort)
+        for chunk in noise(6 * (2 + 2 * SIGNS)):
+            pushing.add(chunk)
+            wait(pushing.packer._underway)
+            levels.append(effort.level)
+        pushing.packer.flush()
+        pushing.packer.close()
+        assert levels == sorted(levels, reverse=True)
+        assert set(levels) == {3, 1}
+
+    def test_others_on_the_line_and_a_buffer_to_fill_is_as_it_should_be(self, log):
+        gate = threading.Event()
+        first = itertools.count()
+
+        def hold(_link, _body):
+            if next(first) == 0:
+                assert gate.wait(WAIT)
+
+        effort = Effort()
+        pushing = Pushing(log, Store(hold), effort=effort)
+        for chunk in noise(6 * 4 * SIGNS):
+            pushing.add(chunk)
+            wait(pushing.packer._underway[1:])
+        assert effort.level == 3
+        gate.set()
+        pushing.packer.flush()
+        pushing.packer.close()
+
+    @pytest.mark.parametrize(
+        ("rate", "jobs", "expected"),
+        [
+            (None, 1, FEWEST_BYTES),
+            (10_000, 1, FEWEST_BYTES),
+            (4 * MIB, 1, PACK_SECONDS * 4 * MIB),
+            (12 * MIB, 2, PACK_SECONDS * 6 * MIB),
+            (12 * MIB, 8, FEWEST_BYTES),
+            (10**9, 8, PACK_BYTES),
+        ],
+    )
+    def test_a_pack_is_what_one_connection_carries_in_a_few_seconds(self, rate, jobs, expected, log):
+        store = Store()
+        store.pace = Pace(jobs=jobs)
+        store.pace.rate = rate
+        pushing = Pushing(log, store, pack_bytes=PACK_BYTES)
+        data = random.Random(1).randbytes(MIB - 64)
+        for number in range(36):
+            pushing.packer.add(Frame(number, number.to_bytes(32, "big"), data, 2 * MIB))
+        pushing.packer.flush()
+        pushing.packer.close()
+        largest = max(map(len, store.objects.values()))
+        assert expected - MIB < largest <= expected
+
+    def test_buffers_are_one_more_than_may_be_on_the_line(self, log):
+        store = Store()
+        store.pace.allowed = 1
+        pushing = Pushing(log, store)
+        pushing.add(*noise(100))
+        pushing.packer.flush()
+        assert pushing.packer._buffers.qsize() == pushing.packer._made == 2
+        store.pace.allowed = 4
+        pushing.add(*noise(200, seed=2))
+        pushing.packer.flush()
+        assert 2 <= pushing.packer._buffers.qsize() == pushing.packer._made <= 4 + 1
+        pushing.packer.close()
+
+    def test_who_waits_for_its_turn_behind_another_push_is_let_go(self, log, tmp_path):
+        """Both share one pace, of one request at once; the other goes on."""
+        gate, arrived = threading.Event(), threading.Event()
+
+        def hold(_link, _body):
+            arrived.set()
+            assert gate.wait(WAIT)
+
+        store = Store(hold)
+        store.pace = Pace(jobs=1)
+        other_log = PushLog(tmp_path / "other" / "log.jsonl")
+        other_log.begin(BEGAN)
+        first, second = Pushing(log, store), Pushing(other_log, store)
+        first.add(*noise(7))
+        assert arrived.wait(WAIT)
+        second.add(*noise(7, seed=2))
+        closing = threading.Thread(target=second.packer.close, daemon=True)
+        closing.start()
+        closing.join(WAIT)
+        assert not closing.is_alive()
+        assert not gate.is_set()
+        gate.set()
+        first.packer.flush()
+        first.check()
+        first.packer.close()
 
 
 class TestLinks:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import mmap
 import os
 import random
 import tempfile
@@ -223,6 +224,41 @@ class TestAFileThatChanges:
             act(path)
             with pytest.raises(FileChanged, match=r"disk\.img"):
                 self.column(crew, file)
+
+    @pytest.mark.parametrize("left", [0, 100, SEGMENT + 70_001])
+    def test_a_file_that_shrinks_while_it_is_read_is_noticed(self, left, crew, tmp_path):
+        path = written(tmp_path / "disk.img", random.Random(6).randbytes(5 * SEGMENT))
+        with OpenFile(path) as file:
+            column = Column(file.size, 16)
+            made = frames(crew, file, column, segments(file, 16))
+            next(made)
+            os.truncate(path, left)
+            with pytest.raises(FileChanged, match=r"disk\.img"):
+                list(made)
+        with OpenFile(written(path, random.Random(6).randbytes(5 * SEGMENT))) as file:
+            once = itertools.count()
+            with pytest.raises(FileChanged, match=r"disk\.img"):
+                hash_file(crew, file, Column(file.size, 16), lambda _: next(once) or os.truncate(path, left))
+
+    def test_what_is_read_is_what_there_is(self, path):
+        """In the system's cache, on the disk alone, or partly so; at the end of the file and behind it."""
+        path.write_bytes(path.read_bytes() + b"the end")
+        data = path.read_bytes()
+        room = memoryview(mmap.mmap(-1, 8192))
+        with OpenFile(path) as file:
+            os.fsync(file.fd)
+            for _ in range(2):  # as it was written, and from the disk
+                for at in (0, 4096 * 3, MIB - 8192, MIB - 4096, MIB):
+                    count = file.read_into(room, at)
+                    assert room[:count] == data[at : at + 8192]
+                os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.pread(file.fd, 1, MIB - 4096)
+            assert file.read_into(room, MIB - 8192) == 8192
+            assert room == data[MIB - 8192 : MIB]
+            os.truncate(path, MIB - 4000)
+            assert file.read_into(room, MIB - 8192) == 4192
+            assert room[:4192] == data[MIB - 8192 : MIB - 4000]
+            assert file.read_into(room, MIB) == 0
 
     def test_a_change_during_hashing_is_noticed(self, crew, path):
         with OpenFile(path) as file:

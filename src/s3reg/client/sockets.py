@@ -62,7 +62,7 @@ class Sockets:
             def connect(self) -> None:
                 ends = sockets._ends
                 super().connect()
-                # TLS makes another socket of it; and it may have been ended while it had no name.
+                # It may have been ended while TLS made another one of it.
                 sockets._add(self.sock, ends)
 
         class Encrypted(Known, HTTPSConnection):
@@ -75,6 +75,17 @@ class Sockets:
             ConnectionCls = Encrypted
 
         return {"http": PlainPool, "https": EncryptedPool}
+
+    def encrypted(self) -> type[ssl.SSLSocket]:
+        """What TLS makes of a socket: known here before its handshake, which a silent server never ends."""
+        sockets = self
+
+        class Encrypted(ssl.SSLSocket):
+            def do_handshake(self, block: bool = False) -> None:
+                sockets._add(self)
+                super().do_handshake(block)
+
+        return Encrypted
 
     def _add(self, one: socket.socket | None, ends: int | None = None) -> None:
         if one is None:
@@ -95,6 +106,7 @@ def _shut(one: socket.socket) -> None:
 def pool(access: Access, connections: int, stall: float, sockets: Sockets) -> urllib3.PoolManager:
     """urllib3's connections as `access` wants them. Raises LocalDenied if a certificate is not usable."""
     context = ssl.create_default_context()
+    context.sslsocket_class = sockets.encrypted()
     if access.ca_bundle:
         with _usable(access.ca_bundle):
             context.load_verify_locations(access.ca_bundle)

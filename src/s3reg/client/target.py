@@ -79,7 +79,7 @@ class SideBySide:
         Gives how many were written, as `flush` does.
         """
         written = 0
-        neighbour = target is self._target and position == self._first + self._count
+        neighbour = target is self._target and self._size == (position - self._first) << target.chunk_log2
         if not neighbour or self._size + length > len(self._buffer):
             written = self.flush()
             self._target, self._first = target, position
