@@ -16,6 +16,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ SMALLEST = {"btrfs": 128 * MIB, "ext4": 64 * MIB, "xfs": 304 * MIB}
 """What the makers of these file systems take; the image is sparse."""
 SHARING = ("btrfs", "xfs")
 """Those that let files share blocks."""
+SECONDS = 30
 
 # Linux: fs/xfs/xfs_fs.h, XFS_IOC_GOINGDOWN and XFS_FSOP_GOING_FLAGS_NOLOGFLUSH; include/uapi/linux/fs.h, FS_IOC_FIEMAP.
 _GOING_DOWN = 0x8004587D
@@ -86,8 +88,11 @@ class Disk:
         subprocess.run(["mount", "-o", options, self.image, self.folder], check=True, capture_output=True)
 
     def unmount(self) -> None:
-        """Unmount it; nobody may be at work there."""
-        subprocess.run(["umount", self.folder], check=True)
+        """Unmount it; who was at work there was killed, and may be about to close its last file."""
+        deadline = time.monotonic() + SECONDS
+        while subprocess.run(["umount", self.folder], check=False, capture_output=True).returncode != 0:
+            assert time.monotonic() < deadline, f"{self.folder} is still in use"
+            time.sleep(0.01)
 
     def fail(self) -> None:
         """It stops at once, as if the power were cut: every access fails from now on (XFS only)."""
@@ -147,7 +152,7 @@ def mounted(where: Path, kind: str, *, size: int = 0, options: tuple[str, ...] =
     try:
         yield disk
     finally:
-        subprocess.run(["umount", disk.folder], check=True)
+        disk.unmount()
         disk.image.unlink()
 
 

@@ -48,18 +48,18 @@ def several(few):
     return pytest.mark.parametrize("rounds", [few, pytest.param(MANY, marks=pytest.mark.campaign)])
 
 
-@several(8)
+@several(6)
 def test_a_pull_that_lost_its_power_goes_on_and_never_takes_a_hole_for_data(registry, tmp_path, rounds):
     """Between versions and from nothing, twice in a row; and what a pull told to be there is there after the next cut."""
     assert play("pulls", tmp_path / "play", registry.url, rounds) > rounds / 2
 
 
-@several(8)
+@several(6)
 def test_a_push_that_lost_its_power_goes_on_to_a_version_with_its_bytes(registry, tmp_path, rounds):
     assert play("pushes", tmp_path / "play", registry.url, rounds) > rounds / 4
 
 
-@several(2)
+@several(1)
 def test_an_embedded_store_that_lost_its_power_has_all_that_it_acknowledged(tmp_path, rounds):
     url = f"http://127.0.0.1:{servers.free_port()}"
     assert play("stores", tmp_path / "play", url, rounds) == rounds
@@ -70,7 +70,7 @@ def test_what_was_pulled_without_waiting_for_the_disk_is_not_believed_after_a_cu
     assert play("throw_away", tmp_path / "play", registry.url, rounds) == rounds
 
 
-@several(3)
+@several(2)
 def test_a_reboot_makes_no_local_changes_of_what_was_pulled_without_waiting(registry, tmp_path, rounds):
     assert play("reboots", tmp_path / "play", registry.url, rounds) == rounds
 
