@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import shutil
 import struct
@@ -108,21 +109,46 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
         )
 
 
-def open_direct(path: Path) -> int | None:
-    """The file, open for writing past the system's cache; None where the file system has no such way.
+def open_direct(path: Path, flags: int = os.O_WRONLY) -> int | None:
+    """The file, open past the system's cache; None where the file system has no such way.
 
-    What is written through it lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long.
+    What passes lies at multiples of `DIRECT_BLOCK`, in the file and in memory, and is as long.
     """
     try:
         if sys.platform == "darwin":
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(path, flags | os.O_CLOEXEC)
             fcntl.fcntl(fd, _F_NOCACHE, 1)
             return fd
-        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
     except OSError as e:
         if e.errno not in _UNSUPPORTED:
             raise
         return None
+
+
+def is_cached(fd: int, offset: int, length: int) -> bool:
+    """Whether the system's cache has nearly all of this range, from a multiple of the page size on.
+
+    Asked without reading (man 2 mincore). Where that cannot be asked, the answer is yes: reading through the cache is never
+    wrong, and macOS looks there by itself.
+    """
+    if sys.platform == "darwin":
+        return True
+    libc, pages = _libc(), -(-length // mmap.PAGESIZE)
+    libc.mmap.restype = ctypes.c_void_p
+    place = libc.mmap(
+        None, ctypes.c_size_t(length), mmap.PROT_READ, mmap.MAP_SHARED, ctypes.c_int(fd), ctypes.c_int64(offset)
+    )
+    if place is None or place == ctypes.c_void_p(-1).value:
+        return True
+    try:
+        found = ctypes.create_string_buffer(pages)
+        if libc.mincore(ctypes.c_void_p(place), ctypes.c_size_t(length), found) != 0:
+            return True
+        there = sum(byte & 1 for byte in found.raw)
+        return there * 10 >= pages * 9
+    finally:
+        libc.munmap(ctypes.c_void_p(place), ctypes.c_size_t(length))
 
 
 def is_unsupported(error: OSError) -> bool:

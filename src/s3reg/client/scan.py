@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import mmap
 import os
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ import zstandard
 
 from s3reg.client import platform
 from s3reg.client.effort import Effort
+from s3reg.client.platform import DIRECT_BLOCK
 from s3reg.errors import ChunkDamaged, FileChanged
 from s3reg.model.chunks import DIGEST_BYTES, HOLE, chunk_digest, is_zero
 
@@ -72,12 +74,13 @@ class _Bench(threading.local):
         self._compressor = functools.cache(compressor)
         self._effort = effort
         self._decompressor = zstandard.ZstdDecompressor()
-        self._segment = bytearray(SEGMENT)
+        # On whole pages: what is read past the system's cache must lie so.
+        self._segment = mmap.mmap(-1, SEGMENT)
 
     def read(self, file: OpenFile, first: int, length: int) -> memoryview:
         """Exactly `length` bytes from offset `first`; shorter only at the file's end. They stay until the next read."""
         if len(self._segment) < length:
-            self._segment = bytearray(length)
+            self._segment = mmap.mmap(-1, length)
         view = memoryview(self._segment)[:length]
         return view[: file.read_into(view, first)]
 
@@ -143,13 +146,20 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
+        self._direct = platform.open_direct(path, os.O_RDONLY)
         self.seen = os.fstat(self.fd)
         """How it looked before anything was read."""
         self.size = self.seen.st_size
 
     def read_into(self, view: memoryview, at: int) -> int:
-        """Fill `view` from offset `at`; how many bytes there were before the end of the file."""
-        done = 0
+        """Fill `view` from offset `at`; how many bytes there were before the end of the file. Both lie on whole pages.
+
+        What the system's cache has not comes past it: a disk is larger than the cache, and would drive out of it whatever
+        else the machine needs, at the price of a copy.
+        """
+        done, whole = 0, min(len(view), max(0, self.size - at)) // DIRECT_BLOCK * DIRECT_BLOCK
+        if self._direct is not None and whole and not platform.is_cached(self.fd, at, whole):
+            done = os.preadv(self._direct, [view[:whole]], at)
         while done < len(view):
             count = os.preadv(self.fd, [view[done:]], at + done)
             if not count:
@@ -169,6 +179,8 @@ class OpenFile:
     def close(self) -> None:
         """Close it."""
         os.close(self.fd)
+        if self._direct is not None:
+            os.close(self._direct)
 
     def __enter__(self) -> Self:
         return self
