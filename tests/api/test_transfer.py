@@ -1,14 +1,21 @@
 """The native API, call by call: a push, a plan, and what each refuses."""
 
 import hashlib
+import json
+import time
 import uuid
 
 import pytest
 
 from push_calls import API, TEMPLATE, Layer, Push
+from registry.material import change_head
 from s3reg import wire
 from s3reg.api import create_app
+from s3reg.api.transfer import LastPlan
 from s3reg.model import maps
+from s3reg.model.identity import EVERYONE
+from s3reg.registry import Registry
+from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
 ODD_NAMES = [
@@ -200,3 +207,44 @@ def test_two_replicas_serve_one_push(settings, store, tmp_path):
         assert tags == ["v1", "v2", "v3"]
         for pack in get(http, "/plan", ref=TEMPLATE, tag="v3").json["packs"]:
             assert {replica.get(pack["url"]).status_code for replica in (one, two)} == {200}
+
+
+class Steady(FilesStore):
+    """Gives the same links for the same keys for ever, as one second of a bucket's, until it is told to sign anew."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.given = {}
+
+    def sign_gets(self, keys, *, seconds):
+        asked = tuple(keys)
+        if asked not in self.given:
+            self.given[asked] = super().sign_gets(asked, seconds=seconds + len(self.given))
+        return self.given[asked]
+
+
+def test_a_plan_that_was_kept_is_given_for_the_same_head_version_and_links_only(tmp_path):
+    now, store = time.time(), Steady(tmp_path)
+    http = create_app(Settings(store=str(tmp_path)), store).test_client()
+    registry, last = Registry(store, clock=lambda: now), LastPlan()
+
+    def text(ref):
+        return last.text(registry.plan(EVERYONE, ref))
+
+    Push([http], tag="v1").run()
+    first = text(TEMPLATE)
+    assert text(TEMPLATE) is first
+    store.given.popitem()
+    store.given["signed anew"] = []
+    signed_anew = text(TEMPLATE)
+    assert signed_anew != first
+    other = str(uuid.UUID(int=7))
+    Push([http], tag="v1", template=other, name="other").run()
+    assert json.loads(text(other))["name"] == "other"
+    assert text(TEMPLATE) == signed_anew
+    change_head(store, TEMPLATE, name="renamed")
+    assert json.loads(text(TEMPLATE))["name"] == "renamed"
+    Push([http], tag="v2").run()
+    assert json.loads(text(TEMPLATE))["tag"] == "v2"
+    now += 1
+    assert json.loads(text(TEMPLATE))["now"] == int(now)

@@ -64,8 +64,8 @@ def test_a_plan_says_when_its_links_end_by_which_clock(node, store):
 
     plan = registry.plan(EVERYONE, BASE)
 
-    links = [*plan.map_links.values(), *(link for _, _, link in plan.packs)]
-    assert plan.expires == min(link.expires for link in links)
+    assert [*plan.map_links.values(), *(link for _, _, link in plan.packs)] == list(plan.links)
+    assert plan.expires == min(link.expires for link in plan.links)
     assert 0 <= plan.expires - plan.now <= 101
 
 

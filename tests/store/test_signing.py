@@ -31,6 +31,7 @@ ENDPOINTS = [
     "https://gateway.example.com/s3/",
 ]
 KEYS = ["a", "packs/main/00ff/ab", "with space+plus~tilde", "ä/ö ü/漢字", "a%2Fb%20c", "(x)!*'&=?#;:@,$", "=start", "."]
+KEYS += ["a+b", "a@b"]
 TOKENS = [None, "plain", "IQoJb3JpZ2luX2VjE/+=="]
 
 
@@ -91,8 +92,23 @@ def test_signed_urls_equal_those_of_botocore(endpoint, style, token):
 @pytest.mark.parametrize("token", TOKENS)
 def test_many_links_signed_together_are_those_signed_one_by_one(token):
     signer = _ours(ENDPOINTS[1], "path", token, "eu-west-1")
-    assert signer.gets(KEYS, seconds=60, now=NOW) == [signer.get(key, seconds=60, now=NOW) for key in KEYS]
-    assert signer.gets([], seconds=60, now=NOW) == []
+    for keys, seconds, now in (
+        (KEYS, 60, NOW),
+        (KEYS, 9, NOW),
+        (KEYS, 9, NOW + 1),
+        (KEYS[1:], 9, NOW + 1),
+        ([], 9, NOW + 1),
+    ):
+        links = signer.gets(tuple(keys), seconds=seconds, now=now)
+        assert [link.url for link in links] == [signer.get(key, seconds=seconds, now=now) for key in keys]
+        assert {link.expires for link in links} <= {int(now) + seconds}
+
+
+def test_links_asked_for_again_within_their_second_are_the_same_list():
+    signer, keys = _ours(ENDPOINTS[1], "path", None, "eu-west-1"), tuple(KEYS)
+    links = signer.gets(keys, seconds=60, now=int(NOW))
+    assert signer.gets(tuple(KEYS), seconds=60, now=int(NOW) + 0.99) is links
+    assert signer.gets(keys, seconds=60, now=int(NOW) + 1) is not links
 
 
 def _their_put(client, key, size, seconds):

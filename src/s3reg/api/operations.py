@@ -39,6 +39,7 @@ class Operation:
     path: str
     """As Flask spells it: `/sessions/<sid>`."""
     view: Callable[..., object]
+    """Gives the message, or a response that holds it."""
     takes: type[wire.Message] | None
     gives: type[wire.Message] | None
     """None: an empty object."""
@@ -84,6 +85,8 @@ def _run(operation: Operation, **given: str) -> Response:
     if operation.takes:
         arguments["asked"] = wire.read(operation.takes, body())
     value = operation.view(**arguments)
+    if isinstance(value, Response):
+        return value
     return render.native({} if value is None else wire.write(value), operation.status)
 
 

@@ -49,8 +49,17 @@ def install_log(app: Flask) -> None:
 
 def native(value: object, status: int = 200) -> Response:
     """JSON values as an answer of the native API. Not to be kept by anything in between: it may hold signed links."""
-    headers = {"Cache-Control": "no-store"}
-    return Response(json.dumps(value, default=str, separators=(",", ":")), status, headers, mimetype="application/json")
+    return written(text(value), status)
+
+
+def text(value: object) -> str:
+    """JSON values as JSON."""
+    return json.dumps(value, default=str, separators=(",", ":"))
+
+
+def written(json_text: str, status: int = 200) -> Response:
+    """JSON as an answer of `native`."""
+    return Response(json_text, status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
 def anka(body: object) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
 
@@ -13,6 +14,9 @@ from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
 from s3reg.api.wiring import registry
 from s3reg.model import names
+
+if TYPE_CHECKING:
+    from s3reg.registry import Plan
 
 blueprint = Blueprint("transfer", __name__, url_prefix=wire.PREFIX)
 operations = Operations()
@@ -38,9 +42,32 @@ def describe_template(ref: str) -> wire.TemplateEntry:
 
 
 @operations.add("GET", "/plan", gives=wire.PlanAnswerSchema, query=_SELECT)
-def plan_pull(ref: str, tag: str | None, number: int | None) -> wire.PlanAnswer:
+def plan_pull(ref: str, tag: str | None, number: int | None) -> Response:
     """Plan a pull: every file of a version, with links to its maps and packs."""
-    return messages.plan_answer(registry().plan(asker(), ref, tag=tag, number=number))
+    return render.written(_last_plan.text(registry().plan(asker(), ref, tag=tag, number=number)))
+
+
+class LastPlan:
+    """The last plan's answer as JSON, for all who ask for the same plan within the second that its links were signed in.
+
+    A hundred nodes that pull one new version at once are answered a megabyte each; it is put together once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[object, object, str] = (None, None, "")
+
+    def text(self, plan: Plan) -> str:
+        """The answer."""
+        # A head of one generation and a version never change; which links these are, only the list itself can tell.
+        key = (plan.head.id, plan.head.gen, plan.entry.id, plan.now)
+        with self._lock:
+            if self._kept[0] != key or self._kept[1] is not plan.links:
+                self._kept = (key, plan.links, render.text(wire.write(messages.plan_answer(plan))))
+            return self._kept[2]
+
+
+_last_plan = LastPlan()
 
 
 @operations.add("POST", "/pulls", takes=wire.VersionRefSchema)

@@ -41,6 +41,7 @@ def plan(records: Records, catalog: Catalog, asker: Identity, ref: str, *, tag: 
         entry=entry,
         version=version,
         map_links=dict(zip(maps, links, strict=False)),
+        links=links,
         packs=list(zip(live, live.values(), links[len(maps) :], strict=True)),
         expires=min((link.expires for link in links), default=now + seconds),
         now=now,

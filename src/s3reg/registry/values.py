@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from s3reg.model.names import Digest, Domain, TemplateId, VersionId
     from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Entry, Head, MapRef, Role, Session, Version
@@ -131,6 +133,8 @@ class Plan:
     head: Head
     entry: Entry
     version: Version
+    links: Sequence[Link]
+    """Of its maps and packs, as the store gave them: the same object as before if they are the same links."""
     map_links: dict[MapRef, Link]
     packs: list[tuple[PackRef, int, Link]]
     """Each pack once, with the bytes of it that the version uses."""

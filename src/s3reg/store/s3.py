@@ -226,13 +226,15 @@ class S3Store:
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         """See the port. The link ends with the credentials at the latest. Raises StoreDenied when there are none."""
-        return self.sign_gets([key], seconds=seconds)[0]
+        check_key(key)
+        signers, now, life = self._signing(seconds)
+        return Link(signers.links.get(self._root + key, seconds=life, now=now), int(now) + life)
 
     def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Sequence[Link]:
-        """See the port, and `sign_get`."""
-        placed = [self._root + check_key(key) for key in keys]
+        """See the port, and `sign_get`. The same links within one second are the same list."""
+        placed = tuple(self._root + check_key(key) for key in keys)
         signers, now, life = self._signing(seconds)
-        return [Link(url, int(now) + life) for url in signers.links.gets(placed, seconds=life, now=now)]
+        return signers.links.gets(placed, seconds=life, now=now)
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Link:
         """See the port. The link ends with the credentials at the latest. Raises StoreDenied when there are none."""

@@ -12,12 +12,14 @@ import base64
 import hashlib
 import hmac
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from s3reg.errors import SettingInvalid
+from s3reg.store import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,13 +126,26 @@ class Signer:
         self._token = None if token is None else f"&X-Amz-Security-Token={quote(token, safe=_SAFE)}"
         self._moment: _Moment | None = None
         self._day: tuple[str, bytes] | None = None
+        self._lock = threading.Lock()
+        self._last: tuple[object, list[Link]] = (None, [])
 
     def get(self, key: str, *, seconds: int, now: float) -> str:
         """A URL that reads the object until `seconds` after `now`, which is in seconds since 1970."""
-        return self.gets([key], seconds=seconds, now=now)[0]
+        return self._gets([key], seconds=seconds, now=now)[0]
 
-    def gets(self, keys: Iterable[str], *, seconds: int, now: float) -> list[str]:
-        """The URLs of `get` for many keys, in their order."""
+    def gets(self, keys: tuple[str, ...], *, seconds: int, now: float) -> list[Link]:
+        """The links of `get` for many keys, in their order. Asked again within one second, it is the same list.
+
+        When a hundred nodes ask for one plan at once, one thread signs it and the others take what it made.
+        """
+        asked = (int(now), seconds, keys)
+        with self._lock:
+            if self._last[0] != asked:
+                urls = self._gets(keys, seconds=seconds, now=now)
+                self._last = (asked, [Link(url, int(now) + seconds) for url in urls])
+            return self._last[1]
+
+    def _gets(self, keys: Iterable[str], *, seconds: int, now: float) -> list[str]:
         return self._urls("GET", keys, "host", f"host:{self.target.host}\n", seconds=seconds, now=now)
 
     def put(self, key: str, *, size: int, sha256: str, seconds: int, now: float) -> str:
