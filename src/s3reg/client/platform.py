@@ -126,6 +126,16 @@ def open_direct(path: Path, flags: int = os.O_WRONLY) -> int | None:
         return None
 
 
+def read_direct(fd: int, view: memoryview, offset: int) -> int:
+    """Fill `view` past the cache; how many bytes. None where the disk wants larger blocks than it lies at."""
+    try:
+        return os.preadv(fd, [view], offset)
+    except OSError as e:
+        if not is_unsupported(e):
+            raise
+        return 0
+
+
 def is_cached(fd: int, offset: int, length: int) -> bool:
     """Whether the system's cache has nearly all of this range, from a multiple of the page size on.
 

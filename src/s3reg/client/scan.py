@@ -159,7 +159,7 @@ class OpenFile:
         """
         done, whole = 0, min(len(view), max(0, self.size - at)) // DIRECT_BLOCK * DIRECT_BLOCK
         if self._direct is not None and whole and not platform.is_cached(self.fd, at, whole):
-            done = os.preadv(self._direct, [view[:whole]], at)
+            done = platform.read_direct(self._direct, view[:whole], at)
         while done < len(view):
             count = os.preadv(self.fd, [view[done:]], at + done)
             if not count:
