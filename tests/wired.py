@@ -62,7 +62,7 @@ class Store(S3Store):
         return super().sign_get(key, seconds=self._life(key, seconds))
 
     def sign_gets(self, keys: Iterable[str], *, seconds: int) -> Any:
-        return [link for key in keys for link in super().sign_gets([key], seconds=self._life(key, seconds))]
+        return [self.sign_get(key, seconds=seconds) for key in keys]
 
     def sign_put(self, key: str, *, size: int, sha256: str, seconds: int) -> Any:
         return super().sign_put(key, size=size, sha256=sha256, seconds=self._life(key, seconds))
