@@ -264,6 +264,7 @@ class TestPlainToAPortThatSpeaksTls:
             with pytest.raises(RegistryUnreachable, match="does not answer"):
                 connection.call("GET", "/x")
             assert len(server.requests) == 3
+            assert server.connections == 2
 
 
 class TestHangingUp:

@@ -216,7 +216,7 @@ class TestRate:
     def test_what_nobody_took_a_turn_for_is_not_measured(self):
         going = Going()
         going.pace.passed(50 * MB)
-        going.clock.now += 10
+        going.clock.now += 2
         going.pace.passed(50 * MB)
         assert going.pace.rate is None
 

@@ -344,17 +344,20 @@ class TestHowHardAndHowLarge:
         assert set(levels) == {3, 1}
 
     def test_others_on_the_line_and_a_buffer_to_fill_is_as_it_should_be(self, log):
-        gate = threading.Event()
+        gate, arrived = threading.Event(), threading.Event()
         first = itertools.count()
 
         def hold(_link, _body):
             if next(first) == 0:
+                arrived.set()
                 assert gate.wait(WAIT)
 
         effort = Effort()
         pushing = Pushing(log, Store(hold), effort=effort)
         for chunk in noise(6 * 4 * SIGNS):
             pushing.add(chunk)
+            # The first pack is the one that stays.
+            assert not pushing.packer._underway or arrived.wait(WAIT)
             wait(pushing.packer._underway[1:])
         assert effort.level == 3
         gate.set()

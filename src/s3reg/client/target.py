@@ -53,7 +53,7 @@ class Target:
     def _past_cache(self, data: memoryview, at: int) -> int:
         """How many of these bytes went straight to the disk: fewer than all where it took only some, or wants none so."""
         done = 0
-        while self.direct is not None and done < len(data) and done % DIRECT_BLOCK == 0:
+        while self.direct is not None and done < len(data):
             try:
                 done += os.pwrite(self.direct, data[done:], at + done)
             except OSError as e:
