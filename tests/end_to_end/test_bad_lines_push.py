@@ -131,8 +131,9 @@ def test_a_store_that_is_down_is_asked_so_often_by_all_workers_together(place):
     with pytest.raises(RegistryUnreachable):
         baker.push(machine)
     asked = place.store.of("PUT", "packs")
-    assert len({passage.path for passage in asked}) == 2
-    assert len(asked) <= BUDGET + 2
+    packs = {passage.path for passage in asked}
+    assert len(packs) >= 2
+    assert len(asked) <= BUDGET + len(packs)
     place.mend()
     baker.push(machine)
     place.check(machine, baker.bytes_of(machine))
