@@ -47,6 +47,7 @@ def test_nothing_to_do_or_an_unknown_size_divides_by_nothing(total):
         progress.advance(0)
         progress.note("a word")
         progress.finish()
+    assert out.getvalue().count("a word") == 3  # all but the silent one
 
 
 def test_a_program_reads_numbers():

@@ -204,11 +204,13 @@ class TestWhatIsInTheWay:
     def test_but_it_is_not_in_the_way_of_fresh_names(self, library):
         (make_vm(library, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")
         Version(library, disk=b"ours").stage().publish()
+        assert (library.img_lib / "disk.img").read_bytes() == b"ours"
 
     def test_the_same_bytes_are_shared_with_another_vm(self, library):
         make_vm(library, template=OTHER, name="other", images={"disk.img": b"both"})
         library.ledger.record(library.img_lib / "disk.img", bytes_digest(b"both"))
         Version(library, disk=b"both").stage(without={"disk.img"}).publish()
+        assert (library.img_lib / "disk.img").read_bytes() == b"both"
 
     @pytest.mark.parametrize("what", ["layer", "config", "nvram", "extra", "folder", "link", "new layer"])
     def test_bytes_that_no_registry_has_go_only_by_force(self, library, what):

@@ -155,8 +155,7 @@ def is_cached(fd: int, offset: int, length: int) -> bool:
         found = ctypes.create_string_buffer(pages)
         if libc.mincore(ctypes.c_void_p(place), ctypes.c_size_t(length), found) != 0:
             return True
-        there = sum(byte & 1 for byte in found.raw)
-        return there * 10 >= pages * 9
+        return found.raw.count(1) * 10 >= pages * 9
     finally:
         libc.munmap(ctypes.c_void_p(place), ctypes.c_size_t(length))
 
