@@ -90,7 +90,9 @@ def run(packs, *files, lanes=4, connection=None):
         fetcher.run(ranges(group(pair for file in files for pair in file.wanted())))
     finally:
         fetcher.done = sum(told)
-        for thread in [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]:
+        # A Ctrl-C while a thread is being started leaves one behind that is listed and never ran.
+        begun = [thread for thread in threading.enumerate() if thread.name.startswith("fetch") and thread.ident]
+        for thread in begun:
             thread.join(WAIT / 2)
             assert not thread.is_alive(), "a worker goes on"
     return fetcher
