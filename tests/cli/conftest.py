@@ -45,7 +45,7 @@ def environment(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("S3REG_", "ANKA_")) and name != "S3REG_MINIO"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("S3REG_REMOTES", str(tmp_path / "remotes.json"))
+    monkeypatch.setenv("S3REG_REMOTES", str(tmp_path / "remotes.yaml"))
     monkeypatch.setenv("S3REG_LIBRARY", str(tmp_path / "library"))
 
 

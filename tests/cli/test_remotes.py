@@ -1,18 +1,21 @@
 """The registries that a node knows."""
 
-import json
+import os
 import stat
+import threading
+from pathlib import Path
 
 import pytest
+import yaml
 
 from s3reg.client.connection import Access
-from s3reg.client.remotes import Remote, Remotes
+from s3reg.client.remotes import Remote, Remotes, remotes_path
 from s3reg.errors import NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
 
 
 @pytest.fixture
 def remotes(tmp_path):
-    return Remotes(tmp_path / "deep" / "remotes.json")
+    return Remotes(tmp_path / "deep" / "remotes.yaml")
 
 
 def remote(name, url="http://registry:8089", **more):
@@ -59,9 +62,37 @@ def test_how_to_reach_a_registry_is_remembered(remotes):
     assert remotes.at("https://other").access == Access("https://other")
 
 
+def test_the_file_lies_in_the_users_configuration_folder(s3reg, tmp_path, monkeypatch):
+    monkeypatch.delenv("S3REG_REMOTES")
+    s3reg("add", "one", "http://one", "-f")
+    assert yaml.safe_load((tmp_path / ".config" / "s3reg" / "remotes.yaml").read_text())["default"] == "one"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "mine"))
+    assert remotes_path(os.environ) == tmp_path / "mine" / "s3reg" / "remotes.yaml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert remotes_path(os.environ) == Path.home() / ".config" / "s3reg" / "remotes.yaml"
+
+
+@pytest.mark.parametrize("name", ["11.60", "null", "yes", "2026-01-02", "näh: 'x' #1", "~", "<<", "? a"])
+def test_a_name_that_yaml_takes_for_something_else_comes_back_as_it_was(remotes, name):
+    remotes.add(remote(name))
+    assert remotes.default() == remote(name)
+
+
+def test_of_writers_at_once_none_loses_what_another_wrote(tmp_path):
+    path = tmp_path / "remotes.yaml"
+    names = [f"r{number}" for number in range(12)]
+    threads = [threading.Thread(target=Remotes(path).add, args=(remote(name),)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found.name for found in Remotes(path).all()) == sorted(names)
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["remotes.yaml", "remotes.yaml.lock"]
+
+
 def test_only_its_owner_may_read_the_file(remotes, tmp_path):
     remotes.add(remote("one"))
-    assert stat.S_IMODE((tmp_path / "deep" / "remotes.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "deep" / "remotes.yaml").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -77,7 +108,7 @@ def test_only_its_owner_may_read_the_file(remotes, tmp_path):
     ],
 )
 def test_a_file_that_is_none_is_refused_and_left_as_it_is(tmp_path, text):
-    path = tmp_path / "remotes.json"
+    path = tmp_path / "remotes.yaml"
     path.write_text(text)
     for use in (Remotes(path).all, lambda: Remotes(path).add(remote("one"))):
         with pytest.raises(RemotesInvalid):
@@ -148,13 +179,13 @@ def test_a_registry_that_does_not_answer_is_not_added(s3reg, tmp_path):
     done = s3reg("add", "nobody", "http://127.0.0.1:9")
     assert done.code == 10
     assert "http://127.0.0.1:9 does not answer" in done.err
-    assert not (tmp_path / "remotes.json").exists()
+    assert not (tmp_path / "remotes.yaml").exists()
 
 
 def test_a_relative_certificate_is_remembered_as_an_absolute_one(s3reg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     s3reg("add", "here", "https://registry", "-f", "--cert", "node.pem", "-k", "node.key")
-    known = json.loads((tmp_path / "remotes.json").read_text())["remotes"]["here"]
+    known = yaml.safe_load((tmp_path / "remotes.yaml").read_text())["remotes"]["here"]
     assert (known["certificate"], known["key"]) == (str(tmp_path / "node.pem"), str(tmp_path / "node.key"))
 
 

@@ -66,7 +66,7 @@ def test_a_store_that_is_unreachable_is_told_before_anything_is_served():
 
 def test_a_registry_that_is_unreachable_is_told_by_the_node(tmp_path):
     nobody = f"http://127.0.0.1:{servers.free_port()}"
-    told = unable("add", "office", nobody, S3REG_REMOTES=str(tmp_path / "remotes.json"))
+    told = unable("add", "office", nobody, S3REG_REMOTES=str(tmp_path / "remotes.yaml"))
     assert nobody in told
     assert "check the address" in told
 

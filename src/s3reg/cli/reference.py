@@ -95,7 +95,7 @@ def _variables() -> Iterator[str]:
     rows = [(f"`{variable}`", option.help) for option in SHARED for variable in option.variable]
     rows += sorted(_of_commands().items())
     rows += [(f"`{variable}`", "The registry's address, when no option names one.") for variable in ADDRESS_VARIABLES]
-    rows.append((f"`{FILE_VARIABLE}`", "The file of registries; default: `~/.s3reg/remotes.json`."))
+    rows.append((f"`{FILE_VARIABLE}`", "The file of registries; default: `~/.config/s3reg/remotes.yaml`."))
     yield _table(("variable", "meaning"), rows)
 
 

@@ -1,6 +1,6 @@
 """The registries that this node knows: names for addresses, and how to reach each. The last one added is the default.
 
-They lie in one JSON file, `~/.s3reg/remotes.json`, which only its owner may read. Certificates and keys are kept as
+They lie in one YAML file, `~/.config/s3reg/remotes.yaml`, which only its owner may read. Certificates and keys are kept as
 absolute paths, never as bytes: a path given relative to one directory must work from another.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import tempfile
 from dataclasses import dataclass, replace
@@ -16,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from s3reg.client.connection import Access
-from s3reg.errors import NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
+from s3reg.errors import ConfigInvalid, NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
+from s3reg.model import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FILE_VARIABLE = "S3REG_REMOTES"
 ADDRESS_VARIABLES = ("S3REG_REGISTRY", "ANKA_REGISTRY")
 """The address of the registry to use when no option names one. The second is what scripts written for Anka set."""
+REMOTES = Path("s3reg", "remotes.yaml")
 LARGEST_FILE = 1024**2
 LONGEST_NAME = 255
 _RECORD = 1
@@ -137,16 +140,16 @@ class Remotes:
         if len(data) > LARGEST_FILE:
             raise RemotesInvalid(file=str(self._path), reason=f"it is larger than {LARGEST_FILE} bytes")
         try:
-            return _parse(json.loads(data))
-        except (NameInvalid, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            return _parse(config.parse(self._path.name, data))
+        except (ConfigInvalid, NameInvalid, ValueError, KeyError, TypeError, AttributeError) as e:
             raise RemotesInvalid(file=str(self._path), reason="it is not what s3reg writes") from e
 
     def _write(self, known: _Known) -> None:
         # Written aside and renamed: a crash leaves the old file or the new one. mkstemp's mode is 0600.
-        text = json.dumps(_record(known), indent=2) + "\n"
+        text = yaml.safe_dump(_record(known), sort_keys=False, allow_unicode=True)
         handle, aside = tempfile.mkstemp(prefix=self._path.name, dir=self._path.parent)
         try:
-            with os.fdopen(handle, "w") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -157,9 +160,10 @@ class Remotes:
 
 
 def remotes_path(environment: Mapping[str, str]) -> Path:
-    """Where the file of registries lies."""
+    """Where the file of registries lies: in the user's configuration folder, unless the environment names a file."""
     given = environment.get(FILE_VARIABLE)
-    return Path(given) if given else Path.home() / ".s3reg" / "remotes.json"
+    folder = Path(environment.get("XDG_CONFIG_HOME") or "")
+    return Path(given) if given else (folder if folder.is_absolute() else Path.home() / ".config") / REMOTES
 
 
 def address_of(text: str) -> str:
