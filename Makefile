@@ -39,8 +39,9 @@ bench: $(DEV) ## measure beside s5cmd on MinIO; smaller: GB=2 ROUNDS=1 ROWS="pus
 minio: ## install MinIO, the S3 server that the tests use, with Go; once, outside this folder
 	@tests/install_minio.sh
 
-reference: $(DEV) ## print docs/reference.md from the code
+reference: $(DEV) ## print docs/reference.md from the code, docs/reference/compatibility.md from the tests
 	@$(BIN)/python -m s3reg.cli.reference > docs/reference.md
+	@$(BIN)/python tests/compatibility.py > docs/reference/compatibility.md
 
 fix: $(DEV) ## let ruff correct and format what it can
 	@$(BIN)/ruff check --quiet --fix .
