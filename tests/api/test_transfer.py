@@ -113,7 +113,7 @@ def test_a_session_shows_how_far_it_is_and_ends_when_it_is_given_up(http):
     assert answer["error"]["code"] in {"session-expired", "session-not-found"}
 
 
-def test_a_commit_is_safe_to_repeat(http):
+def test_s5_a_commit_is_safe_to_repeat(http):
     made = Push([http])
     made.open()
     files = made.files()

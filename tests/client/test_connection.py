@@ -485,7 +485,7 @@ class TestTheAddress:
 
 
 class TestCertificates:
-    def test_a_registry_behind_our_own_ca_answers(self, tmp_path):
+    def test_s27_a_registry_behind_our_own_ca_answers(self, tmp_path):
         context, ca = wires.certificate(tmp_path)
         with Line(GOOD, tls=context, ca_bundle=str(ca)) as line:
             assert line.call() == {"fine": True}
@@ -507,7 +507,7 @@ class TestCertificates:
             assert "certificate is refused" in str(fails(RegistryUnreachable, connection.call, "GET", "/x"))
             connection.close()
 
-    def test_unchecked_means_unchecked(self, tmp_path):
+    def test_s27_unchecked_means_unchecked(self, tmp_path):
         context, _ = wires.certificate(tmp_path)
         with Line(GOOD, tls=context, insecure=True) as line:
             assert line.call() == {"fine": True}

@@ -236,7 +236,7 @@ class Conditions(Promises):
             etag = store.put("heads/a", b"round %d" % turn)
 
     @promise("raced-match")
-    def test_a_counter_under_compare_and_swap_loses_no_increment(self, store, second):
+    def test_s2_a_counter_under_compare_and_swap_loses_no_increment(self, store, second):
         store.put("counter", b"0")
 
         def count_up(number):
@@ -249,7 +249,7 @@ class Conditions(Promises):
         at_once(count_up)
         assert store.get("counter").data == b"80"
 
-    def test_no_reader_sees_a_part_or_a_mix(self, store, second):
+    def test_s2_no_reader_sees_a_part_or_a_mix(self, store, second):
         store.put("a", b"\0" * 1000)
         over, seen = threading.Event(), []
 

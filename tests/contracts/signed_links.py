@@ -174,7 +174,7 @@ class SignedLinks(Promises):
     @pytest.mark.parametrize(
         "data", [b"", OLD[:-1], OLD + b"\0", OLD * 1000], ids=["none", "short", "long", "far too long"]
     )
-    def test_another_number_of_bytes_is_refused_and_nothing_appears(self, store, opener, data):
+    def test_s10_another_number_of_bytes_is_refused_and_nothing_appears(self, store, opener, data):
         link = sign_put(store, "packs/a", OLD)
         headers = {name: value for name, value in link.headers.items() if name.lower() != "content-length"}
         assert 400 <= opener("PUT", link.url, headers, data)[0] < 500

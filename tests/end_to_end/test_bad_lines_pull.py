@@ -139,7 +139,7 @@ def test_the_time_that_a_store_asks_for_is_given_to_it(place, machine, pushed):
     assert min(runner.pauses) >= 3
 
 
-def test_a_pull_after_one_that_failed_does_not_take_the_rest_for_there_c2(place, machine, pushed):
+def test_c2_a_pull_after_one_that_failed_does_not_take_the_rest_for_there(place, machine, pushed):
     """Two packs came, the others did not: only those that did not are fetched by the next run."""
     runner = place.node(tries=2)
     came = Arrived(2 * DRIVE)
@@ -209,7 +209,7 @@ def small(built):
 
 @pytest.mark.parametrize("kind", ["packs", "maps"])
 @pytest.mark.parametrize("sample", [FOUND, pytest.param(10**9, marks=pytest.mark.campaign)])
-def test_each_flipped_byte_is_found_c4(sample, kind, place, small):
+def test_c4_each_flipped_byte_is_found(sample, kind, place, small):
     """The file is said and what of the store is bad, after it was asked for again; or the byte meant nothing."""
     machine, expected, sizes = small
     runner, harmless = place.node(), 0

@@ -69,7 +69,7 @@ def test_what_passes_costs_a_second_try(fault, place):
 
 
 @pytest.mark.parametrize(("fault", "kind"), [*((fault, "packs") for fault in LASTING), ("403", "maps")])
-def test_what_stays_is_said_and_repeating_goes_on_c10(fault, kind, place):
+def test_s6_c10_what_stays_is_said_and_repeating_goes_on(fault, kind, place):
     """No tag here of what is not there; what the store has by then is not sent again."""
     what, expected, words = LASTING[fault]
     baker = place.node(tries=3)

@@ -69,7 +69,7 @@ def registry(tmp_path):
 
 
 @pytest.mark.parametrize("command", [("list",), ("pull", "x"), ("push", "sequoia", "-t", "v1")])
-def test_a_certificate_of_an_unknown_authority_asks_for_it(command, registry, machine, tmp_path):
+def test_s27_a_certificate_of_an_unknown_authority_asks_for_it(command, registry, machine, tmp_path):
     context, ca = wires.certificate(tmp_path)
     with wires.Proxy(registry.url, tls=context) as proxy:
         node = running.Node(tmp_path / "baker", proxy.endpoint)
@@ -101,7 +101,7 @@ def test_a_server_that_speaks_only_tls_is_told(registry, machine, tmp_path):
         check_unreachable(node.push, machine, f"{url} does not answer")
 
 
-def test_a_store_whose_certificate_is_refused_is_told_by_its_own_address(minio, machine, tmp_path):
+def test_s15_s27_a_store_whose_certificate_is_refused_is_told_by_its_own_address(minio, machine, tmp_path):
     context, ca = wires.certificate(tmp_path)
     with (
         wires.Proxy(minio.endpoint, tls=context) as proxy,
@@ -171,7 +171,7 @@ MOMENTS = [
 ]
 
 
-def test_a_registry_that_dies_at_each_step_and_comes_back_costs_nothing(tmp_path):
+def test_s1_a_registry_that_dies_at_each_step_and_comes_back_costs_nothing(tmp_path):
     with contextlib.ExitStack() as stack:
         mortal = Mortal(tmp_path, stack)
         wire = stack.enter_context(Wire(mortal.url))
@@ -198,7 +198,7 @@ def test_a_registry_that_dies_at_each_step_and_comes_back_costs_nothing(tmp_path
         assert [version["tag"] for version in versions] == ["v1"]
 
 
-def test_a_commit_whose_answer_takes_long_is_waited_for_c8(minio, machine, tmp_path):
+def test_s5_c8_a_commit_whose_answer_takes_long_is_waited_for(minio, machine, tmp_path):
     """All bytes are acknowledged, and then somebody on the way has enough: the version is there, and is there once."""
     with wired.wired(minio, tmp_path) as place:
         baker = place.node("baker")

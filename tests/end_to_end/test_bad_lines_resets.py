@@ -80,7 +80,7 @@ def clean(place, machine):
     return sum(passage.given for passage in place.store.of("GET", "packs"))
 
 
-def test_answers_that_stop_coming_are_asked_for_elsewhere_c6(place, machine):
+def test_c6_answers_that_stop_coming_are_asked_for_elsewhere(place, machine):
     """And nobody says that they have."""
     baker, runner = place.node("baker", tries=20), place.node("runner", tries=20)
     place.store.rule = Unreliable(3, stalled)

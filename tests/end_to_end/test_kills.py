@@ -29,7 +29,7 @@ def big(baker):
 
 
 @ROUNDS
-def test_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, big, rounds):
+def test_s1_s4_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, big, rounds):
     chance = random.Random(11)
     for number in range(rounds):
         tag = f"v{number}"
@@ -47,7 +47,7 @@ def test_a_killed_push_is_invisible_and_its_repetition_completes(baker, runner, 
 
 
 @ROUNDS
-def test_a_killed_pull_shows_the_old_vm_or_the_new_one_or_none(baker, runner, big, rounds):
+def test_c1_a_killed_pull_shows_the_old_vm_or_the_new_one_or_none(baker, runner, big, rounds):
     baker.done("push", big.name, "-t", "v1")
     versions = {"v1": machines.contents(baker.library, big)}
     machines.scatter(big.disk(), 200)
@@ -64,7 +64,7 @@ def test_a_killed_pull_shows_the_old_vm_or_the_new_one_or_none(baker, runner, bi
         assert machines.contents(runner.library, big) == versions[tag]
 
 
-def test_a_repeated_push_does_not_send_what_the_store_has(baker, big):
+def test_s6_a_repeated_push_does_not_send_what_the_store_has(baker, big):
     """One pack at a time on the line: kill the push once some are noted, and count what the second run sends."""
     full = baker.done("-j", "push", big.name, "-t", "whole").answer["body"]["sent"]
     other = machines.make(baker.library, sizes=(40 * MIB, 9 * MIB), name="other", seed=77)
@@ -83,7 +83,7 @@ def test_a_repeated_push_does_not_send_what_the_store_has(baker, big):
         assert again.answer["body"]["sent"] < full
 
 
-def test_a_registry_that_is_killed_during_a_push_costs_nothing(store, tmp_path):
+def test_s1_a_registry_that_is_killed_during_a_push_costs_nothing(store, tmp_path):
     arguments, settings = store
     with running.serving(tmp_path, *arguments, **settings) as first:
         node = running.Node(tmp_path / "node", first.url)

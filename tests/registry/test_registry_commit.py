@@ -241,7 +241,7 @@ def test_many_pushers_of_one_tag_at_once_leave_one_version(store):
     assert sorted(told, key=str) == sorted([entry.id] + [None] * 5, key=str)
 
 
-def test_many_pushers_of_different_tags_at_once_all_get_in(store):
+def test_s2_many_pushers_of_different_tags_at_once_all_get_in(store):
     nodes = [Pusher(Registry(store), store) for _ in range(6)]
     start = threading.Barrier(len(nodes))
 

@@ -80,7 +80,7 @@ def check_done(store, done):
     check_sound(store)
 
 
-def test_whatever_call_fails_a_repeated_push_makes_exactly_one_version(make):
+def test_s4_whatever_call_fails_a_repeated_push_makes_exactly_one_version(make):
     calls, _ = calls_of_a_push(make)
     assert calls > 25
     for n in range(1, calls + 1):
@@ -93,7 +93,7 @@ def test_whatever_call_fails_a_repeated_push_makes_exactly_one_version(make):
         check_done(store, done)
 
 
-def test_whatever_call_fails_nothing_half_is_visible(make):
+def test_s1_whatever_call_fails_nothing_half_is_visible(make):
     """Without a repeat: the node gives up at the first failure."""
     calls, _ = calls_of_a_push(make)
     for n in range(1, calls + 1):

@@ -67,7 +67,7 @@ def test_an_honest_map_is_taken_whatever_way_its_runs_lie(node, store, session, 
     assert done.stored == use.pack.size
 
 
-def test_an_empty_file_may_have_a_map(node, store, session):
+def test_s10_an_empty_file_may_have_a_map(node, store, session):
     node.commit(session, (mapped(store, session, "disk", file_map([])), config()))
 
     assert node.registry.version(node.asker, BASE)[2].files[0].packs == ()

@@ -22,7 +22,7 @@ def empty(tmp_path):
     return FilesStore(tmp_path / "empty", secret=bytes(32))
 
 
-def test_an_empty_store_becomes_ours_once(empty):
+def test_s22_an_empty_store_becomes_ours_once(empty):
     made = Registry(empty).prepare()
 
     assert Registry(empty).prepare() == made

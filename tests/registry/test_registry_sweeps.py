@@ -110,7 +110,7 @@ def play_all(path, seeds):
     return made
 
 
-def test_whatever_a_head_names_exists(tmp_path):
+def test_s13_whatever_a_head_names_exists(tmp_path):
     assert play_all(tmp_path, range(SEEDS)) > SEEDS // 2
 
 
@@ -119,7 +119,7 @@ def test_whatever_a_head_names_exists_in_many_games(tmp_path):
     play_all(tmp_path, range(SEEDS, MANY_SEEDS))
 
 
-def test_a_push_that_a_sweep_cannot_see_sees_its_marker(tmp_path):
+def test_s13_a_push_that_a_sweep_cannot_see_sees_its_marker(tmp_path):
     """The model's shortest way to a lost pack where pushes do not read markers, played on the real code.
 
     What the sweep removes looks unnamed to it at both looks: at the first, push A is about to name it under a head that was
@@ -164,7 +164,7 @@ def test_a_game_can_be_had_again(tmp_path):
     assert outcomes[2] == outcomes[3]
 
 
-def test_a_sweep_removes_what_a_push_left_behind_and_nothing_else(node, store):
+def test_s17_a_sweep_removes_what_a_push_left_behind_and_nothing_else(node, store):
     """The sweep of these tests really removes: else they would prove nothing."""
     node.push(BASE, "v1")
     left = node.open(BASE, "v2").session
@@ -191,7 +191,7 @@ def test_a_push_whose_uploads_a_sweep_took_is_told_that_its_session_is_over(node
     assert late.happened
 
 
-def test_a_base_that_is_marked_when_it_is_asked_for_may_not_be_used_after_the_marker_is_gone(node, store):
+def test_s13_a_base_that_is_marked_when_it_is_asked_for_may_not_be_used_after_the_marker_is_gone(node, store):
     """Why a commit must not trust all bases of its session: this one is removed between the two."""
     done = node.push(OTHER, "v1", name="other")
     version = node.registry.version(node.asker, OTHER)[2]

@@ -110,7 +110,7 @@ def test_somebody_elses_session_reads_as_none(node, registry):
     assert registry.session(node.asker, session.id) == session
 
 
-def test_an_aborted_session_takes_no_heartbeat_and_is_kept_for_the_sweep(node, store, registry):
+def test_s17_an_aborted_session_takes_no_heartbeat_and_is_kept_for_the_sweep(node, store, registry):
     session = node.open().session
 
     registry.abort(node.asker, session.id)
