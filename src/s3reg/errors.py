@@ -133,6 +133,14 @@ class RequestTooLarge(S3regError):
     remedy = "disk bytes go straight to the store; the API takes only small records"
 
 
+class SelectorsDisagree(Invalid):
+    """One request names a version in two ways, and they are two versions. Nothing was changed."""
+
+    code = "selectors-disagree"
+    says = "{first} and {second} are not the same version"
+    remedy = "name the version by its tag or by its number, once"
+
+
 class SettingInvalid(Invalid):
     """A setting is unknown or its value is not of its type."""
 
@@ -329,6 +337,15 @@ class RemoteTaken(S3regError):
     kind = Kind.CONFLICT
     says = "the registry {name!r} already exists: {url}"
     remedy = "s3reg set {name} URL changes its address, s3reg delete {name} forgets it"
+
+
+class ShimTaken(S3regError):
+    """Where the anka script is to go, something else has its name."""
+
+    code = "shim-taken"
+    kind = Kind.CONFLICT
+    says = "{file!r} exists, and s3reg shim did not write it"
+    remedy = "choose another folder, which only has to come first in PATH, or replace the file with --force"
 
 
 class NameAmbiguous(S3regError):

@@ -536,6 +536,88 @@ class PlanAnswerSchema(Message):
     packs = fields.List(fields.Nested(PackLinkSchema), required=True)
 
 
+# --- Changing a template ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Take versions out of a template: the one named, the newest by default, and all newer ones; or everything."""
+
+    operation: str
+    """Chosen by the caller for this one change: asked for again, it is not made again."""
+    template: str
+    tag: str | None = None
+    number: int | None = None
+    everything: bool = False
+    """All versions, and the template itself."""
+
+
+class RevertSchema(Message):
+    makes = Revert
+    operation = Named(names.operation_id, required=True)
+    template = Named(names.template_id, required=True)
+    tag = Named(names.tag, load_default=None, allow_none=True)
+    number = _count(load_default=None, allow_none=True)
+    everything = fields.Boolean(load_default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """A template after versions were taken out of it."""
+
+    template: str
+    name: str
+    removed: tuple[str, ...]
+    """The tags that went, oldest first; none where this operation had been done before."""
+    left: int
+    """Versions that the template still has."""
+    deleted: bool
+    """The template went with them."""
+
+
+class RevertedSchema(Message):
+    makes = Reverted
+    template = Named(names.template_id, required=True)
+    name = fields.String(required=True)
+    removed = fields.List(fields.String(), required=True)
+    left = _count(required=True)
+    deleted = fields.Boolean(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Give a template another name."""
+
+    operation: str
+    """Chosen by the caller for this one change: asked for again, it is not made again."""
+    template: str
+    name: str
+    same_name: bool = False
+    """Let another template carry this name too."""
+
+
+class RenameSchema(Message):
+    makes = Rename
+    operation = Named(names.operation_id, required=True)
+    template = Named(names.template_id, required=True)
+    name = Named(names.template_name, required=True)
+    same_name = fields.Boolean(load_default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A template under its new name."""
+
+    template: str
+    name: str
+
+
+class RenamedSchema(Message):
+    makes = Renamed
+    template = Named(names.template_id, required=True)
+    name = fields.String(required=True)
+
+
 # --- Both ends -------------------------------------------------------------------------------------------------------
 
 

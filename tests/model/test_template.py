@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3reg.errors import NameInvalid, TagNotFound, TagTaken, VersionNotFound
+from s3reg.errors import NameInvalid, SelectorsDisagree, TagNotFound, TagTaken, VersionNotFound
 from s3reg.model.chunks import HOLE, FileTree, chunk_digest
 from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
 from s3reg.model.packs import PackRef
@@ -118,7 +118,7 @@ def test_what_was_asked_for_is_not_found_rather_than_something_else():
         head.select(tag="c")
     with pytest.raises(TagNotFound):
         head.select(tag="")
-    with pytest.raises(VersionNotFound):
+    with pytest.raises(SelectorsDisagree):
         head.select(tag="a", number=1)
     with pytest.raises(VersionNotFound):
         EMPTY.select()

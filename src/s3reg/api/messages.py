@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from s3reg.model.template import Entry, File, Head, Session, Version
-    from s3reg.registry import Committed, Described, Opened, Plan
+    from s3reg.registry import Committed, Described, Opened, Plan, Retired
     from s3reg.store import Link
 
 # --- In: what `wire.read` gave has been through `model/names.py` already; this only tells the type checker so. --------
@@ -137,6 +137,13 @@ def template_entry(described: Described) -> wire.TemplateEntry:
             for number, (entry, version) in enumerate(pairs)
         ],
     )
+
+
+def reverted(gone: Retired) -> wire.Reverted:
+    """What is left of a template, and what went."""
+    head = gone.head
+    tags = tuple(entry.tag for entry in gone.removed)
+    return wire.Reverted(head.id, head.name, tags, left=len(head.versions), deleted=head.deleted)
 
 
 def plan_answer(plan: Plan) -> wire.PlanAnswer:

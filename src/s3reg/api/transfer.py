@@ -13,6 +13,7 @@ from s3reg.api import messages, openapi, render
 from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
 from s3reg.api.wiring import registry
+from s3reg.errors import SelectorsDisagree
 from s3reg.model import names
 
 if TYPE_CHECKING:
@@ -111,6 +112,27 @@ def commit_session(sid: str, asked: wire.CommitRequest) -> wire.CommitAnswer:
 def abort_session(sid: str) -> None:
     """Give a push session up. A session that is gone already is no error."""
     registry().abort(asker(), names.session_id(sid))
+
+
+@operations.add("POST", "/revert", takes=wire.RevertSchema, gives=wire.RevertedSchema)
+def revert_template(asked: wire.Revert) -> wire.Reverted:
+    """Take a version and all newer ones out of a template, or delete it. Safe to repeat: it is done once."""
+    if not asked.everything:
+        gone = registry().revert(asker(), asked.template, tag=asked.tag, number=asked.number, operation=asked.operation)
+    elif asked.tag is None and asked.number is None:
+        gone = registry().delete(asker(), asked.template, operation=asked.operation)
+    else:
+        raise SelectorsDisagree(first="everything", second="one version")
+    return messages.reverted(gone)
+
+
+@operations.add("POST", "/rename", takes=wire.RenameSchema, gives=wire.RenamedSchema)
+def rename_template(asked: wire.Rename) -> wire.Renamed:
+    """Give a template another name. Safe to repeat: it is done once."""
+    head = registry().rename(
+        asker(), asked.template, name=asked.name, same_name=asked.same_name, operation=asked.operation
+    )
+    return wire.Renamed(head.id, head.name)
 
 
 operations.route(blueprint)

@@ -17,6 +17,8 @@ class Action(enum.Enum):
     READ_CONFIG = "get_config"
     PULL = "pull"
     PUSH = "push_tag"
+    DELETE_REVERT = "delete_revert"
+    SET_ARCH = "set_arch"
 
 
 @dataclass(frozen=True, slots=True)

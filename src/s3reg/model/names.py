@@ -69,6 +69,11 @@ def session_id(text: object) -> SessionId:
     return SessionId(_match("session id", text, _HEX32, "it is not 32 lower-case hex digits"))
 
 
+def operation_id(text: object) -> str:
+    """`text` as the id that a caller gives one change, so that it is made once however often it is asked for."""
+    return _match("operation id", text, _HEX32, "it is not 32 lower-case hex digits")
+
+
 def digest(text: object) -> Digest:
     """`text` as a SHA-256 digest."""
     return Digest(_match("digest", text, _HEX64, "it is not 64 lower-case hex digits"))

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from s3reg.errors import NameInvalid, TagNotFound, TagTaken, VersionNotFound
+from s3reg.errors import NameInvalid, SelectorsDisagree, TagNotFound, TagTaken, VersionNotFound
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2, FileTree, chunk_digest, is_zero
 
@@ -153,13 +153,13 @@ class Head:
         return next((entry for entry in self.versions if entry.tag == tag), None)
 
     def select(self, *, tag: str | None = None, number: int | None = None) -> Entry:
-        """The version asked for, the newest by default. Raises TagNotFound, VersionNotFound."""
+        """The version asked for, the newest by default. Raises TagNotFound, VersionNotFound, SelectorsDisagree."""
         if tag is not None:
             found = self.tagged(tag)
             if found is None:
                 raise TagNotFound(template=self.name, tag=tag)
             if number is not None and self.number(found) != number:
-                raise VersionNotFound(template=self.name, version=f"{number} with tag {tag!r}")
+                raise SelectorsDisagree(first=f"tag {tag!r}", second=f"version {number}")
             return found
         if number is not None:
             if not 0 <= number < len(self.versions):
@@ -190,6 +190,16 @@ class Head:
         gone = replace(old, removed=new.created, removed_by=by)
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
+
+    def revert(self, first: Entry, *, when: int, by: str) -> Head:
+        """Without `first` and all newer versions, which go to `removed`; deleted if none is left.
+
+        The size is still that of all of them: only their records know what they share.
+        """
+        place = self.versions.index(first)
+        gone = tuple(replace(entry, removed=when, removed_by=by) for entry in self.versions[place:])
+        kept = self.versions[:place]
+        return replace(self, versions=kept, removed=(*self.removed, *gone), deleted=not kept)
 
 
 class SessionState(enum.Enum):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from s3reg.registry import commit, pull, setup
+from s3reg.model import names
+from s3reg.registry import commit, labels, pull, retire, setup
 from s3reg.registry.catalog import Catalog
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
@@ -23,6 +24,7 @@ from s3reg.registry.values import (
     Plan,
     Proposal,
     ProposedFile,
+    Retired,
     Status,
 )
 
@@ -45,6 +47,7 @@ __all__ = [
     "Proposal",
     "ProposedFile",
     "Registry",
+    "Retired",
     "Status",
 ]
 
@@ -132,6 +135,42 @@ class Registry:
     def abort(self, asker: Identity, sid: SessionId) -> None:
         """Give a session up. What it uploaded, the sweep removes. A session that is gone is no error."""
         self._pushing.abort(asker, sid)
+
+    # --- Changing a template -----------------------------------------------------------------------------------------
+
+    def revert(
+        self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None, operation: str
+    ) -> Retired:
+        """Take the version asked for, the newest by default, and all newer ones out; with the oldest goes the template.
+
+        `operation`: 32 hex digits that the caller chose; the same again does nothing more, here and below. Raises
+        TemplateNotFound, NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, Forbidden, TooBusy.
+        """
+        return retire.revert(
+            self._records, self._catalog, asker, ref, tag=tag, number=number, operation=names.operation_id(operation)
+        )
+
+    def delete(self, asker: Identity, ref: str, *, operation: str) -> Retired:
+        """Take all versions out, and the template. Raises TemplateNotFound, NameAmbiguous, Forbidden, TooBusy."""
+        return retire.delete(self._records, self._catalog, asker, ref, operation=names.operation_id(operation))
+
+    def rename(self, asker: Identity, ref: str, *, name: str, same_name: bool = False, operation: str) -> Head:
+        """Give a template another name; `same_name`: though another one carries it. Raises NameTaken besides."""
+        return labels.rename(
+            self._records,
+            self._catalog,
+            asker,
+            ref,
+            name=name,
+            same_name=same_name,
+            operation=names.operation_id(operation),
+        )
+
+    def set_arch(self, asker: Identity, ref: str, *, arch: str, operation: str) -> Head:
+        """Say which architecture a template is for: `arm64` or `amd64`."""
+        return labels.set_arch(
+            self._records, self._catalog, asker, ref, arch=arch, operation=names.operation_id(operation)
+        )
 
     # --- Pull --------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from s3reg.errors import (
     TooBusy,
 )
 from s3reg.model import format as fmt
+from s3reg.model.template import Base, union_bytes
 from s3reg.registry.recent import Recent
 from s3reg.store import ABSENT, Match
 from s3reg.telemetry import emit
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from s3reg.model.names import SessionId, TemplateId, VersionId
-    from s3reg.model.template import Base, Head, Session, Version
+    from s3reg.model.template import Head, Session, Version
     from s3reg.registry.values import Limits
     from s3reg.store import Object, ObjectStore, Stat
 
@@ -106,6 +107,16 @@ class Records:
                 return None
 
         return gather(read, wanted)
+
+    def union_size(self, head: Head) -> int:
+        """Bytes of the union, by digest, of the images and states of the head's versions.
+
+        One whose record cannot be read counts for no more than the largest such: what it shares is not known.
+        """
+        found = self.versions([Base(head.id, entry.id) for entry in head.versions])
+        lost = [entry.size for entry, version in zip(head.versions, found, strict=True) if version is None]
+        union = union_bytes(version for version in found if version is not None)
+        return min(max([union, *lost]), fmt.LARGEST_SIZE)
 
     # --- Writing -----------------------------------------------------------------------------------------------------
 

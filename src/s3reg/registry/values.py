@@ -116,6 +116,15 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """A template after versions of it were removed."""
+
+    head: Head
+    removed: tuple[Entry, ...]
+    """What went, oldest first; nothing if the operation had been done before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Described:
     """A template with its versions."""
 

@@ -1,0 +1,51 @@
+"""One change of a template that is there, by whoever may make it: a single compare-and-swap of its head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3reg.errors import Forbidden, TemplateNotFound
+from s3reg.model import names
+from s3reg.model.identity import Action
+from s3reg.registry import setup
+from s3reg.registry.catalog import may_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3reg.model.identity import Identity
+    from s3reg.model.template import Head
+    from s3reg.registry.catalog import Catalog
+    from s3reg.registry.records import Records
+
+
+def change(
+    records: Records,
+    catalog: Catalog,
+    asker: Identity,
+    ref: str,
+    *,
+    operation: str,
+    action: Action,
+    make: Callable[[Head], Head],
+) -> Head:
+    """The template's head as `make` leaves it, or as it is if `operation` was done before, though it be deleted since.
+
+    `make` is called anew for each attempt. Raises TemplateNotFound, NameAmbiguous, Forbidden, TooBusy.
+    """
+    setup.prepare(records, write=True)
+    if names.is_template_id(ref):
+        known = records.head(names.template_id(ref))
+        if known is not None and operation in known.operations and asker.may(Action.LIST, known.id):
+            return known
+
+    def checked(head: Head | None) -> Head:
+        if head is None or not may_list(asker, head):
+            raise TemplateNotFound(template=ref)
+        if not asker.may(action, head.id):
+            raise Forbidden(reason=f"{asker.name} has no {action.value} on template {head.id}")
+        return make(head)
+
+    head = records.change_head(catalog.find(asker, ref).id, operation, checked)
+    assert head is not None, "checked gives a head or raises"
+    return head

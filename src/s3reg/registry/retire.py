@@ -1,0 +1,75 @@
+"""Versions taken out of a template: a revert, a delete. One compare-and-swap of its head, and nothing else is touched.
+
+What goes is kept in the head's `removed`, with when and who; its bytes stay until the sweep finds that nobody names them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from s3reg.model.identity import Action
+from s3reg.registry.change import change
+from s3reg.registry.values import Retired
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3reg.model.identity import Identity
+    from s3reg.model.template import Entry, Head
+    from s3reg.registry.catalog import Catalog
+    from s3reg.registry.records import Records
+
+
+def revert(
+    records: Records,
+    catalog: Catalog,
+    asker: Identity,
+    ref: str,
+    *,
+    tag: str | None,
+    number: int | None,
+    operation: str,
+) -> Retired:
+    """The template without the version asked for, the newest by default, and all newer ones.
+
+    Raises TemplateNotFound, NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, Forbidden.
+    """
+    return _retire(
+        records, catalog, asker, ref, operation=operation, first=lambda head: head.select(tag=tag, number=number)
+    )
+
+
+def delete(records: Records, catalog: Catalog, asker: Identity, ref: str, *, operation: str) -> Retired:
+    """The template without any version, and deleted. Raises TemplateNotFound, NameAmbiguous, Forbidden."""
+    return _retire(
+        records, catalog, asker, ref, operation=operation, first=lambda head: next(iter(head.versions), None)
+    )
+
+
+def _retire(
+    records: Records,
+    catalog: Catalog,
+    asker: Identity,
+    ref: str,
+    *,
+    operation: str,
+    first: Callable[[Head], Entry | None],
+) -> Retired:
+    """`first` finds the oldest version that goes; None: the template has none, and goes itself."""
+    gone: tuple[Entry, ...] = ()
+
+    def make(head: Head) -> Head:
+        nonlocal gone
+        oldest = first(head)
+        if oldest is None:
+            return replace(head, size=0, deleted=True)
+        left = head.revert(oldest, when=int(records.clock()), by=asker.name)
+        gone = head.versions[len(left.versions) :]
+        return replace(left, size=records.union_size(left))
+
+    head = change(records, catalog, asker, ref, operation=operation, action=Action.DELETE_REVERT, make=make)
+    tags = [entry.tag for entry in gone]
+    emit("versions-removed", template=head.id, tags=tags, left=len(head.versions), by=asker.name)
+    return Retired(head, gone)
