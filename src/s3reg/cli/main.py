@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import node, output, repos, transfers
+from s3reg.cli import node, output, repos, shim, transfers
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -65,7 +65,7 @@ def program(context: click.Context) -> None:
 
 
 share(program, outermost=True)
-for _command in (*transfers.COMMANDS, *node.COMMANDS, *repos.COMMANDS):
+for _command in (*transfers.COMMANDS, *node.COMMANDS, *repos.COMMANDS, *shim.COMMANDS):
     program.add_command(_command)
 
 
