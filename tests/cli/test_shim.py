@@ -61,18 +61,12 @@ def anka(place, *arguments, folders=("shim", "app"), shell=None, stdin="", **mor
     ("typed", "passed"),
     [
         (["registry", "list"], "[registry][list]"),
-        (["-j", "registry", "-r", "office", "list"], "[--machine-readable][registry][-r][office][list]"),
-        (
-            ["--debug", "--machine-readable", "registry", "list-repos", "-d"],
-            "[--machine-readable][--debug][registry][list-repos][-d]",
-        ),
-        (
-            ["--log-level", "debug", "-j", "--log-level=10", "registry", "list"],
-            "[--machine-readable][registry][list]",
-        ),
+        (["-j", "registry", "-r", "office", "list"], "[-j][registry][-r][office][list]"),
+        (["--debug", "--machine-readable", "registry"], "[--debug][--machine-readable][registry]"),
+        (["--log-level", "push", "--log-level=10", "list"], "[vm][--log-level][push][--log-level=10][list]"),
         (["push", "vm", "-t", "a b"], "[push][vm][-t][a b]"),
         (["pull", "vm", "office", "--tag", "v1"], "[pull][vm][office][--tag][v1]"),
-        (["-j", "list"], "[--machine-readable][vm][list]"),
+        (["-j", "list"], "[vm][-j][list]"),
         (["show", "vm", "tag"], "[vm][show][vm][tag]"),
         (["clone", "registry", "list"], "[vm][clone][registry][list]"),
         (["delete", "--yes", "vm"], "[vm][delete][--yes][vm]"),
@@ -88,7 +82,7 @@ def test_with_an_application_only_its_registry_commands_are_answered(place, comm
     program(place / "app" / "anka", ECHO)
     told = anka(place, "--debug", "--log-level", "info", command, "-n", "vm").stdout
     if command == "registry":
-        assert told == f"python:{TO_S3REG}[--debug][registry][-n][vm]"
+        assert told == f"python:{TO_S3REG}[--debug][--log-level][info][registry][-n][vm]"
     else:
         assert told == f"anka:[--debug][--log-level][info][{command}][-n][vm]"
 
@@ -99,8 +93,9 @@ def test_arguments_streams_and_exit_code_pass_untouched_in_every_shell(place, sh
     program(place / "app" / "anka", ECHO)
     odd = ["two words", "", "*", "'", '"', "$HOME", "`id`", "\\n", "a\nb", "größe", "-j", "--log-level"]
     done = anka(place, "--debug", "-j", command, *odd, shell=shell, stdin="line one\nand no end")
-    options = "[--machine-readable][--debug]" if command == "registry" else "[--debug][-j]"
-    assert done.stdout.endswith(f"{options}[{command}]" + "".join(f"[{word}]" for word in odd) + "line one\nand no end")
+    assert done.stdout.endswith(
+        f"[--debug][-j][{command}]" + "".join(f"[{word}]" for word in odd) + "line one\nand no end"
+    )
     assert done.stderr.startswith("its stderr, as process ")
     assert done.returncode == 7
 

@@ -35,27 +35,20 @@ _SCRIPT = r"""
 
 python=@PYTHON@
 
-# What Anka's options before the command's name say: `word` is the command, `before` how many arguments stand before it,
-# `json` and `debug` are those options that s3reg has too.
+# The command's name, behind the options that may stand before it.
 read_options() {
-    word= before=0 json= debug=
+    word= json=
     while [ $# -gt 0 ]; do
         case $1 in
-            -j | --machine-readable) json=--machine-readable ;;
-            --debug) debug=--debug ;;
-            --log-level=*) ;;
-            --log-level)
-                [ $# -gt 1 ] || return 0
-                shift
-                before=$((before + 1))
-                ;;
+            -j | --machine-readable) json=yes ;;
+            --debug | --log-level=*) ;;
+            --log-level) [ $# -eq 1 ] || shift ;;
             *)
                 word=$1
                 return 0
                 ;;
         esac
         shift
-        before=$((before + 1))
     done
 }
 
@@ -83,7 +76,7 @@ find_application() {
 # Nobody can answer: said as Anka says its errors, with the exit code of a command that was not found.
 refuse() {
     case ${json:-${ANKA_MACHINE_READABLE-}} in
-        --machine-readable | 1 | true | yes | on)
+        1 | true | yes | on)
             printf '{"status": "ERROR", "body": {}, "message": "%s", "code": 127, "exception_type": "NoApplication"}' "$1"
             ;;
         *) printf 'anka: %s\n' "$1" >&2 ;;
@@ -91,33 +84,24 @@ refuse() {
     exit 127
 }
 
-ours=no
-read_options "$@"
-case $word in
-    registry) ours=yes ;;
-    *) find_application ;;
-esac
-case $word in
-    push | pull | list | show | clone | delete) [ -n "$application" ] || ours=yes ;;
-esac
-
-if [ $ours = yes ]; then
+answer() {
     [ -x "$python" ] || refuse 's3reg is not where it was when this script was written: run s3reg shim again'
-    shift "$before"
-    case $word in
-        list | show | clone | delete) set -- vm "$@" ;;
-    esac
     # -P: a folder called s3reg where this is run is not the program.
-    exec "$python" -P -m s3reg.cli.main ${json:+"$json"} ${debug:+"$debug"} "$@"
-fi
-[ -z "$application" ] || exec "$application" "$@"
-case $word in
-    '' | -h | --help)
+    exec "$python" -P -m s3reg.cli.main "$@"
+}
+
+read_options "$@"
+[ "$word" = registry ] || find_application
+case $word,$application in
+    registry,* | push, | pull,) answer "$@" ;;
+    list, | show, | clone, | delete,) answer vm "$@" ;;
+    , | -h, | --help,)
         echo 'anka: no Anka application is installed here; s3reg answers'
         echo '  anka registry ...'
         echo '  anka push, pull, list, show, clone, delete'
         ;;
-    *) refuse 'no Anka application is installed here; s3reg answers only registry, push, pull, list, show, clone, delete' ;;
+    *,) refuse 'no Anka application is installed here; s3reg answers only registry, push, pull, list, show, clone, delete' ;;
+    *) exec "$application" "$@" ;;
 esac
 """
 
