@@ -1,7 +1,10 @@
 """A registry over a directory, asked through Flask's test client."""
 
+import shutil
+
 import pytest
 
+from api.fuzzed import Place
 from push_calls import Push
 from s3reg.api import create_app
 from s3reg.settings import Settings
@@ -28,6 +31,23 @@ def http(app):
     return app.test_client()
 
 
+@pytest.fixture(scope="session")
+def three_pushed(tmp_path_factory):
+    """A store with a template of three versions, a, b and c: not to be changed."""
+    folder = tmp_path_factory.mktemp("three") / "store"
+    http = create_app(Settings(store=str(folder))).test_client()
+    for tag in ("a", "b", "c"):
+        Push([http], tag=tag).run()
+    return folder
+
+
+@pytest.fixture
+def three(three_pushed, tmp_path, store):
+    """The test's own store holds those three versions."""
+    shutil.copytree(three_pushed, tmp_path / "store", dirs_exist_ok=True)
+    return store
+
+
 @pytest.fixture
 def push(http):
     """`push(tag="v2", …)` pushes a small VM, and gives the push."""
@@ -38,3 +58,9 @@ def push(http):
         return made
 
     return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A registry that begins the same for every example of a test."""
+    return Place(tmp_path_factory.mktemp("fuzz") / "store")
