@@ -71,7 +71,7 @@ def domain(tmp_path_factory):
         yield server
 
 
-def test_a_bucket_in_the_path_is_the_default_at_an_endpoint(minio, bucket):
+def test_s15_a_bucket_in_the_path_is_the_default_at_an_endpoint(minio, bucket):
     name = bucket(minio)
     store = S3Store(name, endpoint=f"{minio.endpoint}/", region=minio.region)
     _works(store)
@@ -157,7 +157,7 @@ def test_links_carry_the_address_that_nodes_use(minio, bucket):
         assert http.request("GET", link.url).data == b"linked"
 
 
-def test_a_certificate_is_trusted_by_its_own_ca_only(minio, bucket, tmp_path):
+def test_s15_s27_a_certificate_is_trusted_by_its_own_ca_only(minio, bucket, tmp_path):
     context, ca_file = wires.certificate(tmp_path)
     name = bucket(minio)
     with wires.Proxy(minio.endpoint, tls=context) as proxy:
@@ -172,7 +172,7 @@ def test_a_certificate_is_trusted_by_its_own_ca_only(minio, bucket, tmp_path):
                 act()
 
 
-def test_certificates_need_not_be_verified_where_somebody_says_so(minio, bucket, tmp_path):
+def test_s15_certificates_need_not_be_verified_where_somebody_says_so(minio, bucket, tmp_path):
     context, _ = wires.certificate(tmp_path)
     with wires.Proxy(minio.endpoint, tls=context) as proxy, warnings.catch_warnings():
         warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
