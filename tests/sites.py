@@ -1,10 +1,10 @@
-"""A registry over a directory, served inside the tests' own process."""
+"""Registries that are served inside the tests' own process."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -28,7 +28,13 @@ class Quiet(WSGIRequestHandler):
 @contextlib.contextmanager
 def address(store: Path) -> Iterator[str]:
     """The address of the registry over the directory `store`, while it is served."""
-    app = create_app(Settings(store=str(store)), FilesStore(store))
+    with serving(create_app(Settings(store=str(store)), FilesStore(store))) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The address of `app`, while it is served."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
