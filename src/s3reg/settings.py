@@ -23,11 +23,18 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
 ELSEWHERE = frozenset(
     {
-        "S3REG_JOBS",  # requests that a node has underway at once
-        "S3REG_LIBRARY",  # the node's directories of VMs
-        "S3REG_LIMIT_RATE",  # the most that a node sends or receives
-        "S3REG_REGISTRY",  # the registry that a node talks to
-        "S3REG_REMOTES",  # where a node remembers its registries
+        # what a node takes from its environment: cli/environment.py
+        "S3REG_CA_BUNDLE",
+        "S3REG_DEBUG",
+        "S3REG_JOBS",
+        "S3REG_LIBRARY",
+        "S3REG_LIMIT_RATE",
+        "S3REG_MACHINE_READABLE",
+        "S3REG_PULL_FAILBACK",
+        "S3REG_REGISTRY",
+        "S3REG_REGISTRY_API_KEY",
+        "S3REG_REGISTRY_API_KEY_ID",
+        "S3REG_REMOTES",
         "S3REG_MINIO",  # the tests' S3 server
     }
 )

@@ -27,7 +27,10 @@ VALUES = {
     "certificate": "node.pem",
     "key": "node.key",
     "ca_bundle": "ca.pem",
+    "key_id": "ci",
+    "api_key": "node.key",
     "library": "vms",
+    "log_level": "info",
 }
 MATRIX = [(name, spelling, shared) for name in NODE_COMMANDS for shared in SHARED for spelling in shared.spellings]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import node, output, repos, shim, transfers
+from s3reg.cli import completion, environment, node, output, registry, shim
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -50,6 +50,12 @@ class Program(OpenGroup):
             self.add_command(share(_server_command(cmd_name), hidden=True), cmd_name)
         return super().get_command(ctx, cmd_name)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What is taken from the environment."""
+        if ctx:
+            with formatter.section("Environment, where no option says otherwise (the first name that is set wins)"):
+                formatter.write_dl([(", ".join(row.names), row.meaning) for row in environment.VARIABLES])
+
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="s3reg %(version)s")
@@ -65,12 +71,21 @@ def program(context: click.Context) -> None:
 
 
 share(program, outermost=True)
-for _command in (*transfers.COMMANDS, *node.COMMANDS, *repos.COMMANDS, *shim.COMMANDS):
+for _command in (
+    *registry.COMMANDS,
+    *node.FILE_COMMANDS,
+    registry.registry,
+    *shim.COMMANDS,
+    *completion.COMMANDS,
+):
     program.add_command(_command)
 
 
 def main() -> NoReturn:
     """Run the program with this process's arguments and end the process."""
+    asking = os.environ.get(completion.VARIABLE)
+    if asking:
+        sys.exit(completion.answer(program, asking))
     arguments, asked = sys.argv[1:], Asked()
     watchdog = Watchdog(lambda number: _last_words(number, machine_readable=_wants_json(asked, arguments)))
     sys.exit(run(arguments, asked, watchdog))
@@ -124,7 +139,12 @@ def _speak(watchdog: Watchdog | None) -> None:
 
 def _wants_json(asked: Asked, arguments: Sequence[str]) -> bool:
     """Also if the command line was not understood."""
-    return asked.machine_readable or bool({"-j", "--machine-readable"} & set(arguments))
+    said = next(filter(None, map(os.environ.get, environment.MACHINE_READABLE.names)), "")
+    return (
+        asked.machine_readable
+        or bool({"-j", "--machine-readable"} & set(arguments))
+        or said.lower() in {"1", "true", "yes", "on"}
+    )
 
 
 def _last_words(number: int, *, machine_readable: bool) -> None:
@@ -140,7 +160,7 @@ def _last_words(number: int, *, machine_readable: bool) -> None:
 
 def _told(error: BaseException, asked: Asked) -> int:
     """Say what went wrong; gives the exit code."""
-    if asked.debug and not isinstance(error, click.ClickException):
+    if asked.talkative and not isinstance(error, click.ClickException):
         sys.stderr.write(telemetry.redact("".join(traceback.format_exception(error))))
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -182,7 +202,7 @@ def _unexpected(error: BaseException, asked: Asked) -> int:
     failure = S3regError(reason=reason)
     output.tell_failure(
         str(failure),
-        "repeat it with --debug and report what it shows" if not asked.debug else "report it with the lines above",
+        "repeat it with --debug and report what it shows" if not asked.talkative else "report it with the lines above",
         failure.kind.exit_code,
         name,
         machine_readable=asked.machine_readable,

@@ -15,7 +15,7 @@ import click
 from rich.filesize import decimal
 
 from s3reg import wire
-from s3reg.cli import output
+from s3reg.cli import candidates, hardware, output
 from s3reg.cli.output import Answer, Columns
 from s3reg.client import images
 from s3reg.client.connection import Connection
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from s3reg.client.pace import Pace
     from s3reg.client.progress import Progress
 
-TAG = click.option("-t", "--tag", help="The version's tag; default: the newest version.")
+TAG = click.option(
+    "-t", "--tag", shell_complete=candidates.tags, help="The version's tag; default: the newest version."
+)
 NUMBER = click.option("-v", "--version", "number", type=click.IntRange(0), help="The version's number, from 0.")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("list")
-@click.argument("vms", nargs=-1, metavar="[VM]...")
+@click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=candidates.templates)
 @click.pass_obj
 def list_(asked: Asked, vms: tuple[str, ...]) -> None:
     """List the templates of the registry."""
@@ -53,7 +55,7 @@ def list_(asked: Asked, vms: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("vm")
+@click.argument("vm", shell_complete=candidates.templates)
 @TAG
 @NUMBER
 @click.pass_obj
@@ -61,14 +63,14 @@ def describe(asked: Asked, vm: str, tag: str | None, number: int | None) -> None
     """Show a template's configuration and versions."""
     with connected(asked) as connection:
         found = template(connection, vm)
-        chosen = _select(found, tag, number)
-        config = connection.call("GET", "/registry/vm/info", query={"id": found.id, "version": chosen.number})
+        chosen = selected(found, tag, number)
+        config = config_of(connection, found, chosen)
     versions = [_version_body(one) for one in found.versions]
-    body = {**_mapping(config.get("body")), "uuid": found.id, "name": found.name, "versions": versions}
+    body = {**config, "uuid": found.id, "name": found.name, "versions": versions}
     facts = [("name", found.name), ("id", found.id), ("arch", found.arch or "unknown"), ("domain", found.domain)]
     shown = found.versions if tag is None and number is None else (chosen,)
     rows = [
-        (str(one.number), one.tag, decimal(one.size), _when(one.created), one.description.replace("\n", " "))
+        (str(one.number), one.tag, decimal(one.size), when(one.created), one.description.replace("\n", " "))
         for one in shown
     ]
     table = Columns(("version", "tag", "size", "created", "description"), rows)
@@ -87,7 +89,10 @@ def describe(asked: Asked, vm: str, tag: str | None, number: int | None) -> None
 def import_(
     asked: Asked, *, name: str, disks: tuple[Path, ...], state: Path | None, nvram: Path | None, config: Path | None
 ) -> None:
-    """Make plain disk files a VM of this node's library, or update the one that has the name."""
+    """Make plain disk files a VM of this node's library.
+
+    A VM that has the name already is updated.
+    """
     library = library_of(asked)
     vm = images.import_vm(library, name, disks=disks, state=state, nvram=nvram, config=config)
     text = f"VM imported successfully with uuid: {vm.id}"
@@ -95,11 +100,11 @@ def import_(
 
 
 @click.command()
-@click.argument("vm")
+@click.argument("vm", shell_complete=candidates.local_vms)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.pass_obj
 def export(asked: Asked, vm: str, folder: Path) -> None:
-    """Copy a VM of this node's library out into plain files."""
+    """Copy a VM of this library into plain files."""
     library = library_of(asked)
     written = images.export_vm(library, vm, folder)
     body = {"files": [str(path) for path in written]}
@@ -141,8 +146,8 @@ def template(connection: Connection, ref: str) -> wire.TemplateEntry:
     return found
 
 
-def _select(found: wire.TemplateEntry, tag: str | None, number: int | None) -> wire.VersionEntry:
-    """The version asked for, the newest by default."""
+def selected(found: wire.TemplateEntry, tag: str | None = None, number: int | None = None) -> wire.VersionEntry:
+    """The version asked for, the newest by default. Raises TagNotFound, VersionNotFound."""
     fits = [
         one for one in found.versions if (tag is None or one.tag == tag) and (number is None or one.number == number)
     ]
@@ -154,6 +159,12 @@ def _select(found: wire.TemplateEntry, tag: str | None, number: int | None) -> w
     else:
         missing = VersionNotFound(template=found.name, version="at all" if number is None else number)
     raise missing
+
+
+def config_of(connection: Connection, found: wire.TemplateEntry, version: wire.VersionEntry) -> dict[str, Any]:
+    """The VM's configuration as it is in this version."""
+    answer = connection.call("GET", "/registry/vm/info", query={"id": found.id, "version": version.number})
+    return hardware.mapping(answer.get("body"))
 
 
 def _latest(found: wire.TemplateEntry) -> str:
@@ -171,12 +182,10 @@ def _version_body(one: wire.VersionEntry) -> dict[str, Any]:
     }
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    return {str(key): inner for key, inner in value.items()} if isinstance(value, dict) else {}
+def when(seconds: int | None) -> str:
+    """Seconds since 1970 for a person, by this node's clock; empty if it never was."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
 
 
-def _when(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-COMMANDS = (list_, describe, import_, export)
+COMMANDS = (list_, describe)
+FILE_COMMANDS = (import_, export)

@@ -14,9 +14,10 @@ import click
 
 from s3reg import errors, settings
 from s3reg.api import create_app
+from s3reg.cli.environment import VARIABLES
 from s3reg.cli.main import PIPE_CLOSED, TERMINATED, program
-from s3reg.cli.options import SHARED
-from s3reg.client.remotes import ADDRESS_VARIABLES, FILE_VARIABLE
+from s3reg.cli.options import ALIASES, SHARED
+from s3reg.cli.registry import registry
 from s3reg.errors import Kind, S3regError
 from s3reg.store.files import FilesStore
 
@@ -38,24 +39,25 @@ def text() -> str:
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
     yield "Every command takes these, before its name or after it; what a command spells otherwise itself is its own.\n"
-    yield _table(("option", "meaning"), [(_spelled(s.spellings, s.metavar), _help(s.help, s.variable)) for s in SHARED])
+    yield _table(("option", "meaning"), [(_spelled(s.spellings, s.metavar), s.help) for s in SHARED])
     with click.Context(program, info_name="s3reg") as root:
         for path, command in _walk(root, "s3reg"):
             arguments = [param.make_metavar(root) for param in command.params if isinstance(param, click.Argument)]
             yield f"### {' '.join([path, *arguments])}\n"
-            yield inspect.cleandoc(command.help or "") + "\n"
+            yield inspect.cleandoc(command.help or "").replace("\b\n", "") + "\n"
+            yield from (f"Also spelled `{alias}`.\n" for alias, name in ALIASES.items() if path.endswith(f" {name}"))
             rows = [_option(param) for param in command.params if isinstance(param, click.Option) and _own(param)]
             if rows:
                 yield _table(("option", "meaning"), rows)
 
 
 def _walk(context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, with its whole name."""
+    """Every command that does something, with its whole name; those of the group `registry` under their short names only."""
     group = context.command
     assert isinstance(group, click.Group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        if isinstance(command, click.Group):
+        if isinstance(command, click.Group) and command is not registry:
             yield from _walk(click.Context(command, info_name=name, parent=context), f"{path} {name}")
         elif command is not None:
             yield f"{path} {name}", command
@@ -75,10 +77,6 @@ def _spelled(spellings: Sequence[str], metavar: str | None) -> str:
     return ", ".join(f"`{spelling}`" for spelling in spellings) + (f" {metavar}" if metavar else "")
 
 
-def _help(words: str, variables: Sequence[str]) -> str:
-    return words + "".join(f" [`{variable}`]" for variable in variables)
-
-
 def _settings() -> Iterator[str]:
     yield "## Settings of a registry\n"
     yield "Of `s3reg serve` and `s3reg store check`, as an option or in the environment; the option wins."
@@ -92,18 +90,9 @@ def _settings() -> Iterator[str]:
 
 def _variables() -> Iterator[str]:
     yield "## Environment of a node\n"
-    rows = [(f"`{variable}`", option.help) for option in SHARED for variable in option.variable]
-    rows += sorted(_of_commands().items())
-    rows += [(f"`{variable}`", "The registry's address, when no option names one.") for variable in ADDRESS_VARIABLES]
-    rows.append((f"`{FILE_VARIABLE}`", "The file of registries; default: `~/.config/s3reg/remotes.yaml`."))
+    yield "Where no option says otherwise; the first name of a row that is set, and not empty, wins.\n"
+    rows = [(", ".join(f"`{name}`" for name in row.names), row.meaning) for row in VARIABLES]
     yield _table(("variable", "meaning"), rows)
-
-
-def _of_commands() -> dict[str, str]:
-    """What options that several commands have take from the environment."""
-    with click.Context(program, info_name="s3reg") as root:
-        options = [param for _, command in _walk(root, "s3reg") for param in command.params if _own(param)]
-    return {f"`{option.envvar}`": f"`{option.opts[0]}` of push and pull." for option in options if option.envvar}
 
 
 def _exit_codes() -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3reg.cli import output
+from s3reg.cli import candidates, output
 from s3reg.cli.output import Answer, Columns
 from s3reg.client.connection import Access, Connection
-from s3reg.client.remotes import Remote, address_of
+from s3reg.client.remotes import Remote, with_environment
 from s3reg.errors import Invalid
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ _NO_CHECK = click.option("-f", "--force", is_flag=True, help="Do not check that 
 @_NO_CHECK
 @click.pass_obj
 def add(asked: Asked, name: str, url: str, force: bool) -> None:
-    """Know a registry under a name, and make it the default.
+    """Name a registry, and make it the default.
 
     Certificates and --insecure are remembered with it.
     """
-    remote = Remote(name, asked.access(Access(address_of(url))))
+    remote = Remote(name, asked.access(Access.at(url)))
     if not force:
         check(remote.access)
     asked.remotes().add(remote)
@@ -37,15 +38,18 @@ def add(asked: Asked, name: str, url: str, force: bool) -> None:
 
 
 @click.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=candidates.remotes)
 @click.argument("url", required=False)
 @_NO_CHECK
 @click.pass_obj
 def set_(asked: Asked, name: str, url: str | None, force: bool) -> None:
-    """Make a registry the default; with a URL or certificates, change how it is reached."""
+    """Make a registry the default.
+
+    With a URL or certificates, change how it is reached.
+    """
     remotes = asked.remotes()
     known = remotes.find(name).access
-    access = asked.access(Access(address_of(url)) if url else known)
+    access = asked.access(Access.at(url) if url else known)
     if access != known and not force:
         check(access)
     remotes.change(name, access)
@@ -54,7 +58,7 @@ def set_(asked: Asked, name: str, url: str | None, force: bool) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=candidates.remotes)
 @click.option("-a", "--all", "everything", is_flag=True, help="Forget all of them.")
 @click.pass_obj
 def delete(asked: Asked, names: tuple[str, ...], everything: bool) -> None:
@@ -69,7 +73,7 @@ def delete(asked: Asked, names: tuple[str, ...], everything: bool) -> None:
 
 
 @click.command("list-repos")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=candidates.remotes)
 @click.option("-d", "--default", "only_default", is_flag=True, help="Only the default one.")
 @click.pass_obj
 def list_repos(asked: Asked, name: str | None, only_default: bool) -> None:
@@ -91,7 +95,7 @@ def list_repos(asked: Asked, name: str | None, only_default: bool) -> None:
 
 def check(access: Access) -> None:
     """Ask the registry how it is; whoever waits at a terminal is told soon. Raises RegistryUnreachable."""
-    connection = Connection(access, tries=2)
+    connection = Connection(with_environment(access, os.environ), tries=2)
     try:
         connection.call("GET", "/registry/status")
     finally:

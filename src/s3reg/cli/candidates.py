@@ -1,0 +1,90 @@
+"""What a shell may complete a word to: names of this node's library, of its registries, and of what a registry holds.
+
+All of it is a convenience: what cannot be found out, or not within a second, is not offered, and nothing is said about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from s3reg import wire
+from s3reg.client.connection import Connection
+from s3reg.client.library import Library
+from s3reg.client.platform import default_library
+from s3reg.errors import S3regError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import click
+
+    from s3reg.cli.options import Asked
+
+SECONDS = 1.0
+"""How long whoever presses the tabulator waits for a registry."""
+
+
+def local_vms(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The VMs of the node's library."""
+    del parameter
+    asked: Asked = context.obj
+    with contextlib.suppress(S3regError, OSError):
+        library = Library((asked.library or default_library()).expanduser().absolute())
+        return _fitting(word, (vm.name for vm in library.vms()))
+    return []
+
+
+def remotes(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The registries that this node knows."""
+    del parameter
+    asked: Asked = context.obj
+    with contextlib.suppress(S3regError, OSError):
+        return _fitting(word, (remote.name for remote in asked.remotes().all()))
+    return []
+
+
+def templates(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The templates of the registry."""
+    del parameter
+
+    def ask(connection: Connection) -> list[str]:
+        answer = connection.ask(wire.TemplatesAnswerSchema, "GET", f"{wire.PREFIX}/templates")
+        return _fitting(word, (one.name for one in answer.templates))
+
+    return _answered(context, ask)
+
+
+def tags(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The tags of the template that the command line names."""
+    del parameter
+    vm = context.params.get("vm")
+
+    def ask(connection: Connection) -> list[str]:
+        found = connection.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": vm})
+        return _fitting(word, (version.tag for version in found.versions))
+
+    return _answered(context, ask) if vm else []
+
+
+def _answered(context: click.Context, ask: Callable[[Connection], list[str]]) -> list[str]:
+    """What the registry answers within a second, else nothing."""
+    asked: Asked = context.obj
+    found: list[str] = []
+
+    def run() -> None:
+        with contextlib.suppress(S3regError, OSError):
+            connection = Connection(asked.chosen().access, tries=1, stall=SECONDS)
+            with contextlib.closing(connection):
+                found.extend(ask(connection))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return [] if thread.is_alive() else found
+
+
+def _fitting(word: str, names: Iterable[str]) -> list[str]:
+    """The names that begin with `word`, in order; none that a terminal would not show as it is."""
+    return sorted({name for name in names if name.startswith(word) and name.isprintable()})
