@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from s3reg.errors import PreconditionFailed, PutUnsettled
-from s3reg.store import Absent, Link, Match, Object, ObjectStore, Stat
+from s3reg.store import Absent, Link, Listing, Match, Object, ObjectStore, Room, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,6 +65,12 @@ class Wrapped:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         return self._call(Call("list", (prefix,)), lambda: self.store.list(prefix, after=after))
+
+    def relist(self, prefix: str, before: Listing | None = None) -> Listing:
+        return self._call(Call("list", (prefix,)), lambda: self.store.relist(prefix, before))
+
+    def room(self) -> Room | None:
+        return self._call(Call("room", ()), self.store.room)
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         return self._call(Call("sign_get", (key,)), lambda: self.store.sign_get(key, seconds=seconds))

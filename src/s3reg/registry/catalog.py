@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import unicodedata
 from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import (
     Forbidden,
-    FormatUnknown,
     NameAmbiguous,
     NameInvalid,
     NameTaken,
-    RecordDamaged,
     TemplateNotFound,
 )
 from s3reg.model import format as fmt
 from s3reg.model import names
 from s3reg.model.identity import Action
 from s3reg.model.template import Base
-from s3reg.registry.records import gather
+from s3reg.registry.heads import Heads
 from s3reg.registry.values import Described
 from s3reg.telemetry import emit
 
@@ -29,36 +26,24 @@ if TYPE_CHECKING:
     from s3reg.model.names import TemplateId, VersionId
     from s3reg.model.template import Entry, Head, Version
     from s3reg.registry.records import Records
-    from s3reg.store import Stat
 
 LONGEST_SHOWN = 80
 
 
 class Catalog:
-    """The heads of a store. A head is read again only when a listing shows another ETag. Safe between threads."""
+    """What askers may see of a store's templates. Safe between threads."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[str, Head | None]] = {}
-        """Key to ETag and head; None for what is no head or cannot be read, so that it is reported once."""
+        self._heads = Heads(records)
 
-    def heads(self) -> list[Head]:
-        """Every head that can be read, deleted ones too; what cannot is left out and logged."""
-        stats = list(self._records.store.list(fmt.HEADS))
-        with self._lock:
-            known = self._known
-        fresh = {stat.key: known[stat.key] for stat in stats if known.get(stat.key, ("",))[0] == stat.etag}
-        missing = [stat for stat in stats if stat.key not in fresh]
-        for stat, found in zip(missing, gather(self._read, missing), strict=True):
-            fresh[stat.key] = found
-        with self._lock:
-            self._known = fresh
-        return [head for _, head in fresh.values() if head is not None]
+    def heads(self) -> tuple[Head, ...]:
+        """Every head that can be read, deleted ones too, by name, then id; what cannot is left out and logged."""
+        return self._heads.all()
 
     def templates(self, asker: Identity) -> list[Head]:
         """All that the asker may list, by name, then id."""
-        return sorted((head for head in self.heads() if may_list(asker, head)), key=lambda head: (head.name, head.id))
+        return [head for head in self.heads() if may_list(asker, head)]
 
     def find(self, asker: Identity, ref: str) -> Head:
         """The template of this id, else the one of this name. Raises TemplateNotFound, NameAmbiguous.
@@ -105,25 +90,6 @@ class Catalog:
         others = [head.id for head in self.templates(asker) if head.name == name and head.id != template]
         if others:
             raise NameTaken(name=name, ids=", ".join(others))
-
-    def _read(self, stat: Stat) -> tuple[str, Head | None]:
-        try:
-            template = fmt.template_of_head_key(stat.key)
-        except NameInvalid:
-            template = None
-        if template is None or fmt.head_key(template) != stat.key:
-            emit("foreign-key", level=WARNING, key=stat.key)
-            return stat.etag, None
-        found = self._records.read(stat.key)
-        if found is None:
-            # No verb of ours deletes a head; whoever did, meant it.
-            emit("head-vanished", level=WARNING, key=stat.key)
-            return stat.etag, None
-        try:
-            return found.stat.etag, fmt.read_head(found.data, template)
-        except (RecordDamaged, FormatUnknown) as e:
-            emit("head-unreadable", level=WARNING, template=template, reason=str(e))
-            return found.stat.etag, None
 
     def _last_pulls(self, template: TemplateId) -> dict[VersionId, int]:
         prefix = fmt.pull_key(template, names.VersionId(""))

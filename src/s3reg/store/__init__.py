@@ -10,6 +10,8 @@
   only the shorter of `a` and `a/b`, so that is no promise, though a directory keeps it.
 * `list` gives every key with the prefix once, in the byte order of UTF-8, however many there are, and reads lazily.
   Keys written or deleted meanwhile may or may not appear; others are never missed.
+* `relist` gives what `list` gives, all at once, and is as fresh: what was put or deleted before it was called, shows. It
+  may take from an earlier listing only what it knows to be unchanged.
 * `delete` of a key that is absent is no error. It has no precondition: DELETE ignores them on servers we support.
 * Reads are retried by the adapter; StoreUnavailable means that the retries are used up.
 * A signed link works without a credential until it expires, for one method and one key. A signed PUT takes exactly the
@@ -54,6 +56,24 @@ class Object:
 
     data: bytes
     stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the disk that a store lies on."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects whose keys begin with one prefix."""
+
+    stats: tuple[Stat, ...]
+    """In the order of `list`. The same tuple as in the listing before, if it is known that nothing changed."""
+    traces: object = field(repr=False)
+    """The adapter's own: how it will tell what changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,17 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """Every object whose key begins with `prefix` and is greater than `after`."""
+        ...
+
+    def relist(self, prefix: str, before: Listing | None = None) -> Listing:
+        """What `list(prefix)` gives, for who asks again and again: cheap where little changed since `before`.
+
+        `before` is what this method of this store gave for this prefix the last time.
+        """
+        ...
+
+    def room(self) -> Room | None:
+        """How much there is, of a store that ends somewhere; None for a bucket."""
         ...
 
     def sign_get(self, key: str, *, seconds: int) -> Link:

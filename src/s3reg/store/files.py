@@ -5,6 +5,7 @@
                                           so that `a` and `a/b` lie side by side
     <root>/.tmp/                          objects being written
     <root>/.locks/00 … ff                 one is locked while an object whose key hashes to it is put in place or removed
+    <root>/.locks/clock                   empty: touched to ask the file system for its time
 
 An object is written aside, synced and renamed into place: a crash leaves the old object or the new one. What a precondition
 asks is looked at under the key's lock (flock: it holds between threads and between processes). The ETag is the time of
@@ -20,7 +21,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import stat
 import time
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
@@ -36,13 +36,14 @@ from s3reg.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
-from s3reg.store import ABSENT, Absent, Link, Match, Object, Stat, check_key, durable, links, paths
+from s3reg.store import ABSENT, Absent, Link, Listing, Match, Object, Room, Stat, check_key, durable, links, paths
+from s3reg.store.files_list import GONE, Folders, etag_of, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_TMP, _LOCKS = ".tmp", ".locks"
+_TMP, _LOCKS, _CLOCK = ".tmp", ".locks", "clock"
 _LEFTOVER_SECONDS = 24 * 3600
 """A temporary file that nobody wrote to for so long belongs to a process that died."""
 _PIECE = 1 << 20
@@ -50,7 +51,6 @@ _MOST_TRIES = 100
 """To rename into a directory that others prune meanwhile."""
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_GONE = {errno.ENOENT, errno.ENOTDIR}
 _VANISHED = "the directory is gone, or its volume is not mounted"
 
 
@@ -85,6 +85,7 @@ class FilesStore:
         self._secret = secret
         self._ready = False
         self._unmade = _VANISHED
+        self._folders = Folders(self._root, f"{self._root}/{_LOCKS}/{_CLOCK}", self.location, self._check_alive)
         try:
             self._make_ready()
         except StoreReadOnly as e:
@@ -105,7 +106,7 @@ class FilesStore:
     def stat(self, key: str) -> Stat:
         """See the port."""
         with self._reading(key):
-            return _stat(key, os.stat(self._path(key)))
+            return stat_of(key, os.stat(self._path(key)))
 
     def put(self, key: str, data: bytes, *, only_if: Absent | Match | None = None) -> str:
         """See the port. Raises StoreReadOnly, StoreFull and StoreUnsuitable besides."""
@@ -135,11 +136,17 @@ class FilesStore:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """See the port. One directory at a time is read, in order."""
-        folder = prefix[: prefix.rfind("/") + 1]
-        if paths.is_folder(folder):
-            yield from self._walk(folder, prefix, after)
-            # What vanished with its volume was passed over like what somebody deleted.
-            self._check_alive()
+        return self._folders.walk(prefix, after)
+
+    def relist(self, prefix: str, before: Listing | None = None) -> Listing:
+        """See the port."""
+        return self._folders.again(prefix, before)
+
+    def room(self) -> Room:
+        """See the port."""
+        with self._reading(self._root):
+            found = os.statvfs(self._root)
+        return Room(free=found.f_bavail * found.f_frsize, total=found.f_blocks * found.f_frsize)
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         """See the port."""
@@ -174,7 +181,7 @@ class FilesStore:
         with self._reading(key):
             file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115 - the caller closes it
             try:
-                return _stat(key, os.fstat(file.fileno())), file
+                return stat_of(key, os.fstat(file.fileno())), file
             except BaseException:
                 file.close()
                 raise
@@ -271,7 +278,7 @@ class FilesStore:
         match only_if:
             case Absent() if before is not None:
                 raise PreconditionFailed(key=key)
-            case Match(etag) if before is None or _etag(before) != etag:
+            case Match(etag) if before is None or etag_of(before) != etag:
                 raise PreconditionFailed(key=key)
         return before
 
@@ -284,7 +291,7 @@ class FilesStore:
         after = os.fstat(fd)
         if after.st_mtime_ns != now:
             raise StoreUnsuitable(store=self.location, promises="times of files to the nanosecond")
-        return _etag(after)
+        return etag_of(after)
 
     def _rename(self, source: str, path: str) -> set[str]:
         """Rename into place, making directories as needed, and give those in which one was made."""
@@ -327,34 +334,6 @@ class FilesStore:
     def _path(self, key: str) -> str:
         return f"{self._root}/{paths.of_key(check_key(key))}"
 
-    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Stat]:
-        """The objects below `folder`, a key's beginning up to a slash, as `list` wants them."""
-        directory = f"{self._root}/{paths.of_folder(folder)}"
-        for name, entry in self._entries(directory):
-            key = folder + name
-            if name.endswith("/"):
-                if (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
-                    yield from self._walk(key, prefix, after)
-            elif key > after and key.startswith(prefix):
-                try:
-                    found = os.stat(directory + entry)
-                except FileNotFoundError:
-                    continue  # deleted meanwhile
-                except OSError as e:
-                    raise StoreUnavailable(store=self.location, reason=e.strerror) from e
-                if stat.S_ISREG(found.st_mode):
-                    yield _stat(key, found)
-
-    def _entries(self, directory: str) -> Sequence[tuple[str, str]]:
-        """What lies in a directory, in the order of keys: names, those of directories with a slash, and file names."""
-        try:
-            return sorted((name, entry) for entry in os.listdir(directory) if (name := paths.name_of(entry)))
-        except OSError as e:
-            if e.errno not in _GONE:
-                raise StoreUnavailable(store=self.location, reason=e.strerror) from e
-        self._check_alive()
-        return []
-
     def _check_alive(self) -> None:
         """Raise StoreUnavailable if the store itself is gone: a volume that is not mounted is not an empty store."""
         if not os.path.isdir(f"{self._root}/{_LOCKS}" if self._ready else self._root):
@@ -367,7 +346,7 @@ class FilesStore:
         try:
             yield
         except OSError as e:
-            if e.errno not in _GONE:
+            if e.errno not in GONE:
                 raise StoreUnavailable(store=self.location, reason=e.strerror) from e
             self._check_alive()
             raise ObjectNotFound(key=key) from None
@@ -384,11 +363,3 @@ class FilesStore:
             if e.errno in _FULL:
                 raise StoreFull(store=self.location) from e
             raise StoreUnavailable(store=self.location, reason=e.strerror) from e
-
-
-def _etag(found: os.stat_result) -> str:
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
-
-
-def _stat(key: str, found: os.stat_result) -> Stat:
-    return Stat(key, _etag(found), found.st_size, found.st_mtime)

@@ -34,7 +34,7 @@ from s3reg.errors import (
     StoreDenied,
     StoreUnavailable,
 )
-from s3reg.store import Absent, Link, Match, Object, Stat, check_key, s3_answers, s3_list, signing
+from s3reg.store import Absent, Link, Listing, Match, Object, Stat, check_key, s3_answers, s3_list, signing
 from s3reg.store.s3_answers import Place, Refusal
 
 if TYPE_CHECKING:
@@ -206,11 +206,15 @@ class S3Store:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """See the port."""
-        names = self._root + prefix, after and self._root + after
-        for stat in s3_list.walk(self._list, *names, attempts=ATTEMPTS, store=self.location):
-            # A key that is the root itself is a folder somebody made in a console.
-            if key := stat.key.removeprefix(self._root):
-                yield Stat(key, stat.etag, stat.size, stat.modified)
+        return self._keys.walk(prefix, after)
+
+    def relist(self, prefix: str, before: Listing | None = None) -> Listing:
+        """See the port."""
+        return self._keys.again(prefix, before)
+
+    @property
+    def _keys(self) -> s3_list.Bucket:
+        return s3_list.Bucket(self._list, self._root, attempts=ATTEMPTS, store=self.location)
 
     def _list(self, query: dict[str, str]) -> bytes:
         """The body of the answer to one ListObjectsV2."""
@@ -223,6 +227,9 @@ class S3Store:
         region = answer.headers.get("x-amz-bucket-region")
         refusal = s3_answers.read_refusal("ListObjectsV2", answer.status_code, answer.content, region)
         raise s3_answers.error_of(refusal, self._place)
+
+    def room(self) -> None:
+        """See the port."""
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         """See the port. The link ends with the credentials at the latest. Raises StoreDenied when there are none."""
