@@ -21,6 +21,7 @@ import vms
 from s3reg.client import images, platform
 from s3reg.client.library import Library
 from s3reg.client.staging import StagedFile, Staging, recover
+from s3reg.client.tagbook import TagFile
 from s3reg.errors import S3regError
 from s3reg.model import names
 from s3reg.model.template import Role, bytes_digest
@@ -156,14 +157,14 @@ def neighbour(library: Library) -> None:
 def pushed_before(library: Library, files: dict[tuple[str, Role], bytes]) -> None:
     """The VM as an earlier version, known to the ledger as pushed."""
     library.create()
-    digests = {}
+    members = []
     for (name, role), data in files.items():
         place = library.path_of(name, role, vms.UUID)
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(data)
-        digests[name] = bytes_digest(data)
-        library.ledger.record(place, digests[name])
-    library.ledger.set_tag(vms.UUID, "v1", OLD_VERSION, "macos", digests)
+        members.append(TagFile(name, role, bytes_digest(data)))
+        library.ledger.record(place, bytes_digest(data))
+    library.ledger.set_tag(vms.UUID, "v1", OLD_VERSION, "macos", members)
 
 
 def fresh(library: Library) -> Callable[[], object]:

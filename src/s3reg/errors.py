@@ -266,6 +266,15 @@ class NotLocal(S3regError):
     remedy = "pull it without --local"
 
 
+class LocalTagNotFound(S3regError):
+    """This node knows no version of the VM under this tag."""
+
+    code = "local-tag-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{vm}: this library has no tag {tag!r}"
+    remedy = "s3reg vm tag VM lists the tags that it has; those of the registry are not touched"
+
+
 class LibraryUnknown(S3regError):
     """A folder was named as a library to build on, and s3reg has no records of it: nothing vouches for what lies there."""
 
@@ -328,6 +337,14 @@ class LocalNameTaken(NameTaken):
     code = "local-name-taken"
     says = "the VM {ids} of this library is called {name!r} already"
     remedy = "pull into another library with --library, or rename that VM in its configuration"
+
+
+class VmNameTaken(NameTaken):
+    """Another VM of this library carries the name that a VM is to be given."""
+
+    code = "vm-name-taken"
+    says = "the VM {ids} of this library is called {name!r} already"
+    remedy = "choose another name; s3reg vm list shows those that are taken"
 
 
 class RemoteTaken(S3regError):

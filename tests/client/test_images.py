@@ -12,6 +12,7 @@ from s3reg.client import copies
 from s3reg.client.images import export_vm, import_vm
 from s3reg.client.library import Library
 from s3reg.client.staging import recover
+from s3reg.client.tagbook import TagFile
 from s3reg.errors import (
     ConfigInvalid,
     DiskFull,
@@ -156,8 +157,8 @@ class TestUpdating:
 
     def test_replaced_layers_go_unless_a_tag_or_a_vm_has_them(self, library, disk):
         tagged = import_vm(library, "macos", disks=[disk]).of_role(Role.IMAGE)[0].name
-        digests = {tagged: bytes_digest(b"x")}
-        library.ledger.set_tag(library.find("macos").id, "v1", version(), "macos", digests)
+        members = [TagFile(tagged, Role.IMAGE, bytes_digest(b"x"))]
+        library.ledger.set_tag(library.find("macos").id, "v1", version(), "macos", members)
         for seed in (5, 6, 7):
             sparse(disk, seed)
             last = import_vm(library, "macos", disks=[disk]).of_role(Role.IMAGE)[0].name

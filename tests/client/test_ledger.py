@@ -11,11 +11,12 @@ import zstandard
 
 from s3reg.client import ledger as ledger_module
 from s3reg.client.ledger import Ledger, Print
+from s3reg.client.tagbook import TagFile
 from s3reg.errors import FormatUnknown
 from s3reg.model import maps, names
 from s3reg.model.chunks import CHUNK_LOG2, chunk_digest
 from s3reg.model.packs import PackRef
-from s3reg.model.template import bytes_digest
+from s3reg.model.template import Role, bytes_digest
 
 DATA = b"layer" * 1000
 DIGEST = bytes_digest(DATA)
@@ -174,16 +175,16 @@ class TestMaps:
         ledger.record(layer, DIGEST, MAP)
         for digest in (kept, dropped):
             ledger.keep_map(digest, b"map")
-        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", {"x.ank": kept})
-        ledger.prune_maps()
+        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [TagFile("x.ank", Role.IMAGE, kept)])
+        ledger.prune()
         assert {path.name for path in ledger.folder.glob("maps/*")} == {DIGEST, kept}
 
 
 class TestTags:
     def test_tags_are_kept_by_template_and_one_is_current(self, ledger):
-        ledger.set_tag(TEMPLATE, "v/1: ü", VERSION, "macos", {"a.ank": DIGEST})
-        ledger.set_tag(TEMPLATE, "v2", VERSION, "renamed", {"b.ank": DIGEST})
-        ledger.set_tag(TEMPLATE, "aside", VERSION, "renamed", {}, current=False, local=True)
+        ledger.set_tag(TEMPLATE, "v/1: ü", VERSION, "macos", [TagFile("a.ank", Role.IMAGE, DIGEST)])
+        ledger.set_tag(TEMPLATE, "v2", VERSION, "renamed", [TagFile("b.ank", Role.IMAGE, DIGEST)])
+        ledger.set_tag(TEMPLATE, "aside", VERSION, "renamed", [], current=False, local=True)
         assert ledger.current(TEMPLATE) == "v2"
         tags = ledger.tags(TEMPLATE)
         assert sorted(tags) == ["aside", "v/1: ü", "v2"]
@@ -194,29 +195,29 @@ class TestTags:
         assert (ledger.tags(TEMPLATE), ledger.current(TEMPLATE), ledger.templates()) == ({}, None, [])
 
     def test_forgetting_the_current_one_leaves_none(self, ledger):
-        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", {})
-        ledger.forget_tag(TEMPLATE, "v1")
+        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [])
+        ledger.forget_tags(TEMPLATE, ["v1"])
         assert (ledger.tags(TEMPLATE), ledger.current(TEMPLATE)) == ({}, None)
 
     def test_pushed_is_what_a_registry_has(self, ledger):
         other = names.digest("6" * 64)
-        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", {"a.ank": DIGEST})
-        ledger.set_tag(TEMPLATE, "mine", VERSION, "macos", {"b.ank": other}, local=True)
+        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [TagFile("a.ank", Role.IMAGE, DIGEST)])
+        ledger.set_tag(TEMPLATE, "mine", VERSION, "macos", [TagFile("b.ank", Role.IMAGE, other)], local=True)
         assert ledger.pushed() == {DIGEST}
 
     def test_a_newer_record_is_refused_and_kept(self, ledger):
-        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", {})
+        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [])
         place = ledger.folder / "tags" / f"{TEMPLATE}.json"
         place.write_text(json.dumps({"v": 2, "better": True}))
         with pytest.raises(FormatUnknown):
-            ledger.set_tag(TEMPLATE, "v2", VERSION, "macos", {})
+            ledger.set_tag(TEMPLATE, "v2", VERSION, "macos", [])
         assert json.loads(place.read_bytes()) == {"v": 2, "better": True}
 
     def test_processes_that_write_at_once_lose_nothing(self, ledger, tmp_path):
         program = (
             "import sys, pathlib; from s3reg.client.ledger import Ledger\n"
             "ledger = Ledger(pathlib.Path(sys.argv[1]))\n"
-            "for n in range(25): ledger.set_tag(sys.argv[2], f'{sys.argv[3]}-{n}', 'a' * 32, 'vm', {})"
+            "for n in range(25): ledger.set_tag(sys.argv[2], f'{sys.argv[3]}-{n}', 'a' * 32, 'vm', [])"
         )
         writers = [subprocess.Popen([sys.executable, "-c", program, tmp_path, TEMPLATE, str(n)]) for n in range(4)]
         assert [writer.wait() for writer in writers] == [0] * 4
@@ -239,6 +240,6 @@ class TestWriting:
 
     def test_records_lie_below_their_own_folder_only(self, ledger, layer, tmp_path):
         ledger.record(layer, DIGEST, MAP)
-        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", {})
+        ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [])
         assert {path.name for path in tmp_path.iterdir()} == {"img_lib", ".s3reg"}
         assert [path.name for path in (tmp_path / "img_lib").iterdir()] == ["layer.ank"]

@@ -14,6 +14,7 @@ from s3reg.client.arriving import StagedFile
 from s3reg.client.ledger import Print
 from s3reg.client.library import Library
 from s3reg.client.staging import Staging, recover
+from s3reg.client.tagbook import TagFile
 from s3reg.errors import (
     ConfigInvalid,
     FileTaken,
@@ -242,15 +243,15 @@ class TestWhatIsInTheWay:
 
     def test_a_version_that_only_this_node_tagged_is_unpushed(self, library):
         make_vm(library, images={"disk.img": b"mine"})
-        digests = {}
+        members = []
         for file in library.find(UUID).files:
-            digests[file.name] = bytes_digest(file.path.read_bytes())
-            library.ledger.record(file.path, digests[file.name])
-        library.ledger.set_tag(UUID, "mine", version(), "macos", digests, local=True)
+            members.append(TagFile(file.name, file.role, bytes_digest(file.path.read_bytes())))
+            library.ledger.record(file.path, members[-1].digest)
+        library.ledger.set_tag(UUID, "mine", version(), "macos", members, local=True)
         new = Version(library, disk=b"new").stage()
         with pytest.raises(LocalChanges):
             new.publish()
-        library.ledger.set_tag(UUID, "mine", version(), "macos", digests)
+        library.ledger.set_tag(UUID, "mine", version(), "macos", members)
         new.publish()
 
     def test_an_orphan_of_unknown_bytes_goes_only_by_force(self, library):

@@ -11,8 +11,9 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from s3reg.client.ledger import Print, names_of_path
-from s3reg.client.library import LAYERS
+from s3reg.client.ledger import Print
+from s3reg.client.records import names_of_path
+from s3reg.client.tagbook import LAYERS
 from s3reg.errors import FileTaken, FormatUnknown, LocalChanges, LocalDenied, NameInvalid
 from s3reg.model import names
 from s3reg.model.template import CONFIG_BYTES, Role, bytes_digest, check_file_names
@@ -38,7 +39,9 @@ class StagedFile:
     """None: an import, which is not hashed."""
     parent: str | None = None
     origin: Print | None = None
-    """Imports: the file that it was made from."""
+    """Imports and copies: the file that it was made from."""
+    twin: str | None = None
+    """Copies: that file's place, relative to the library's root."""
     map_bytes: bytes | None = field(default=None, repr=False, compare=False)
     """Its map, for the ledger to keep; not written down with the rest."""
 
@@ -55,6 +58,8 @@ class Arrival:
     files: tuple[StagedFile, ...]
     durable: bool = True
     """Whether its bytes were made durable before; else what is recorded of them ends with this boot of the machine."""
+    local: bool = False
+    """Whether no registry has the version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def is_at(path: Path, look: Print) -> bool:
 
 
 def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *, force: bool) -> None:
-    """Raise VmRunning if the VM that makes room runs and, unless `force`, LocalChanges if it has bytes of its own."""
+    """Raise VmRunning if the VM that makes room runs and, unless `force`, LocalChanges if bytes would go for good."""
     going = list(replaced)
     if library.holds(arrival.template):
         vm = library.whatever(arrival.template)
@@ -129,10 +134,20 @@ def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *,
         beside = {file.name for file in vm.files if file.role not in LAYERS}
         # A folder, or a link: never pushed, hence nowhere else.
         going += [path for path in vm.folder.iterdir() if path.name not in beside and not path.name.startswith(".")]
-    if force or not going:
+    if force:
         return
-    pushed = library.ledger.pushed()
-    if changed := {path.name for path in going if _digest(library, path) not in pushed}:
+    pushed, tagged = library.ledger.pushed(), library.ledger.tagged()
+    changed = set()
+    for path in going:
+        digest = _digest(library, path)
+        # What a local tag brings back may leave the VM, but must not be written over.
+        stays = path not in replaced and (path.name, digest) in tagged
+        if digest not in pushed and not stays:
+            changed.add(path.name)
+    row = library.ledger.tags(arrival.template).get(arrival.tag or "")
+    if row is not None and row.local and row.version != arrival.version and not pushed.issuperset(row.files.values()):
+        changed.add(f"the local tag {arrival.tag}")
+    if changed:
         raise LocalChanges(vm=arrival.name, files=", ".join(sorted(changed)))
 
 
@@ -160,7 +175,7 @@ def _check_not_taken(library: Library, arrival: Arrival, places: list[Path]) -> 
     users = library.users(besides=arrival.template)
     for place in places:
         if (vm := users.get(names.folded(place.name))) is not None:
-            raise FileTaken(file=place.name, vm=vm)
+            raise FileTaken(file=place.name, vm=vm, template=arrival.name)
         if place.is_dir():
             raise LocalDenied(file=str(place), reason="a folder has the name of a layer")
 
@@ -188,8 +203,9 @@ def arrival_json(arrival: Arrival) -> dict[str, Any]:
         "tag": arrival.tag,
         "name": arrival.name,
         "durable": arrival.durable,
+        "local": arrival.local,
         "files": [
-            [file.name, file.role.value, file.size, file.digest, file.parent, _print_json(file.origin)]
+            [file.name, file.role.value, file.size, file.digest, file.parent, _print_json(file.origin), file.twin]
             for file in arrival.files
         ],
     }
@@ -254,10 +270,12 @@ def _arrival(raw: dict[str, Any]) -> Arrival:
                 None if digest is None else names.digest(digest),
                 None if parent is None else names.file_name(parent),
                 _print(origin),
+                None if twin is None else names_of_path(twin),
             )
-            for name, role, size, digest, parent, origin in raw["files"]
+            for name, role, size, digest, parent, origin, twin in raw["files"]
         ),
         raw["durable"] is not False,
+        raw["local"] is True,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from s3reg import wire
 from s3reg.client.reuse import Column, column_of
 from s3reg.client.scan import OpenFile, frames, hash_file, runs_of, segments
+from s3reg.client.tagbook import LAYERS
 from s3reg.errors import FileChanged
 from s3reg.model import maps
 from s3reg.model.chunks import CHUNK_LOG2
@@ -165,6 +166,13 @@ class Cargo:
                 self._ledger.record(
                     item.file.path, item.digest, item.map_bytes, parent=item.file.parent, seen=item.seen
                 )
+
+    def keep_beside(self) -> None:
+        """Keep what lies in the VM's folder, for the tag that is noted: unless it changed since, it is as it was pushed."""
+        for item in self.items:
+            if item.digest is not None and item.file.role not in LAYERS:
+                with contextlib.suppress(FileChanged):
+                    self._ledger.keep(item.digest, item.file.path if item.inline is None else item.inline)
 
     def _has_column(self, item: Item) -> bool:
         return item.digest is not None and item.column is not None and item.column.chunk_log2 == self.chunk_log2

@@ -7,7 +7,6 @@ same VM a disk that did not change since keeps its layer.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import stat
@@ -15,16 +14,17 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3reg.client import copies, platform, vmconfig
+from s3reg.client import copies, platform, removal, vmconfig
 from s3reg.client.ledger import Print
-from s3reg.client.library import CONFIG, LAYERS, PUBLISHING, hold
-from s3reg.client.staging import AT_WORK, StagedFile, Staging
+from s3reg.client.library import CONFIG, PUBLISHING
+from s3reg.client.staging import StagedFile, Staging
+from s3reg.client.tagbook import LAYERS
 from s3reg.errors import Invalid, LocalDenied, NameInvalid, VmNotFound, VmRunning
 from s3reg.model import names
 from s3reg.model.template import CONFIG_BYTES, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from s3reg.client.library import Library, LocalVm
@@ -75,7 +75,7 @@ def import_vm(
     name = old.name if old else names.template_name(name)
     library.create()
     staging = Staging(library, old.id if old else names.new_template_id(), names.version_id(uuid.uuid4().hex))
-    with _at_work(library, staging):
+    with staging.at_work():
         kept = _unchanged(library, old, sources)
         layers = [_bring(staging, source, kept.get(source)) for source in sources if source.role in SUFFIXES]
         beside = [
@@ -176,24 +176,6 @@ def _unchanged(library: Library, old: LocalVm | None, sources: list[_Source]) ->
 # --- Bringing it together --------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _at_work(library: Library, staging: Staging) -> Iterator[None]:
-    """The staging is known to be worked on, so that nobody sweeps it; whatever goes wrong, nothing of it stays."""
-    with contextlib.ExitStack() as held:
-        with library.lock(PUBLISHING, wait=True):
-            # Made where leftovers lie, so that a kill leaves no staging that seems to wait for its pull to go on.
-            aside = library.own / "trash" / staging.folder.name
-            held.enter_context(hold(aside / AT_WORK, staging.folder.name))
-            with platform.refusals_named(staging.folder):
-                staging.folder.parent.mkdir(exist_ok=True)
-                aside.rename(staging.folder)
-        try:
-            yield
-        except BaseException:
-            staging.discard()
-            raise
-
-
 def _bring(staging: Staging, source: _Source, kept: str | None) -> StagedFile:
     """The source as a layer: the one that it is already, or a fresh copy."""
     library = staging.library
@@ -241,15 +223,10 @@ def _drop_replaced(library: Library, old: LocalVm) -> None:
     What was pushed or pulled stays, as any version on this node does until it is shrunk; so does what a VM has written.
     """
     with library.lock(PUBLISHING, wait=True), platform.refusals_named(library.img_lib):
-        kept = set(library.users())
-        for template in library.ledger.templates():
-            kept |= {names.folded(name) for tag in library.ledger.tags(template).values() for name in tag.files}
-        for file in old.files:
-            record = library.ledger.record_of(file.path) if file.role in LAYERS else None
-            imported = record is not None and record.origin is not None and library.ledger.is_as_recorded(file.path)
-            if imported and names.folded(file.name) not in kept:
-                file.path.unlink()
-                library.ledger.forget(file.path)
+        found = [(file.path, library.ledger.record_of(file.path)) for file in old.files if file.role in LAYERS]
+        made = [path for path, record in found if record is not None and record.origin is not None]
+        same = [path for path in made if library.ledger.is_as_recorded(path)]
+        removal.remove_layers(library, same, removal.needed(library))
 
 
 def _check_one_folder(vm: LocalVm) -> None:

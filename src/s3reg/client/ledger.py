@@ -2,40 +2,32 @@
 
     .s3reg/files/<key>.json      what one library file is: digest, parent, and size, mtime and inode as it was then
     .s3reg/maps/<digest>         the map of a file, as its bytes came from the store
-    .s3reg/tags/<template>.json  the versions of a template that this node has pulled or pushed, and the current one
+    .s3reg/tags/, kept/          the versions that this node has had (client/tagbook.py)
 
 One small record per file, under a key made of its path, so that nothing here grows with the library and two processes do not
-fight over an index. Every record is written aside, synced and renamed: a crash leaves the old one or the new one. A record
-that cannot be read is as good as none: its file is not known, hence hashed again and never overwritten unasked. One of a
-newer release is refused with FormatUnknown.
+fight over an index. A record that cannot be read is as good as none: its file is not known, hence hashed again and never
+overwritten unasked.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from s3reg.client import platform
-from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.client import platform, records
+from s3reg.client.tagbook import TagBook
+from s3reg.errors import FormatUnknown, RecordDamaged
 from s3reg.model import maps, names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from s3reg.model.maps import FileMap
-    from s3reg.model.names import Digest, TemplateId, VersionId
-
-Found = TypeVar("Found")
-
-RECORD_VERSION = 1
-LARGEST_RECORD = 16 * 1024**2
+    from s3reg.model.names import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +54,21 @@ class FileRecord:
     parent: str | None
     """The layer below; None for the lowest."""
     origin: Print | None = None
-    """Imported files: the file outside the library that it was made from."""
+    """The file that it was made from: outside the library for an import, `twin` for a copy."""
     boot: str | None = None
     """The boot of the machine that the record holds for, if the file was not made durable; None: for ever."""
+    ours: bool = False
+    """Whether s3reg wrote the file: nobody else will ever remove it."""
+    twin: str | None = None
+    """Copies: the library's file that it was copied from, relative to the library's root."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalTag:
-    """A version that this node has pulled or pushed. Its files may have gone since: their records tell."""
-
-    version: VersionId
-    name: str
-    """The template's name then."""
-    files: dict[str, Digest]
-    local: bool = False
-    """Whether only this node has it: a `push --local`."""
-
-
-class Ledger:
+class Ledger(TagBook):
     """The records of the library at `root`. Nothing is made before something is recorded."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(root / ".s3reg")
         self._root = root
-        self.folder = root / ".s3reg"
 
     # --- Files ---
 
@@ -102,8 +86,16 @@ class Ledger:
         return record.digest if record is not None and _looks_so(path, record.seen) else None
 
     def record_of(self, path: Path) -> FileRecord | None:
-        """What was recorded of the file last, whether or not it still holds."""
-        return _parsed(_read(self._file_record(path), LARGEST_RECORD), "the record of a file", _file_record)
+        """What was recorded of the file last, whether or not it still holds.
+
+        A copy that was never hashed has the digest that its twin was found to have while it looked as it did when copied.
+        """
+        record = self._written(path)
+        if record is None or record.digest is not None or record.twin is None:
+            return record
+        twin = self._written(self._root / record.twin)
+        same = twin is not None and twin.seen == record.origin and twin.boot is None
+        return replace(record, digest=twin.digest) if twin is not None and same else record
 
     def is_as_recorded(self, path: Path) -> bool:
         """Whether the file's size, mtime and inode are still as recorded, whatever its digest."""
@@ -118,13 +110,15 @@ class Ledger:
         parent: str | None = None,
         seen: os.stat_result | Print | None = None,
         origin: Print | None = None,
+        twin: str | None = None,
         durable: bool = True,
+        ours: bool = False,
     ) -> None:
         """Record that the library file has this digest, and keep its map.
 
         `seen` is how the file looked *before* it was read, for a digest that was computed by reading it; else it is looked
         at now. The file's bytes are made durable first: after a power cut a record must not vouch for bytes that got lost.
-        Without `durable` they are not, and the record ends with this boot of the machine.
+        Without `durable` they are not, and the record ends with this boot of the machine. A file that was `ours` stays so.
         """
         if map_bytes is not None and digest is not None:
             self.keep_map(digest, map_bytes)
@@ -135,8 +129,9 @@ class Ledger:
             look = seen if isinstance(seen, Print) else Print.of(seen or os.fstat(fd))
         finally:
             os.close(fd)
+        before = self._written(path)
         body = {
-            "v": RECORD_VERSION,
+            "v": records.RECORD_VERSION,
             "path": self._relative(path),
             "size": look.size,
             "mtime_ns": look.mtime_ns,
@@ -145,34 +140,44 @@ class Ledger:
             "parent": parent,
             "origin": [origin.size, origin.mtime_ns, origin.inode] if origin else None,
             "boot": None if durable else platform.boot_id(),
+            "ours": ours or (before is not None and before.ours and before.seen.inode == look.inode),
+            "twin": twin,
         }
-        write_durably(self._file_record(path), json.dumps(body).encode())
+        records.write_durably(self._file_record(path), json.dumps(body).encode())
 
     def forget(self, path: Path) -> None:
         """Drop what is recorded of a file; its map stays, for other files with these bytes."""
         self._file_record(path).unlink(missing_ok=True)
 
-    def held(self) -> Iterator[tuple[Path, Digest, int]]:
-        """Files that are as recorded and whose map is kept, as (path, digest, size): what a pull may build on."""
+    def recorded(self) -> Iterator[tuple[Path, FileRecord]]:
+        """Every file that is as recorded."""
         for place in sorted(self.folder.glob("files/*.json")):
-            data = _read(place, LARGEST_RECORD)
-            where = _parsed(data, "the record of a file", lambda raw: self._root / names_of_path(raw["path"]))
+            data = records.read(place)
+            where = records.parsed(
+                data, "the record of a file", lambda raw: self._root / records.names_of_path(raw["path"])
+            )
             if where is None or self._file_record(where) != place:
                 continue
             record = self._valid(where)
-            if record and record.digest and self._map(record.digest).is_file():
-                yield where, record.digest, record.seen.size
+            if record is not None:
+                yield where, record
+
+    def held(self) -> Iterator[tuple[Path, Digest, int]]:
+        """Files that are as recorded and whose map is kept, as (path, digest, size): what a pull may build on."""
+        for path, record in self.recorded():
+            if record.digest and self._map(record.digest).is_file():
+                yield path, record.digest, record.seen.size
 
     # --- Maps ---
 
     def keep_map(self, digest: Digest, map_bytes: bytes) -> None:
         """Keep the map of the file of this digest, as its bytes came from the store."""
         if not self._map(digest).is_file():
-            write_durably(self._map(digest), map_bytes)
+            records.write_durably(self._map(digest), map_bytes)
 
     def map_bytes(self, digest: Digest) -> bytes | None:
         """The kept map's bytes, unread; None if there is none."""
-        return _read(self._map(digest), maps.LARGEST_MAP)
+        return records.read(self._map(digest), maps.LARGEST_MAP)
 
     def map_of(self, digest: Digest, size: int) -> FileMap | None:
         """The kept map of the file of this digest and size; None if there is none that this release can read.
@@ -190,89 +195,19 @@ class Ledger:
             pass
         return None
 
-    def prune_maps(self) -> None:
-        """Drop the maps of files that the library has no more, nor any tag."""
+    def prune(self) -> None:
+        """Drop the maps of files that the library has no more, nor any tag, and what was kept for tags that are gone."""
         wanted = {digest for _, digest, _ in self.held()}
-        wanted |= {digest for t in self.templates() for tag in self.tags(t).values() for digest in tag.files.values()}
+        wanted |= {digest for _, _, row in self.every_tag() for digest in row.files.values()}
         for place in self.folder.glob("maps/*"):
             if place.name not in wanted and not place.name.startswith("."):
                 place.unlink(missing_ok=True)
-
-    # --- Tags ---
-
-    def tags(self, template: TemplateId) -> dict[str, LocalTag]:
-        """The versions of this template that this node has had, by tag."""
-        return self._tags(template)[1]
-
-    def current(self, template: TemplateId) -> str | None:
-        """The tag that was pulled or pushed last; None if none was."""
-        return self._tags(template)[0]
-
-    def pushed(self) -> set[Digest]:
-        """Digests of every file of every version that this node pulled or pushed: what a registry had, too."""
-        rows = (row for template in self.templates() for row in self.tags(template).values() if not row.local)
-        return {digest for row in rows for digest in row.files.values()}
-
-    def templates(self) -> list[TemplateId]:
-        """Templates with a tag on this node."""
-        found = []
-        for place in sorted(self.folder.glob("tags/*.json")):
-            with contextlib.suppress(NameInvalid):
-                found.append(names.template_id(place.stem))
-        return found
-
-    def set_tag(
-        self,
-        template: TemplateId,
-        tag: str,
-        version: VersionId,
-        name: str,
-        files: Mapping[str, Digest],
-        *,
-        current: bool = True,
-        local: bool = False,
-    ) -> None:
-        """Note that this node has the version; `current`: and that the VM in its library is that version.
-
-        `local`: no registry has it.
-        """
-        with self._changing(template):
-            now, tags = self._tags(template)
-            row = LocalTag(version, name, dict(files), local)
-            self._write_tags(template, tag if current else now, {**tags, tag: row})
-
-    def forget_tag(self, template: TemplateId, tag: str) -> None:
-        """Drop a tag of this node; the registry's is not touched."""
-        with self._changing(template):
-            now, tags = self._tags(template)
-            kept = {name: value for name, value in tags.items() if name != tag}
-            self._write_tags(template, None if now == tag else now, kept)
+        self.prune_kept()
 
     # --- Inside ---
 
-    def _tags(self, template: TemplateId) -> tuple[str | None, dict[str, LocalTag]]:
-        found = _parsed(_read(self._tag_record(template), LARGEST_RECORD), "the record of local tags", _tags_record)
-        return found or (None, {})
-
-    def _write_tags(self, template: TemplateId, current: str | None, tags: Mapping[str, LocalTag]) -> None:
-        rows = {
-            tag: {"version": row.version, "name": row.name, "files": row.files, "local": row.local}
-            for tag, row in tags.items()
-        }
-        body = {"v": RECORD_VERSION, "current": current, "tags": rows}
-        write_durably(self._tag_record(template), json.dumps(body).encode())
-
-    @contextlib.contextmanager
-    def _changing(self, template: TemplateId) -> Iterator[None]:
-        """Reading and rewriting a tag record is one step to other processes."""
-        place = self.folder / "locks" / f"tags-{template}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def _written(self, path: Path) -> FileRecord | None:
+        return records.parsed(records.read(self._file_record(path)), "the record of a file", _file_record)
 
     def _valid(self, path: Path) -> FileRecord | None:
         record = self.record_of(path)
@@ -287,34 +222,8 @@ class Ledger:
         key = hashlib.sha256(os.fsencode(self._relative(path))).hexdigest()[:32]
         return self.folder / "files" / f"{key}.json"
 
-    def _tag_record(self, template: TemplateId) -> Path:
-        return self.folder / "tags" / f"{template}.json"
-
     def _map(self, digest: Digest) -> Path:
         return self.folder / "maps" / digest
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Put `data` at `path`: all of it, or what was there before, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with aside.open("xb") as out:
-            out.write(data)
-            out.flush()
-            platform.sync(out.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    platform.sync_folder(path.parent)
-
-
-def names_of_path(text: object) -> str:
-    """A relative path out of a record, if each of its components is a fit file name; NameInvalid otherwise."""
-    if not isinstance(text, str):
-        raise NameInvalid(what="path", text=text, reason="it is not text")
-    return "/".join(names.file_name(part) for part in text.split("/"))
 
 
 def _looks_so(path: Path, look: Print) -> bool:
@@ -324,28 +233,6 @@ def _looks_so(path: Path, look: Print) -> bool:
         return False
 
 
-def _read(path: Path, most: int) -> bytes | None:
-    """The record's bytes; None if there is none, or if it is larger than any that we write."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except FileNotFoundError:
-        return None
-    return data if len(data) <= most else None
-
-
-def _parsed(data: bytes | None, what: str, parse: Callable[[dict[str, Any]], Found]) -> Found | None:
-    if data is None:
-        return None
-    try:
-        raw = json.loads(data)
-        if raw["v"] != RECORD_VERSION:
-            raise FormatUnknown(what=what, feature=f"version {raw['v']}")
-        return parse(raw)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, NameInvalid):
-        return None
-
-
 def _file_record(raw: dict[str, Any]) -> FileRecord:
     return FileRecord(
         Print(int(raw["size"]), int(raw["mtime_ns"]), int(raw["inode"])),
@@ -353,13 +240,6 @@ def _file_record(raw: dict[str, Any]) -> FileRecord:
         None if raw["parent"] is None else names.file_name(raw["parent"]),
         None if raw["origin"] is None else Print(*(int(value) for value in raw["origin"])),
         None if raw["boot"] is None else str(raw["boot"]),
+        raw.get("ours") is True,
+        None if raw.get("twin") is None else records.names_of_path(raw["twin"]),
     )
-
-
-def _tags_record(raw: dict[str, Any]) -> tuple[str | None, dict[str, LocalTag]]:
-    tags = {}
-    for tag, value in raw["tags"].items():
-        files = {names.file_name(name): names.digest(digest) for name, digest in value["files"].items()}
-        version = names.version_id(value["version"])
-        tags[names.tag(tag)] = LocalTag(version, str(value["name"]), files, value["local"] is True)
-    return (None if raw["current"] is None else names.tag(raw["current"])), tags

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.client import layers, platform, vmconfig
 from s3reg.client.ledger import Ledger
+from s3reg.client.tagbook import LAYERS
 from s3reg.errors import (
     Busy,
     ConfigInvalid,
@@ -36,15 +37,13 @@ from s3reg.model import names
 from s3reg.model.template import CONFIG_BYTES, Role, check_file_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from s3reg.client.vmconfig import VmConfig
-    from s3reg.model.names import Digest, TemplateId
+    from s3reg.model.names import TemplateId
 
 CONFIG = "config.yaml"
-LAYERS = frozenset({Role.IMAGE, Role.STATE})
-"""Files of these roles lie in folders that all VMs share; the others in the VM's own."""
 PUBLISHING = "publish"
 """The lock of whoever adds to a library's shared folders or removes from them."""
 
@@ -136,10 +135,10 @@ class Library:
         """Every VM whose configuration can be read, by name, then by id."""
         return self.scan()[0]
 
-    def scan(self) -> tuple[list[VmFolder], list[S3regError]]:
-        """`vms`, and for each folder that is a VM's and cannot be read the reason why."""
+    def scan(self) -> tuple[list[VmFolder], dict[TemplateId, S3regError]]:
+        """`vms`, and for each folder that is a VM's and cannot be read the reason why, by the VM's id."""
         found: list[VmFolder] = []
-        problems: list[S3regError] = []
+        problems: dict[TemplateId, S3regError] = {}
         with platform.refusals_named(self.vm_lib):
             folders = sorted(self.vm_lib.iterdir()) if self.vm_lib.is_dir() else []
         for folder in folders:
@@ -147,7 +146,7 @@ class Library:
                 if _is_vm_name(folder.name) and (vm := _read_folder(folder)) is not None:
                     found.append(vm)
             except S3regError as e:
-                problems.append(e)
+                problems[names.template_id(folder.name)] = e
         return sorted(found, key=lambda vm: (vm.name, vm.id)), problems
 
     def peek(self, ref: str) -> VmFolder:
@@ -161,7 +160,7 @@ class Library:
         if len(called) > 1:
             raise NameAmbiguous(name=ref, ids=", ".join(vm.id for vm in called))
         if not called:
-            hint = f", unless it is the one that cannot be read: {problems[0]}" if problems else ""
+            hint = f", unless it is the one that cannot be read: {next(iter(problems.values()))}" if problems else ""
             raise VmNotFound(vm=ref, library=str(self.root), hint=hint)
         return called[0]
 
@@ -216,8 +215,8 @@ class Library:
         `besides`: a VM that is not counted. Raises what is wrong with a VM that cannot be read: it may stand on anything.
         """
         vms, problems = self.scan()
-        if problems:
-            raise problems[0]
+        if unreadable := [problem for template, problem in problems.items() if template != besides]:
+            raise unreadable[0]
         found: dict[str, str] = {}
         for vm in vms:
             if vm.id == besides:
@@ -227,8 +226,10 @@ class Library:
                 tops.append((vm.parsed.state, Role.STATE))
             for top, role in tops:
                 found[names.folded(top)] = vm.name
+                # One that lacks a layer stands on those above it all the same.
                 with contextlib.suppress(LibraryIncomplete):
-                    found |= {names.folded(file.name): vm.name for file in self._chain(vm, top, role, set(), None)}
+                    for file in self._chain(vm, top, role, set(), None):
+                        found[names.folded(file.name)] = vm.name
         return found
 
     def _chain(self, vm: VmFolder, top: str, role: Role, seen: set[str], drive: int | None) -> Iterator[LocalFile]:
@@ -258,56 +259,27 @@ class Library:
                 found.append(LocalFile(entry.name, role, folder / entry.name))
         return sorted(found, key=lambda file: file.role is Role.EXTRA)
 
-    # --- Room ---
-
-    def shrink(self, template: TemplateId) -> int:
-        """Remove what only the template's other tags on this node stand on, and forget those tags; the bytes that went.
-
-        A layer that any VM of the library uses, that another template's tag names, or that changed since, stays; so does a
-        tag that no registry has.
-        """
-        with self.lock(PUBLISHING, wait=True), platform.refusals_named(self.img_lib):
-            current, tags = self.ledger.current(template), self.ledger.tags(template)
-            going = {tag for tag, row in tags.items() if tag != current and not row.local}
-            if not going:
-                return 0
-            kept = set(self.users())
-            for other in self.ledger.templates():
-                for tag, row in self.ledger.tags(other).items():
-                    if other != template or tag not in going:
-                        kept |= {names.folded(name) for name in row.files}
-            freed = sum(self._remove_layers(tags[tag].files, kept) for tag in going)
-            for tag in going:
-                self.ledger.forget_tag(template, tag)
-            self.ledger.prune_maps()
-            return freed
-
-    def _remove_layers(self, files: Mapping[str, Digest], kept: set[str]) -> int:
-        """Remove those layers that are as recorded and not `kept`; the bytes that went."""
-        freed = 0
-        for name, digest in files.items():
-            for place in (self.img_lib / name, self.state_lib / name):
-                if names.folded(name) not in kept and self.ledger.known(place) == digest:
-                    freed += place.stat().st_blocks * 512
-                    place.unlink()
-                    self.ledger.forget(place)
-        return freed
-
     # --- Locks ---
 
     def check_stopped(self, vm: LocalVm) -> None:
         """Raise VmRunning if the VM's lock is held, or one of its layers or its nvram is open for writing elsewhere."""
-        locks = self.vm_lib / ".locks"
-        if locks.is_dir():
-            for place in sorted(locks.iterdir()):
-                if names.folded(place.name).startswith(vm.id) and is_locked(place):
-                    raise VmRunning(vm=vm.name, reason=f"its lock {place.name} is held")
-        paths = {file.path: file.name for file in vm.files if file.role in LAYERS | {Role.NVRAM}}
+        held = self.held_lock(vm.id)
+        if held is not None:
+            raise VmRunning(vm=vm.name, reason=f"its lock {held} is held")
+        paths = written_to(vm)
         written = platform.open_for_writing(paths)
         if written:
             raise VmRunning(
                 vm=vm.name, reason=f"{', '.join(sorted(paths[path] for path in written))} is open for writing"
             )
+
+    def held_lock(self, template: TemplateId) -> str | None:
+        """The name of the VM's lock file, if somebody holds it: the VM runs."""
+        locks = self.vm_lib / ".locks"
+        for place in sorted(locks.iterdir()) if locks.is_dir() else ():
+            if names.folded(place.name).startswith(template) and is_locked(place):
+                return place.name
+        return None
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[None]:
@@ -334,6 +306,11 @@ def hold(place: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def written_to(vm: LocalVm) -> dict[Path, str]:
+    """The files that a VM writes while it runs, with their names."""
+    return {file.path: file.name for file in vm.files if file.role in LAYERS | {Role.NVRAM}}
 
 
 def _is_vm_name(text: str) -> bool:

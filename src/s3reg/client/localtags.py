@@ -1,63 +1,152 @@
-"""Tags without a registry: `push --local` notes what a VM is now, `pull --local` tells whether it still is.
+"""Tags without a registry: `push --local` notes what a VM is now, `pull --local` makes it that again.
 
-A local tag is a row in the ledger, nothing more: the files stay where they are. It holds as long as they are as they were.
+A tag is a row in the ledger, with what lay in the VM's folder kept beside it (client/tagbook.py). Layers stay where they are
+and are shared: a tag can be gone back to as long as its layers are as they were noted. Who runs a VM on its plain disk
+changes that disk; who runs it on a layer of its own, as Anka does, leaves it as it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
+from s3reg.client import copies, platform, vmconfig
+from s3reg.client.library import PUBLISHING, LocalFile, LocalVm
 from s3reg.client.reuse import Column
 from s3reg.client.scan import Crew, OpenFile, hash_file
-from s3reg.errors import NotLocal, TagTaken
+from s3reg.client.staging import StagedFile, Staging, recover
+from s3reg.client.tagbook import LAYERS, TagFile
+from s3reg.errors import ConfigInvalid, FileChanged, LocalTagNotFound, NotLocal, TagTaken
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2
-from s3reg.model.template import CONFIG_BYTES, bytes_digest
+from s3reg.model.template import CONFIG_BYTES, Role, bytes_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from s3reg.client.library import Library, LocalVm
+    from s3reg.client.library import Library, VmFolder
     from s3reg.client.progress import Progress
+    from s3reg.client.tagbook import LocalTag
     from s3reg.model.names import Digest
 
 
 def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: bool = False) -> None:
-    """Note that `vm` as it is now is the version `tag`. Raises TagTaken, VmRunning, FileChanged.
+    """Note that `vm` as it is now is the version `tag`. Raises TagTaken, VmRunning, FileChanged, Busy.
 
     Files whose size, mtime and inode are as recorded are not read.
     """
     tag = names.tag(tag)
-    library.check_stopped(vm)
-    if tag in library.ledger.tags(vm.id) and not force:
-        raise TagTaken(template=vm.name, tag=tag)
-    crew = Crew()
-    try:
+    with library.lock(f"push-{vm.id}"), platform.refusals_named(library.root):
+        library.check_stopped(vm)
+        if tag in library.ledger.tags(vm.id) and not force:
+            raise TagTaken(template=vm.name, tag=tag)
         progress.start("hashing", sum(file.path.stat().st_size for file in vm.files))
-        digests = {file.name: _digest(library, file.path, crew, progress.advance, file.parent) for file in vm.files}
+        with contextlib.closing(Crew()) as crew:
+            members = [
+                TagFile(file.name, file.role, _noted(library, file, crew, progress.advance)) for file in vm.files
+            ]
         progress.finish()
-    finally:
-        crew.close()
-    version = names.version_id(uuid.uuid4().hex)
-    library.ledger.set_tag(vm.id, tag, version, vm.name, digests, local=True)
+        with library.lock(PUBLISHING, wait=True):
+            for file, member in zip(vm.files, members, strict=True):
+                if file.role not in LAYERS:
+                    library.ledger.keep(member.digest, file.path)
+                if library.ledger.known(file.path) != member.digest:
+                    raise FileChanged(file=file.name)
+            library.ledger.set_tag(vm.id, tag, names.version_id(uuid.uuid4().hex), vm.name, members, local=True)
 
 
-def check_out(library: Library, ref: str, tag: str | None) -> LocalVm:
-    """The VM, if it is the version `tag` (None: the one pulled or pushed last) with every file as it was then.
+def recall(library: Library, vm: VmFolder, tag: str) -> LocalVm:
+    """The VM as it was under this tag: its layers where they lie in the library, its other files where they are kept.
 
-    Raises NotLocal, VmNotFound, NameAmbiguous, LibraryIncomplete.
+    Raises LocalTagNotFound, and NotLocal unless each of them has the bytes that it had then.
     """
-    vm = library.find(ref)
-    current = library.ledger.current(vm.id)
-    wanted = current if tag is None else tag
-    found = library.ledger.tags(vm.id).get(wanted or "")
-    if found is None or wanted != current:
-        raise NotLocal(template=vm.name, tag=wanted or "?", library=str(library.root))
-    if {file.name: _known(library, file.path) for file in vm.files} != found.files:
-        raise NotLocal(template=vm.name, tag=wanted, library=str(library.root))
-    return vm
+    row = library.ledger.tags(vm.id).get(tag)
+    if row is None:
+        raise LocalTagNotFound(vm=vm.name, tag=tag)
+    missing = NotLocal(template=vm.name, tag=tag, library=str(library.root))
+    with contextlib.closing(Crew()) as crew:
+        files = [_recalled(library, vm, member, crew) for member in row.members]
+    there = [file for file in files if file is not None]
+    config = next((file for file in there if file.role is Role.CONFIG), None)
+    if len(there) < len(files) or config is None:
+        raise missing
+    data = config.path.read_bytes()
+    try:
+        parsed = vmconfig.parse(data, config.name)
+    except ConfigInvalid:
+        raise missing from None
+    name = parsed.name or vm.name
+    return LocalVm(vm.id, name, parsed.arch, vm.folder, config.name, data, parsed.values, tuple(there))
+
+
+def check_out(library: Library, ref: str, tag: str | None, *, force: bool = False) -> LocalVm:
+    """Make the VM the version `tag` (None: the one pulled, pushed or noted last) that this library has; the VM.
+
+    Nothing is read or moved if it is that already. Raises NotLocal, VmNotFound, NameAmbiguous, VmRunning and, unless
+    `force`, LocalChanges if the VM has bytes now that neither a tag nor a registry has.
+    """
+    peeked = library.peek(ref)
+    with library.lock(f"pull-{peeked.id}", wait=True), platform.refusals_named(library.root):
+        recover(library)
+        peeked = library.peek(peeked.id)
+        current = library.ledger.current(peeked.id)
+        wanted = current if tag is None else names.tag(tag)
+        row = library.ledger.tags(peeked.id).get(wanted or "")
+        if wanted is None or row is None:
+            raise NotLocal(template=peeked.name, tag=wanted or "?", library=str(library.root))
+        if wanted == current and is_at(library, peeked, row):
+            return library.whole(peeked)
+        _switch(library, recall(library, peeked, wanted), wanted, row, force=force)
+        return library.find(peeked.id)
+
+
+def is_at(library: Library, vm: VmFolder, row: LocalTag) -> bool:
+    """Whether the VM has the files of this version, going by what is recorded of them; small ones are read if need be."""
+    files = library.whatever(vm.id).files
+    return {(f.name, f.role, _known(library, f.path)) for f in files} == {
+        (m.name, m.role, m.digest) for m in row.members
+    }
+
+
+def _switch(library: Library, vm: LocalVm, tag: str, row: LocalTag, *, force: bool) -> None:
+    """Publish the recalled files as the VM."""
+    staging = Staging(library, vm.id, row.version)
+    staging.discard()  # a pull of this version that was given up: all of it is here
+    digests = {(member.name, member.role): member.digest for member in row.members}
+    with staging.at_work():
+        staged = []
+        for file in vm.files:
+            record = library.ledger.record_of(file.path) if file.role in LAYERS else None
+            if file.role not in LAYERS:
+                copies.copy(file.path, staging.path(file.name, file.role))
+            staged.append(
+                StagedFile(
+                    file.name,
+                    file.role,
+                    file.path.stat().st_size,
+                    digests[file.name, file.role],
+                    file.parent,
+                    origin=record.origin if record else None,
+                    twin=record.twin if record else None,
+                )
+            )
+        staging.publish(staged, name=row.name, tag=tag, force=force, local=row.local)
+
+
+def _recalled(library: Library, vm: VmFolder, member: TagFile, crew: Crew) -> LocalFile | None:
+    """A file of a tag; None if it is not here any more, or not as it was."""
+    if member.role in LAYERS:
+        path = library.path_of(member.name, member.role, vm.id)
+        record = library.ledger.record_of(path)
+        if record is None or library.ledger.known(path) != member.digest:
+            return None
+        return LocalFile(member.name, member.role, path, None, record.parent)
+    path = library.ledger.kept(member.digest)
+    if not path.is_file() or _read_digest(path, crew, lambda _: None) != member.digest:
+        return None
+    return LocalFile(member.name, member.role, path)
 
 
 def _known(library: Library, path: Path) -> Digest | None:
@@ -66,14 +155,26 @@ def _known(library: Library, path: Path) -> Digest | None:
     return bytes_digest(path.read_bytes()) if known is None and path.stat().st_size <= CONFIG_BYTES else known
 
 
-def _digest(library: Library, path: Path, crew: Crew, advance: Callable[[int], None], parent: str | None) -> Digest:
-    known = library.ledger.known(path)
+def _noted(library: Library, file: LocalFile, crew: Crew, advance: Callable[[int], None]) -> Digest:
+    """The file's digest, which is recorded."""
+    known = library.ledger.known(file.path)
     if known is not None:
         return known
-    with OpenFile(path) as opened:
-        column = Column(opened.size, CHUNK_LOG2)
-        hash_file(crew, opened, column, advance)
-        opened.check_unchanged()
-        digest = column.file_digest()
-        library.ledger.record(path, digest, parent=parent, seen=opened.seen)
+    before = library.ledger.record_of(file.path)
+    with OpenFile(file.path) as opened:
+        digest = _hashed(opened, crew, advance)
+        origin = before.origin if before is not None and library.ledger.is_as_recorded(file.path) else None
+        library.ledger.record(file.path, digest, parent=file.parent, seen=opened.seen, origin=origin)
         return digest
+
+
+def _read_digest(path: Path, crew: Crew, advance: Callable[[int], None]) -> Digest:
+    with OpenFile(path) as opened:
+        return _hashed(opened, crew, advance)
+
+
+def _hashed(opened: OpenFile, crew: Crew, advance: Callable[[int], None]) -> Digest:
+    column = Column(opened.size, CHUNK_LOG2)
+    hash_file(crew, opened, column, advance)
+    opened.check_unchanged()
+    return column.file_digest()

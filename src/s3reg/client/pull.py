@@ -21,17 +21,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.client import fill, platform
+from s3reg.client import fill, platform, removal
 from s3reg.client.bring import bring
 from s3reg.client.estimate import Estimate, check_room, count, foresee
 from s3reg.client.fetch import Fetcher, read
 from s3reg.client.holdings import Holdings, other_libraries
-from s3reg.client.library import LAYERS
 from s3reg.client.plan import Plan
 from s3reg.client.pulllog import PullLog
 from s3reg.client.reuse import Column
 from s3reg.client.scan import Crew, OpenFile, hash_file
 from s3reg.client.staging import StagedFile, Staging, recover
+from s3reg.client.tagbook import LAYERS
 from s3reg.errors import (
     ChunkDamaged,
     FileChanged,
@@ -319,7 +319,7 @@ class _Pull:
             durable=self.options.durable,
         )
         if self.options.shrink:
-            progress.note(f"{self.library.shrink(self.template)} bytes of other tags removed")
+            progress.note(f"{removal.shrink(self.library, self.template)} bytes of other tags removed")
 
     def _staged_files(self, items: Iterable[_Item]) -> list[StagedFile]:
         """The version's files, with the maps of those that were fetched."""

@@ -21,12 +21,14 @@ from s3reg import wire
 from s3reg.client import outlook, platform, vmconfig
 from s3reg.client.bases import Bases
 from s3reg.client.cargo import Cargo
+from s3reg.client.library import PUBLISHING
 from s3reg.client.outlook import Outlook
 from s3reg.client.packer import Packer
 from s3reg.client.plan import Plan
 from s3reg.client.pushlog import Began, PushLog
 from s3reg.client.reuse import Shelf, decide
 from s3reg.client.scan import Crew
+from s3reg.client.tagbook import TagFile
 from s3reg.errors import (
     CommitInvalid,
     SessionExpired,
@@ -137,6 +139,7 @@ class _Push:
         cargo: Cargo,
     ) -> None:
         self.connection = connection
+        self.library = library
         self.ledger = library.ledger
         self.vm = vm
         self.options = options
@@ -382,7 +385,9 @@ class _Push:
         """Note what this node now has. With --remote-vm, the local VM stays another one than the template."""
         self.cargo.remember()
         if committed.template == self.vm.id:
-            digests = {item.name: item.digest for item in self.cargo.items if item.digest is not None}
             version = names.version_id(committed.version)
-            self.ledger.set_tag(self.vm.id, committed.tag, version, committed.name, digests)
+            members = [TagFile(i.name, i.file.role, i.digest) for i in self.cargo.items if i.digest is not None]
+            with self.library.lock(PUBLISHING, wait=True):
+                self.cargo.keep_beside()
+                self.ledger.set_tag(self.vm.id, committed.tag, version, committed.name, members)
         self.log.forget()

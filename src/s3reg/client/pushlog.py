@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3reg.client import platform
-from s3reg.client.ledger import write_durably
+from s3reg.client.records import write_durably
 from s3reg.client.reuse import Place
 from s3reg.errors import NameInvalid
 from s3reg.model import names

@@ -2,7 +2,7 @@
 
     .s3reg/staging/<template>-<version>/
       img/ state/ vm/      the files, verified; vm/ becomes the VM's folder
-      complete.json        everything is here, verified and durable
+      complete.json        everything is here, verified and durable; it may wait so for a later pull
       plan.json            publishing has begun: what goes where
       replaced/            what had to make room, until the end
 
@@ -13,6 +13,7 @@ whole. From plan.json on there is only forward: every step can be repeated, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -20,16 +21,18 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from s3reg.client import arriving, copies, platform
+from s3reg.client import arriving, copies, platform, removal
 from s3reg.client.arriving import Arrival, Plan, StagedFile
-from s3reg.client.ledger import Print, write_durably
-from s3reg.client.library import LAYERS, PUBLISHING, is_locked
+from s3reg.client.ledger import Print
+from s3reg.client.library import PUBLISHING, hold, is_locked
+from s3reg.client.records import write_durably
+from s3reg.client.tagbook import LAYERS, TagFile
 from s3reg.errors import FileGone, LocalDenied, S3regError
 from s3reg.model import names
 from s3reg.model.template import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from s3reg.client.library import Library
@@ -79,6 +82,23 @@ class Staging:
         decided = arriving.decide(self.library, arrival, force=force, same=same)
         return frozenset(move.file.name for move in decided.moves if move.reused)
 
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """For what does not go on after a kill: nobody sweeps it meanwhile, and nothing of it stays if it goes wrong."""
+        with contextlib.ExitStack() as held:
+            with self.library.lock(PUBLISHING, wait=True):
+                # Made where leftovers lie, so that a kill leaves no staging that seems to wait for its pull to go on.
+                aside = self.library.own / "trash" / self.folder.name
+                held.enter_context(hold(aside / AT_WORK, self.folder.name))
+                with platform.refusals_named(self.folder):
+                    self.folder.parent.mkdir(exist_ok=True)
+                    aside.rename(self.folder)
+            try:
+                yield
+            except BaseException:
+                self.discard()
+                raise
+
     def completed(self) -> tuple[StagedFile, ...] | None:
         """The files, if an earlier `publish` got so far that all are here, verified, and only the publishing is missing."""
         arrival = arriving.read_arrival(self.folder / "complete.json")
@@ -93,16 +113,17 @@ class Staging:
         force: bool = False,
         same: Same | None = None,
         durable: bool = True,
+        local: bool = False,
     ) -> Path:
         """Make the VM appear in the library and in its records, and remove the staging; the VM's folder.
 
         `files` are all that the VM has, each staged and verified, or in the library already: layers as `check` told, files
         of the VM's folder as recorded. What else was staged is dropped. With `durable`, all bytes would survive a power cut
-        before any of them is shown. `tag` is noted as the current one; None notes nothing. Raises what `check` raises, and
-        LocalDenied if a file is missing, before anything is moved.
+        before any of them is shown. `tag` is noted as the current one, `local` as one that no registry has; None notes
+        nothing. Raises what `check` raises, and LocalDenied if a file is missing, before anything is moved.
         Where it is interrupted, `recover` goes on, or the same call again.
         """
-        arrival = Arrival(self.template, self.version, tag, name, tuple(files), durable)
+        arrival = Arrival(self.template, self.version, tag, name, tuple(files), durable, local)
         with self.library.lock(PUBLISHING, wait=True), platform.refusals_named(self.folder):
             plan = arriving.read_plan(self.folder / "plan.json")
             if plan is None:
@@ -113,6 +134,22 @@ class Staging:
                 arriving.check_still(self.library, plan, force=force)
             self._run(plan)
         return self.library.vm_lib / self.template
+
+    def complete(self, files: Sequence[StagedFile], *, name: str, durable: bool = True) -> None:
+        """Leave the staging, with all that `publish` would need, to a later one. Nothing else changes."""
+        arrival = Arrival(self.template, self.version, None, name, tuple(files), durable)
+        with self.library.lock(PUBLISHING, wait=True), platform.refusals_named(self.folder):
+            self._complete(arrival)
+
+    def drop_others(self, *, complete: bool) -> None:
+        """Remove the stagings of the template's other versions at which nobody is at work; `complete`: whole ones too.
+
+        To be called by whoever alone may pull the template.
+        """
+        for folder in self.folder.parent.glob(f"{self.template}-*"):
+            busy = folder == self.folder or any((folder / name).exists() for name in (AT_WORK, "plan.json"))
+            if not busy and (complete or not (folder / "complete.json").exists()):
+                dispose(self.library, folder)
 
     def discard(self) -> None:
         """Remove the staging and what lies in it; one whose publishing has begun stays, for `recover` to finish."""
@@ -130,6 +167,8 @@ class Staging:
                 self.library.ledger.keep_map(file.digest, file.map_bytes)
         for file in beside.values():
             self._bring(file)
+            if arrival.tag is not None and file.digest is not None:
+                self.library.ledger.keep(file.digest, self._staged(file))
         for entry in (self.folder / "vm").iterdir():
             if entry.name not in beside:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -217,11 +256,13 @@ class Staging:
                     parent=move.file.parent,
                     seen=seen,
                     origin=move.file.origin,
+                    twin=move.file.twin,
                     durable=arrival.durable,
+                    ours=move.reused is None,
                 )
         if arrival.tag is not None:
-            digests = {file.name: file.digest for file in arrival.files if file.digest is not None}
-            ledger.set_tag(arrival.template, arrival.tag, arrival.version, arrival.name, digests)
+            members = [TagFile(file.name, file.role, file.digest) for file in arrival.files if file.digest is not None]
+            ledger.set_tag(arrival.template, arrival.tag, arrival.version, arrival.name, members, local=arrival.local)
 
     def _staged(self, file: StagedFile) -> Path:
         return self.folder / _FOLDERS.get(file.role, "vm") / file.name
@@ -254,7 +295,7 @@ def dispose(library: Library, folder: Path) -> None:
 
 
 def recover(library: Library) -> list[S3regError]:
-    """Finish every publishing that was interrupted and remove what dead imports left; what could not be finished, as errors.
+    """Finish what was interrupted, publishing and removing, and drop what dead imports left; what cannot be, as errors.
 
     A staging that only waits for its pull to go on is left alone.
     """
@@ -264,7 +305,12 @@ def recover(library: Library) -> list[S3regError]:
         return problems  # without a lock: a library that may only be read needs none
     with library.lock(PUBLISHING, wait=True), platform.refusals_named(library.own):
         for left in sorted((library.own / "trash").glob("*")):
-            shutil.rmtree(left, ignore_errors=True)
+            try:
+                removal.finish(library, left)
+            except S3regError as e:
+                problems.append(e)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
         for folder in sorted(staging.glob("*")):
             try:
                 _recover_one(library, folder)
