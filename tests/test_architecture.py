@@ -41,6 +41,7 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "marshmallow": ("wire.py", "api/"),
     "yaml": ("settings.py", "model/config.py", "client/"),
     "zstandard": ("model/", "client/"),
+    "cryptography": ("crypto.py",),
     "click": ("cli/",),
     "rich": ("cli/", "client/progress.py"),
 }

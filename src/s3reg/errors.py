@@ -410,7 +410,23 @@ class Unauthenticated(S3regError):
     code = "unauthenticated"
     kind = Kind.UNAUTHENTICATED
     says = "Authentication Required"
-    remedy = "give a credential"
+    remedy = "give --api-key-id and --api-key, or --cert and --key, or an address like http://USER:PASSWORD@HOST"
+
+
+class CredentialRefused(Unauthenticated):
+    """A credential was given, and is not, or not any more, one that the registry takes."""
+
+    code = "credential-refused"
+    says = "{url} refuses {what}: {reason}"
+    remedy = "check it, and that it is of this registry: those of a controller, or of another registry, are unknown to it"
+
+
+class ApiKeyInvalid(Invalid):
+    """What was given as an API key cannot be used as one."""
+
+    code = "api-key-invalid"
+    says = "the API key {where} is not usable: {reason}"
+    remedy = "give --api-key the file, or the text, that the registry gave out with the key; an encrypted one decrypted"
 
 
 class Forbidden(S3regError):
@@ -668,7 +684,7 @@ class FileTaken(S3regError):
 
     code = "file-taken"
     kind = Kind.CONFLICT
-    says = "the file {file!r} is used by the VM {vm} with other bytes"
+    says = "the file {file!r} of {template} is used by the VM {vm} with other bytes"
     remedy = "pull into another library with --library"
 
 

@@ -17,6 +17,7 @@ from s3reg.errors import (
     AnswerInvalid,
     BucketMissing,
     ChecksumMismatch,
+    Forbidden,
     Interrupted,
     Kind,
     LinkRefused,
@@ -25,6 +26,7 @@ from s3reg.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnsuitable,
+    Unauthenticated,
 )
 
 if TYPE_CHECKING:
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from s3reg.client.flow import Flow
 
 LARGEST_ANSWER = 256 * 1024**2
+LARGEST_PLAIN = 64 * 1024
 _LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
 """Somebody has to do something about these: a minute of retries would only hide what is wrong."""
 _OK = 200
 _PARTIAL = 206
 _STORED = {200, 201, 204, 412}
 _BAD_REQUEST = 400
+_UNAUTHENTICATED = 401
+_FORBIDDEN = 403
 _BAD_RANGE = 416
 _RETRIED = {408, 429, 500, 502, 503, 504}
 _GARBLED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "XAmzContentChecksumMismatch", "IncompleteBody"}
@@ -71,14 +76,26 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     body = _parsed(said)
     if answer.status < 300 and body is not None:  # noqa: PLR2004 - RFC 9110 §15.3
         return body
+    if answer.status == _UNAUTHENTICATED:
+        raise Unauthenticated
     error = _told(body)
     if error is not None and (error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL} or isinstance(error, _LASTING)):
         raise error
     if answer.status in _RETRIED:
         raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
+    if answer.status == _FORBIDDEN and body is not None and body.get("status") == "FAIL":
+        raise Forbidden(reason="the registry says that whoever asks may not do this")
     words = "something else than this API has" if error is None else str(error.detail.get("reason"))
     words = SPEAKS_TLS if body is None and _wants_tls(answer, said) else words
     raise AnswerInvalid(url=url, reason=f"it says {answer.status}, {words}")
+
+
+def plain(answer: urllib3.BaseHTTPResponse) -> tuple[int, bytes]:
+    """Status and body of what the registry answers elsewhere than in the API. Raises Again."""
+    said = answer.read(LARGEST_PLAIN)
+    if answer.status in _RETRIED:
+        raise Again(f"it answered {answer.status}", _retry_after(answer))
+    return answer.status, said
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ credential is gone) raises LinkRefused: the caller asks the registry for a fresh
 
 A transfer that was given up sets the event that it handed in as `stop`: whoever waits, sends or receives for it ends soon.
 
-URLs of links are credentials: none is ever part of an error's text.
+What proves who asks (client/login.py) goes with the calls of the API, and nowhere else: a link brings its own proof, and
+leads to whoever keeps the store. URLs of links are credentials too: none is ever part of an error's text.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ import json
 import random
 import ssl
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlencode
 
-from urllib3.exceptions import HTTPError, LocationParseError
-from urllib3.util import Url, parse_url
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from s3reg import wire
-from s3reg.client import answers, troubles
+from s3reg.client import answers, login, troubles
+from s3reg.client.address import address_of
 from s3reg.client.answers import Again, Found, check_wanted
 from s3reg.client.flow import SLICE, Flow
 from s3reg.client.pace import Pace
 from s3reg.client.sockets import Sockets, pool
-from s3reg.errors import AnswerInvalid, Invalid, RegistryUnreachable, RequestInvalid
+from s3reg.errors import AnswerInvalid, RegistryUnreachable, RequestInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,12 +58,25 @@ class Access:
     """How to reach a registry."""
 
     url: str = field(repr=False)
-    """Somebody may have put a password into it."""
+    """Somebody may have put a user and a password into it."""
     ca_bundle: str | None = None
     certificate: str | None = None
     key: str | None = field(default=None, repr=False)
     insecure: bool = False
     """Do not check the server's certificate."""
+    user: str | None = None
+    """With `password`: for HTTP Basic, unless there is an API key."""
+    password: str | None = field(default=None, repr=False)
+    key_id: str | None = None
+    """The id of an API key."""
+    api_key: str | None = field(default=None, repr=False)
+    """The key: the name of a file, or its text in PEM, or in base64 as a registry prints it."""
+
+    @classmethod
+    def at(cls, text: str) -> Self:
+        """The registry at an address that somebody wrote, a user and a password in it included. Raises NameInvalid."""
+        found = address_of(text)
+        return cls(found.url, user=found.user, password=found.password)
 
 
 class Connection:
@@ -82,7 +97,9 @@ class Connection:
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         self.pace = pace or Pace()
-        self._base = _base(access.url)
+        written = Access.at(access.url)
+        self.url = written.url
+        """The registry's address, without a password."""
         self._tries = tries
         self._pause = pause
         self._never = threading.Event()
@@ -92,11 +109,8 @@ class Connection:
         self._budget = _Budget()
         self._answered: set[str] = set()
         """Whoever answered anything."""
-
-    @property
-    def url(self) -> str:
-        """The registry's address, without a password."""
-        return self._base.url
+        access = access if access.user is not None else replace(access, user=written.user, password=written.password)
+        self._credential = login.credential(access, self.url, self._post)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -117,16 +131,16 @@ class Connection:
 
         Raises the error that the registry answered, RegistryUnreachable, or AnswerInvalid.
         """
-        url = self.url.rstrip("/") + path
+        url = self.url + path
         if query:
             url += "?" + urlencode({name: value for name, value in query.items() if value is not None})
         payload = None if body is None else json.dumps(body).encode()
 
-        def once() -> dict[str, Any]:
-            with self._request(method, url, payload, {"content-type": "application/json"}) as answer:
+        def ask(proof: dict[str, str]) -> dict[str, Any]:
+            with self._request(method, url, payload, {"content-type": "application/json", **proof}) as answer:
                 return answers.values(answer, self.url)
 
-        return self._persist(once, self.url, self._never)
+        return self._persist(lambda: self._credential.used(ask), self.url, self._never)
 
     def ask(
         self,
@@ -193,9 +207,15 @@ class Connection:
 
         self._persist(once, self._store(link), given_up)
 
+    def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
+        """The answer to a call of the login: status and body. Raises Again."""
+        headers = {"content-type": "application/json"}
+        with self._request("POST", self.url + path, json.dumps(body).encode(), headers) as answer:
+            return answers.plain(answer)
+
     def _absolute(self, link: str) -> str:
         """A store in a directory signs links that the registry itself serves, at whatever address it is reached."""
-        return self.url.rstrip("/") + link if link.startswith("/") else link
+        return self.url + link if link.startswith("/") else link
 
     def _store(self, link: str) -> str:
         """The address of the store that a link leads to, and nothing of what is signed."""
@@ -288,15 +308,3 @@ class _Budget:
     def refill(self) -> None:
         with self._lock:
             self._left = min(float(BUDGET), max(self._left, 0) + 0.1)
-
-
-def _base(url: str) -> Url:
-    try:
-        parts = parse_url(url if "://" in url else f"http://{url}")
-    except LocationParseError:
-        parts = Url()
-    if parts.scheme not in {"http", "https"} or not parts.host:
-        raise Invalid(
-            reason=f"{url.rsplit('@', maxsplit=1)[-1]!r} is not the address of a registry, like http://registry:8089"
-        )
-    return parts._replace(auth=None, query=None, fragment=None, path=(parts.path or "").rstrip("/") or None)

@@ -1,7 +1,8 @@
 """The registries that this node knows: names for addresses, and how to reach each. The last one added is the default.
 
 They lie in one YAML file, `~/.config/s3reg/remotes.yaml`, which only its owner may read. Certificates and keys are kept as
-absolute paths, never as bytes: a path given relative to one directory must work from another.
+absolute paths: a path given relative to one directory must work from another. A password, and an API key that was given as
+text, lie there as they are; what the environment says is never kept.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from s3reg.client.connection import Access
-from s3reg.errors import ConfigInvalid, NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
+from s3reg.client.login import keepable
+from s3reg.errors import Invalid, NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
 from s3reg.model import config
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 FILE_VARIABLE = "S3REG_REMOTES"
 ADDRESS_VARIABLES = ("S3REG_REGISTRY", "ANKA_REGISTRY")
 """The address of the registry to use when no option names one. The second is what scripts written for Anka set."""
+API_KEY_ID_VARIABLES = ("S3REG_REGISTRY_API_KEY_ID", "ANKA_REGISTRY_API_KEY_ID")
+API_KEY_VARIABLES = ("S3REG_REGISTRY_API_KEY", "ANKA_REGISTRY_API_KEY")
 REMOTES = Path("s3reg", "remotes.yaml")
 LARGEST_FILE = 1024**2
 LONGEST_NAME = 255
 _RECORD = 1
-_TEXTS = ("ca_bundle", "certificate", "key")
+_TEXTS = ("ca_bundle", "certificate", "key", "user", "password", "key_id", "api_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +74,35 @@ class Remotes:
         return found
 
     def at(self, address: str) -> Remote:
-        """The registry at this address: with what is known of it, if that very address was added."""
-        asked = address_of(address)
-        same = [remote for remote in self.all() if remote.access.url == asked]
-        return replace(same[-1], name="") if same else Remote("", Access(asked))
+        """The registry at this address: with what is known of it, if that very address was added.
+
+        A user and a password in it take the place of the credential that is known.
+        """
+        asked = Access.at(address)
+        same = [remote.access for remote in self.all() if remote.access.url == asked.url]
+        known = same[-1] if same else asked
+        if asked.user is not None:
+            known = replace(known, user=asked.user, password=asked.password, key_id=None, api_key=None)
+        return Remote("", known)
 
     def chosen(self, *, remote: str | None, address: str | None, environment: Mapping[str, str]) -> Remote:
         """The registry that was asked for by name or address, else by the environment, else the default.
 
-        `remote` is a name or an address, as in Anka 3. Raises RegistryUnknown, NoRegistry.
+        `remote` is a name or an address, as in Anka 3. An API key of the environment takes the place of the one that is
+        known, but not of a password in the address. Raises RegistryUnknown, NoRegistry.
         """
+        if address is None and remote is not None and "://" in remote:
+            address, remote = remote, None
+        if address is None and remote is None:
+            address = _first(environment, ADDRESS_VARIABLES)
         if address is not None:
-            return self.at(address)
-        if remote is not None:
-            return self.at(remote) if "://" in remote else self.find(remote)
-        for variable in ADDRESS_VARIABLES:
-            if environment.get(variable):
-                return self.at(environment[variable])
-        found = self.default()
+            found: Remote | None = self.at(address)
+        else:
+            found = self.default() if remote is None else self.find(remote)
         if found is None:
             raise NoRegistry
-        return found
+        explicit = address is not None and Access.at(address).user is not None
+        return found if explicit else replace(found, access=with_environment(found.access, environment))
 
     def add(self, remote: Remote) -> None:
         """Know `remote` and make it the default. Adding the same again is no error; raises RemoteTaken, NameInvalid."""
@@ -141,7 +152,7 @@ class Remotes:
             raise RemotesInvalid(file=str(self._path), reason=f"it is larger than {LARGEST_FILE} bytes")
         try:
             return _parse(config.parse(self._path.name, data))
-        except (ConfigInvalid, NameInvalid, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (Invalid, ValueError, KeyError, TypeError, AttributeError) as e:
             raise RemotesInvalid(file=str(self._path), reason="it is not what s3reg writes") from e
 
     def _write(self, known: _Known) -> None:
@@ -166,25 +177,15 @@ def remotes_path(environment: Mapping[str, str]) -> Path:
     return Path(given) if given else (folder if folder.is_absolute() else Path.home() / ".config") / REMOTES
 
 
-def address_of(text: str) -> str:
-    """`text` as a registry's address: `http://` if it names no scheme, no slash at the end. Raises NameInvalid."""
-    address = text if "://" in text else f"http://{text}"
-    shown = text.rpartition("@")[2][:80]
-    try:
-        parts = urlsplit(address)
-        port_fits = parts.port is None or parts.port > 0
-    except ValueError:
-        raise NameInvalid(what="registry address", text=shown, reason="it has no host or a strange port") from None
-    for bad, reason in (
-        (parts.scheme not in {"http", "https"}, "it begins with neither http:// nor https://"),
-        (not parts.hostname or not port_fits, "it has no host or a strange port"),
-        (parts.username is not None or parts.password is not None, "user and password do not belong in it"),
-        (bool(parts.query or parts.fragment), "it has a question mark or a hash sign"),
-        (not address.isprintable() or " " in address, "it has blanks or control characters"),
-    ):
-        if bad:
-            raise NameInvalid(what="registry address", text=shown, reason=reason)
-    return address.rstrip("/")
+def with_environment(access: Access, environment: Mapping[str, str]) -> Access:
+    """`access` with the API key, or the half of one, that the environment names."""
+    key_id, api_key = _first(environment, API_KEY_ID_VARIABLES), _first(environment, API_KEY_VARIABLES)
+    return replace(access, key_id=key_id or access.key_id, api_key=keepable(api_key) if api_key else access.api_key)
+
+
+def _first(environment: Mapping[str, str], variables: tuple[str, ...]) -> str | None:
+    """The first of the variables that is set and not empty."""
+    return next((environment[variable] for variable in variables if environment.get(variable)), None)
 
 
 def remote_name(text: str) -> str:
@@ -208,9 +209,10 @@ def _parse(record: Any) -> _Known:
     for name, entry in record["remotes"].items():
         texts = {field: entry.get(field) for field in _TEXTS}
         if not all(value is None or isinstance(value, str) for value in texts.values()):
-            raise TypeError("a path is no text")
-        url = address_of(entry["url"])
-        remotes[name] = Remote(name, Access(url, **texts, insecure=entry.get("insecure") is True))
+            raise TypeError("a path or a credential is no text")
+        written = Access.at(entry["url"])
+        given = {field: value for field, value in texts.items() if value is not None}
+        remotes[name] = Remote(name, replace(written, **given, insecure=entry.get("insecure") is True))
     return _Known(remotes, record["default"])
 
 
@@ -223,6 +225,7 @@ def _record(known: _Known) -> dict[str, Any]:
 
 
 def _access_record(access: Access) -> dict[str, Any]:
-    # Field by field: what a later release adds to Access may be a secret.
-    paths = {field: getattr(access, field) for field in _TEXTS}
-    return {"url": access.url, **{name: path for name, path in paths.items() if path}, "insecure": access.insecure}
+    # Field by field: what a later release adds to Access may be no business of this file's.
+    texts = {field: getattr(access, field) for field in _TEXTS}
+    kept = {name: text for name, text in texts.items() if text is not None}
+    return {"url": access.url, **kept, "insecure": access.insecure}
