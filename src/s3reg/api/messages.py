@@ -120,11 +120,9 @@ def commit_answer(done: Committed) -> wire.CommitAnswer:
     )
 
 
-def templates_answer(heads: Iterable[Head]) -> wire.TemplatesAnswer:
-    """A listing, without the versions' files."""
-    return wire.TemplatesAnswer(
-        tuple(_template(head, [_listed(number, entry) for number, entry in enumerate(head.versions)]) for head in heads)
-    )
+def listed_template(head: Head) -> wire.TemplateEntry:
+    """One of a list's templates, without the versions' files."""
+    return _template(head, [_listed(number, entry) for number, entry in enumerate(head.versions)])
 
 
 def template_entry(described: Described) -> wire.TemplateEntry:

@@ -12,6 +12,7 @@ from s3reg import wire
 from s3reg.api import messages, openapi, render
 from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
+from s3reg.api.rows import Rows
 from s3reg.api.wiring import registry
 from s3reg.errors import SelectorsDisagree
 from s3reg.model import names
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("transfer", __name__, url_prefix=wire.PREFIX)
 operations = Operations()
+_ROWS = Rows(lambda head: wire.write(messages.listed_template(head)))
 
 _REF = Parameter("ref", "The template's id, or its name if only one carries it.", required=True)
 _SELECT = (
@@ -31,9 +33,9 @@ _SELECT = (
 
 
 @operations.add("GET", "/templates", gives=wire.TemplatesAnswerSchema)
-def list_templates() -> wire.TemplatesAnswer:
+def list_templates() -> Response:
     """List the templates with their versions, by name."""
-    return messages.templates_answer(registry().templates(asker()))
+    return render.written(f'{{"templates":{_ROWS.text(registry().templates(asker()))}}}')
 
 
 @operations.add("GET", "/template", gives=wire.TemplateEntrySchema, query=(_REF,))
