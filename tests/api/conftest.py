@@ -41,6 +41,12 @@ def three_pushed(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def standing(three_pushed):
+    """Asks a registry over those three versions, for tests of what changes nothing."""
+    return create_app(Settings(store=str(three_pushed))).test_client()
+
+
 @pytest.fixture
 def three(three_pushed, tmp_path, store):
     """The test's own store holds those three versions."""

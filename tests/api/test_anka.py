@@ -8,7 +8,7 @@ import pytest
 
 from push_calls import TEMPLATE, Layer
 from s3reg.api import create_app
-from s3reg.api.anka import _top_first
+from s3reg.api.shapes import top_first
 from s3reg.model.template import File, Role
 
 BASE, TOP = "a" * 32 + ".ank", "b" * 32 + ".ank"
@@ -189,4 +189,4 @@ def layer(name, parent=None, drive=0):
     ],
 )
 def test_layers_come_drive_by_drive_from_the_top(layers, order):
-    assert _top_first(layers) == list(order)
+    assert top_first(layers) == list(order)

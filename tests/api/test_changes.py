@@ -30,12 +30,6 @@ def rename(http):
     return call
 
 
-@pytest.fixture
-def three(push):
-    for tag in ("a", "b", "c"):
-        push(tag=tag)
-
-
 def tags(http):
     answer = http.get(f"{API}/templates")
     return [version["tag"] for one in answer.json["templates"] for version in one["versions"]]
@@ -53,7 +47,8 @@ def tags(http):
         ({"everything": True}, "abc"),
     ],
 )
-def test_what_a_revert_names_goes_with_all_that_is_newer(http, three, revert, asked, removed):
+@pytest.mark.usefixtures("three")
+def test_what_a_revert_names_goes_with_all_that_is_newer(http, revert, asked, removed):
     left = 3 - len(removed)
     assert revert(**asked).json == {
         "template": TEMPLATE, "name": "13.1-base", "removed": list(removed), "left": left, "deleted": not left,
@@ -82,7 +77,8 @@ def test_a_refused_revert_changes_nothing(http, revert, asked, status, code):
 
 
 @pytest.mark.parametrize("asked", [{}, {"tag": "c"}, {"everything": True}])
-def test_a_repeated_revert_is_done_once(http, three, revert, asked):
+@pytest.mark.usefixtures("three")
+def test_a_repeated_revert_is_done_once(http, revert, asked):
     same = operation()
     first = revert(operation=same, **asked).json
     again = revert(operation=same, **asked).json
@@ -90,7 +86,8 @@ def test_a_repeated_revert_is_done_once(http, three, revert, asked):
     assert len(tags(http)) == first["left"]
 
 
-def test_a_renamed_template_has_its_new_name_and_its_versions(http, three, rename):
+@pytest.mark.usefixtures("three")
+def test_a_renamed_template_has_its_new_name_and_its_versions(http, rename):
     same = operation()
     for _ in range(2):
         assert rename("sonoma", operation=same).json == {"template": TEMPLATE, "name": "sonoma"}

@@ -53,6 +53,12 @@ class Objects(Promises):
         assert store.get("pulls/a", first=3, length=5).data == b""
         assert (store.stat("pulls/a").size, store.stat("pulls/a").etag) == (0, etag)
 
+    def test_a_store_that_ends_somewhere_tells_how_much_room_there_is(self, store):
+        room = store.room()
+        if room is not None:
+            assert 0 <= room.free <= room.total
+            assert room.total > 0
+
     def test_a_large_object_comes_back_whole(self, store):
         data = bytes(range(256)) * 32768
         store.put("packs/large", data)

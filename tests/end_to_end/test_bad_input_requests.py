@@ -87,7 +87,7 @@ def test_an_unknown_template_to_push_to_or_to_build_on(web, baker, vm):
 def test_an_unknown_tag(web, standing, runner, tag):
     name = standing.machine.name
     native(web.get(f"{API}/plan", ref=name, tag=tag), 404, "tag-not-found")
-    assert "no version with tag" in anka(web.get("/registry/vm/info", id=name, tag=tag), 400)
+    assert "versions with tag" in anka(web.get("/registry/vm/info", id=name, tag=tag), 400)
     if "\0" in tag:
         return
     for command in LOOK_UPS[:3] if tag == "v9" else LOOK_UPS[:1]:

@@ -1,6 +1,7 @@
 """HTTP in, HTTP out: parse, ask the registry, render.
 
-/registry/*       anka.py       as the clients of an Anka registry expect it
+/registry/* /log  anka.py       as the clients of an Anka registry expect it; selectors.py reads, shapes.py answers
+/api/v1/*         controller.py what an Anka controller answers of its registry
 /transfer/v1/*    transfer.py   the native API; openapi.py describes it
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from s3reg import wire
-from s3reg.api import anka, health, objects, render, transfer
+from s3reg.api import anka, controller, health, objects, render, transfer
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
 from s3reg.store.files import FilesStore
@@ -42,7 +43,7 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     app.extensions["s3reg"] = held
     render.install_errors(app)
     render.install_log(app)
-    for blueprint in (health.blueprint, anka.blueprint, transfer.blueprint):
+    for blueprint in (health.blueprint, anka.blueprint, controller.blueprint, transfer.blueprint):
         app.register_blueprint(blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)

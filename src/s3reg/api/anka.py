@@ -1,126 +1,130 @@
-"""`/registry/*` as the clients of an Anka registry expect it: its envelope, its field names, its order of layers.
-
-Where its versions differ the answer holds what any of them has, so that old and new clients find their fields. Sizes and
-times are always whole numbers: an exporter reads them as unsigned.
-"""
+"""`/registry/*` and `/log` as the clients of an Anka registry expect them. How answers look is in shapes.py."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
 from s3reg import __version__
-from s3reg.api import render
+from s3reg.api import render, selectors, shapes
 from s3reg.api.guard import asker
-from s3reg.api.wiring import registry
-from s3reg.errors import RequestInvalid
-from s3reg.model.template import Role
+from s3reg.api.rows import Rows
+from s3reg.api.wiring import registry, wiring
+from s3reg.errors import RequestTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from s3reg.api.selectors import Selector
 
-    from s3reg.model.template import Entry, File, Version
-    from s3reg.registry import Described
-
-blueprint = Blueprint("anka", __name__, url_prefix="/registry")
+blueprint = Blueprint("anka", __name__)
 
 BUILD = f"{__version__}-{hashlib.sha256(__version__.encode()).hexdigest()[:8]}"
 """Clients expect a version and eight hex digits behind it."""
-_MOST_DIGITS = 9
+LARGEST_EVENT = 64 * 1024
+"""Bytes of what a machine may report at once."""
+_NAMES, _SIZES = Rows(lambda head: {head.id: head.name}), Rows(shapes.listed)
 
 
-@blueprint.get("/status")
+@blueprint.get("/registry/status")
 def status() -> Response:
     """That the registry runs. Clients also use it to find out whether they must log in."""
     return render.anka({"status": "Running", "version": BUILD})
 
 
-@blueprint.get("/vm")
+@blueprint.get("/registry/vm")
 def list_v1() -> Response:
     """All templates as `{id: name}`, or with `?id=` one template."""
-    ref = request.args.get("id")
-    if ref:
-        return render.anka(_template(registry().describe(asker(), ref)))
-    return render.anka([{head.id: head.name} for head in registry().templates(asker())])
+    if request.args.get("id"):
+        return describe()
+    return render.anka_list(_NAMES.text(registry().templates(asker())))
 
 
-@blueprint.get("/v2/vm")
+@blueprint.get("/registry/v2/vm")
 def list_v2() -> Response:
     """All templates with their sizes, or with `?id=` one template."""
-    ref = request.args.get("id")
-    if ref:
-        return render.anka(_template(registry().describe(asker(), ref)))
-    heads = registry().templates(asker())
-    return render.anka([{"id": head.id, "name": head.name, "size": head.size} for head in heads])
+    if request.args.get("id"):
+        return describe()
+    return render.anka_list(_SIZES.text(registry().templates(asker())))
 
 
-@blueprint.get("/vm/info")
+def describe() -> Response:
+    """The template that `?id=` names."""
+    return render.anka(shapes.template(registry().describe(asker(), request.args["id"])))
+
+
+@blueprint.get("/registry/vm/info")
 def info() -> Response:
     """The config of a version, the newest by default, as JSON."""
-    ref = request.args.get("id")
-    if not ref:
-        raise RequestInvalid(reason="id: missing in the query", problems={"id": ["missing"]})
-    tag = request.args.get("tag") or None
-    return render.anka(registry().config(asker(), ref, tag=tag, number=_number(request.args.get("version"))))
+    asked = selectors.to_read()
+    return render.anka(registry().config(asker(), asked.id, tag=_tag(asked), number=asked.number))
 
 
-def _number(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
-        raise RequestInvalid(reason="version: not a whole number", problems={"version": ["not a whole number"]})
-    return int(text)
+@blueprint.delete("/registry/vm")
+def delete() -> Response:
+    """Remove a template with all its versions."""
+    remove_template()
+    return render.anka(None)
 
 
-def _template(described: Described) -> dict[str, Any]:
-    head, pulls = described.head, described.last_pulls
-    pairs = zip(head.versions, described.versions, strict=True)
-    return {
-        "id": head.id,
-        "name": head.name,
-        "versions": [
-            {"number": number, **_version(head.id, entry, version, pulls.get(entry.id, 0))}
-            for number, (entry, version) in enumerate(pairs)
-        ],
-        "size": head.size,
-        "arch": head.arch,
-        "last_pull": max((pulls.get(entry.id, 0) for entry in head.versions), default=0),
-        "last_push": max((entry.created for entry in head.versions), default=0),
-    }
+def remove_template() -> None:
+    """Remove what query or body name."""
+    registry().delete(asker(), selectors.to_delete(), operation=_operation())
 
 
-def _version(template: str, entry: Entry, version: Version | None, last_pull: int) -> dict[str, Any]:
-    """One version; of one whose record cannot be read, what the head knows."""
-    files = version.files if version else ()
-    states = _top_first(file for file in files if file.role is Role.STATE)
-    return {
-        "tag": entry.tag,
-        "config_file": f"{template}.yaml",
-        "nvram": "nvram",
-        "images": _top_first(file for file in files if file.role is Role.IMAGE),
-        "state_files": states,
-        "description": entry.description,
-        "state_file": states[0] if states else "",
-        "size": entry.size,
-        "arch": "",  # a template has one; Anka's own answers leave this empty too
-        "last_pull": last_pull,
-        "last_push": entry.created,
-        "creation_date": entry.created,
-    }
+@blueprint.delete("/registry/revert")
+def revert() -> Response:
+    """Remove a version, the newest by default, and all newer ones; with the oldest, the template."""
+    asked = selectors.to_remove()
+    registry().revert(asker(), asked.id, tag=_tag(asked), number=asked.number, operation=_operation())
+    return render.anka(None)
 
 
-def _top_first(layers: Iterable[File]) -> list[str]:
-    """The layers' names, drive by drive, each chain from its top to its base."""
-    files = sorted(layers, key=lambda file: (file.drive is None, file.drive or 0))
-    by_name = {file.name: file for file in files}
-    parents = {file.parent for file in files}
-    # A top is nobody's parent. What no top leads to comes last: it can only be a ring, which no commit lets in.
-    order: dict[str, None] = {}
-    for start in [*(file for file in files if file.name not in parents), *files]:
-        here: File | None = start
-        while here and here.name not in order:
-            order[here.name] = None
-            here = by_name.get(here.parent) if here.parent else None
-    return list(order)
+@blueprint.put("/registry/vm/arch")
+def set_arch() -> Response:
+    """Say which architecture a template is for: `arm64` or `amd64`."""
+    template, arch = selectors.to_set_arch()
+    registry().set_arch(asker(), template, arch=arch, operation=_operation())
+    return render.anka(None)
+
+
+@blueprint.get("/registry/disk")
+def disk() -> Response:
+    """Bytes free and in all: of a directory, its disk's; of a bucket, so that their difference is what templates hold."""
+    room = registry().disk(asker())
+    return render.anka({"free": room.free, "total": room.total})
+
+
+@blueprint.post("/log")
+def log() -> Response:
+    """Keep what a machine reports, if the store takes it soon; the answer waits for neither."""
+    data = request.get_data()
+    if len(data) > LARGEST_EVENT:
+        raise RequestTooLarge(limit=LARGEST_EVENT)
+    wiring().event(asker(), _said(data))
+    return render.anka(None)
+
+
+def _said(data: bytes) -> dict[str, Any]:
+    """What a body says; where it is no flat JSON object, all of it as text: shell scripts quote badly."""
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        said = None
+    if isinstance(said, dict) and not any(isinstance(value, dict | list | float) for value in said.values()):
+        return said
+    return {"content": data.decode("utf-8", "replace")}
+
+
+def _tag(asked: Selector) -> str | None:
+    """The tag that is meant, by the versions that there are where it has two readings."""
+    if len(asked.tags) < 2:  # noqa: PLR2004 - a single one needs no look
+        return next(iter(asked.tags), None)
+    return asked.tag(registry().find(asker(), asked.id))
+
+
+def _operation() -> str:
+    """Anka's clients give their changes no ids: each request is a change of its own."""
+    return secrets.token_hex(16)

@@ -16,7 +16,7 @@ from flask import Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from s3reg import errors, wire
-from s3reg.errors import Kind, RequestInvalid, RequestTooLarge, RouteNotFound, S3regError
+from s3reg.errors import Kind, RequestInvalid, RequestTooLarge, RouteNotFound, S3regError, TagNotFound, VersionNotFound
 from s3reg.store import links
 from s3reg.telemetry import emit
 
@@ -67,13 +67,23 @@ def anka(body: object) -> Response:
     return native({"status": "OK", "body": body, "message": ""})
 
 
+def anka_list(rows: str) -> Response:
+    """A success whose body is this JSON array, as `anka` gives it."""
+    return written(f'{{"status":"OK","body":{rows},"message":""}}')
+
+
+def done() -> Response:
+    """A success in the Anka envelope where it has no body, not even an empty one."""
+    return native({"status": "OK", "message": ""})
+
+
 def failure(error: S3regError, status: int | None = None) -> Response:
     """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
     shown = _presentable(error)
     if _is_native():
         answer = native({"error": shown.as_dict()}, status or _status(shown))
     else:
-        answer = native({"status": "FAIL", "message": str(shown)}, status or _anka_status(shown))
+        answer = native({"status": "FAIL", "message": _anka_text(shown)}, status or _anka_status(shown))
     if error.kind is Kind.UNAVAILABLE:
         answer.headers["Retry-After"] = str(RETRY_SECONDS)
     return answer
@@ -92,6 +102,16 @@ def _anka_status(error: S3regError) -> int:
     if isinstance(error, RouteNotFound):
         return 404
     return _ANKA_STATUS.get(error.kind, _status(error))
+
+
+def _anka_text(error: S3regError) -> str:
+    """What it says; in the words that Anka's clients know where they have some."""
+    match error:
+        case TagNotFound():
+            return f"Did not find any versions with tag {error.detail.get('tag')}"
+        case VersionNotFound():
+            return f"Did not find any versions with tag {error.detail.get('version')}"
+    return str(error)
 
 
 def _presentable(error: S3regError) -> S3regError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
@@ -14,6 +14,7 @@ from s3reg.store.files import FilesStore
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
+    from s3reg.model.identity import Identity
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
 
@@ -33,6 +34,10 @@ class Wiring:
         limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
         self._registry = Registry(self.store, limits=limits)
         self._prepared = prepared
+
+    def event(self, asker: Identity, said: dict[str, Any]) -> None:
+        """Keep what a machine reported. Of all verbs this one must never wait for the store: not even to prepare it."""
+        self._registry.event(asker, said)
 
     def registry(self) -> Registry:
         """The registry, ready. Raises what `Registry.prepare` raises."""

@@ -9,6 +9,7 @@
     gc/<gcid>.json                        immutable: what a sweep is about to remove
     pulls/<uuid>/<vid>                    empty; its time is the last pull
     damaged/<sid>/<sha256>                a pack found bad
+    events/<yyyy>/<mm>/<dd>/…             immutable: what a machine reported, named by its time
     check/…                               scratch of `store check`
     auth/signing.json                     the secret of signed links and logins
 
@@ -24,6 +25,7 @@ import binascii
 import contextlib
 import json
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ from s3reg.model.template import (
     MOST_FILES,
     Base,
     Entry,
+    Event,
     File,
     Head,
     MapRef,
@@ -66,6 +69,7 @@ FORMAT_KEY = "format.json"
 SIGNING_KEY = "auth/signing.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
+EVENTS = "events/"
 
 
 # --- Keys ------------------------------------------------------------------------------------------------------------
@@ -114,6 +118,17 @@ def pull_key(template: TemplateId, version: VersionId) -> str:
     return f"{PULLS}{template}/{version}"
 
 
+def pulls_prefix(template: TemplateId | None = None) -> str:
+    """Under which the last pulls of a template's versions, or of all, are noted."""
+    return PULLS if template is None else f"{PULLS}{template}/"
+
+
+def version_of_pull_key(key: str) -> tuple[TemplateId, VersionId]:
+    """The version whose last pull `key` notes. Raises NameInvalid for a foreign key."""
+    template, _, version = key.removeprefix(PULLS).partition("/")
+    return names.template_id(template), names.version_id(version)
+
+
 def damaged_key(sid: SessionId, sha256: Digest) -> str:
     """Whose presence says that a pack is bad. A sound pack of the same bytes, sent by a later push, is another."""
     return f"{DAMAGED}{sid}/{sha256}"
@@ -123,6 +138,11 @@ def pack_of_damaged_key(key: str) -> tuple[SessionId, Digest]:
     """The pack that `key` says is bad. Raises NameInvalid for a foreign key."""
     sid, _, sha256 = key.removeprefix(DAMAGED).partition("/")
     return names.session_id(sid), names.digest(sha256)
+
+
+def event_key(event: Event) -> str:
+    """Where an event lies: the keys of a day are in the order of time, to a second."""
+    return EVENTS + time.strftime("%Y/%m/%d/%H%M%S", time.gmtime(event.time)) + f"-{event.id}.json"
 
 
 # --- format.json -----------------------------------------------------------------------------------------------------
@@ -430,6 +450,14 @@ def read_marker(data: bytes) -> Marker:
 def _three(row: list[Any]) -> tuple[str, str, str]:
     domain, sid, sha256 = row
     return names.domain(domain), names.session_id(sid), names.digest(sha256)
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+
+
+def write_event(event: Event) -> bytes:
+    """An event as it lies on the store."""
+    return _dump({"v": RECORD_VERSION, "id": event.id, "time": event.time, "by": event.by, "said": event.said})
 
 
 # --- Reading with bounds ---------------------------------------------------------------------------------------------

@@ -264,6 +264,20 @@ class Marker:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a machine reported to the registry, kept for people to read."""
+
+    id: str
+    """32 hex digits."""
+    time: int
+    """Seconds since 1970, by the registry's clock."""
+    by: str
+    """Who reported it."""
+    said: dict[str, Any]
+    """As it came: names to JSON values, none of them a list or an object."""
+
+
 def bytes_digest(data: bytes) -> Digest:
     """The file digest of a file that is held in memory."""
     tree, chunk = FileTree(len(data), CHUNK_LOG2), 1 << CHUNK_LOG2

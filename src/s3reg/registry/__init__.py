@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
-from s3reg.registry import commit, labels, pull, retire, setup
+from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup
 from s3reg.registry.catalog import Catalog
+from s3reg.registry.events import Events
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from s3reg.model.identity import Identity
     from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
     from s3reg.model.template import Base, Entry, Head, Session, Version
-    from s3reg.store import Link, ObjectStore
+    from s3reg.store import Link, ObjectStore, Room
 
 __all__ = [
     "Committed",
@@ -63,6 +64,7 @@ class Registry:
         self.clock = clock
         self._records = Records(store, self.limits, clock)
         self._catalog = Catalog(self._records)
+        self._events = Events(self._records)
         self._pushing = Pushing(self._records, self._catalog, Evidence(self._records))
 
     # --- The store ---------------------------------------------------------------------------------------------------
@@ -78,6 +80,14 @@ class Registry:
     def status(self) -> Status:
         """Whether the store answers, and what it is."""
         return setup.status(self._records)
+
+    def disk(self, asker: Identity) -> Room:
+        """How much room there is, so that what is not free is what the templates hold, as far as that can be known."""
+        return disk.room(self.store, self._catalog, asker)
+
+    def event(self, asker: Identity, said: dict[str, Any]) -> None:
+        """Keep what a machine reported, if the store can take it soon. Never waits, never fails."""
+        self._events.keep(asker, said)
 
     # --- Listing -----------------------------------------------------------------------------------------------------
 
@@ -102,6 +112,10 @@ class Registry:
     def config(self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None) -> Any:
         """The config of a version, as JSON values: it may hold a display's password. Raises Forbidden besides."""
         return self._catalog.config(asker, ref, tag=tag, number=number)
+
+    def last_pulls(self, asker: Identity) -> dict[VersionId, int]:  # noqa: ARG002 - ids without templates tell nothing
+        """When versions were last pulled, in seconds since 1970; those that never were are missing."""
+        return pulls.last_pulls(self._records)
 
     # --- Push --------------------------------------------------------------------------------------------------------
 

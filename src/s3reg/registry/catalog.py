@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import unicodedata
-from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import (
     Forbidden,
     NameAmbiguous,
-    NameInvalid,
     NameTaken,
     TemplateNotFound,
 )
-from s3reg.model import format as fmt
 from s3reg.model import names
 from s3reg.model.identity import Action
 from s3reg.model.template import Base
 from s3reg.registry.heads import Heads
+from s3reg.registry.pulls import last_pulls
 from s3reg.registry.values import Described
-from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from s3reg.model.identity import Identity
-    from s3reg.model.names import TemplateId, VersionId
+    from s3reg.model.names import TemplateId
     from s3reg.model.template import Entry, Head, Version
     from s3reg.registry.records import Records
 
@@ -67,7 +64,7 @@ class Catalog:
         """A template, its versions, and when each was last pulled."""
         head = self.find(asker, ref)
         versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions])
-        return Described(head, tuple(versions), self._last_pulls(head.id))
+        return Described(head, tuple(versions), last_pulls(self._records, head.id))
 
     def version(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> tuple[Head, Entry, Version]:
         """One version, the newest by default. Raises TagNotFound, VersionNotFound."""
@@ -90,16 +87,6 @@ class Catalog:
         others = [head.id for head in self.templates(asker) if head.name == name and head.id != template]
         if others:
             raise NameTaken(name=name, ids=", ".join(others))
-
-    def _last_pulls(self, template: TemplateId) -> dict[VersionId, int]:
-        prefix = fmt.pull_key(template, names.VersionId(""))
-        pulls: dict[VersionId, int] = {}
-        for stat in self._records.store.list(prefix):
-            try:
-                pulls[names.version_id(stat.key.removeprefix(prefix))] = int(stat.modified)
-            except NameInvalid:
-                emit("foreign-key", level=WARNING, key=stat.key)
-        return pulls
 
 
 def may_list(asker: Identity, head: Head) -> bool:

@@ -21,7 +21,7 @@ from s3reg.errors import (
 )
 from s3reg.model import format as fmt
 from s3reg.model.names import VersionId
-from s3reg.model.template import Base, Entry, File, Head, SessionState, Version, union_bytes
+from s3reg.model.template import Entry, File, Head, SessionState, Version
 from s3reg.registry import bases, proposals, setup
 from s3reg.registry.push import check_owner, check_push, is_new, lineage_domain
 from s3reg.registry.values import Committed, Proposal
@@ -144,7 +144,7 @@ def _publish(records: Records, asker: Identity, session: Session, proposal: Prop
         if _is_known(head, version.id):
             return None
         new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name)
-        new = replace(new, size=_size(records, new, version))
+        new = replace(new, size=records.union_size(new))
         # Last, after the head was read: see the module.
         _check_still_open(records, session)
         return new
@@ -178,13 +178,6 @@ def _succeeded(head: Head | None, session: Session, proposal: Proposal) -> Head:
     if head.deleted:
         return replace(head, name=proposal.name, domain=session.domain, arch=proposal.arch or head.arch)
     return replace(head, arch=head.arch or proposal.arch)
-
-
-def _size(records: Records, head: Head, new: Version) -> int:
-    """The template's size with the new version; one whose record cannot be read is left out, and logged."""
-    others = [Base(head.id, entry.id) for entry in head.versions if entry.id != new.id]
-    readable = [version for version in records.versions(others) if version is not None]
-    return min(union_bytes([*readable, new]), fmt.LARGEST_SIZE)
 
 
 def _committed_before(pushing: Pushing, asker: Identity, sid: SessionId) -> Committed:

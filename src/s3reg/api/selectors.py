@@ -1,0 +1,138 @@
+"""What a request in the Anka dialect names: a template, a version of it. Every spelling that its clients have ever used.
+
+A parameter may come in the query or in a JSON body, under any of its names, more than once; where two of them say two
+things, nothing is done. In a query, `+` is a blank or itself: a tag from there may have two readings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from flask import request
+
+from s3reg.api.operations import MOST_DIGITS, body
+from s3reg.errors import RequestInvalid, SelectorsDisagree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from s3reg.model.template import Head
+
+SPELLINGS = {"id": "id", "tag": "tag", "tag_name": "tag", "version": "version", "number": "version", "arch": "arch"}
+"""Compared in lower case: clients write `Version` too."""
+VERSION = ("tag", "version")
+
+Readings = tuple[object, ...]
+"""What one parameter may mean, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A version of a template, as far as a request says which."""
+
+    id: str
+    tags: tuple[str, ...]
+    """The readings of its tag; none: no tag was given."""
+    number: int | None
+
+    def tag(self, head: Head) -> str | None:
+        """The reading that is a tag of the template; where none is, the likeliest."""
+        return next((tag for tag in self.tags if head.tagged(tag)), self.tags[0] if self.tags else None)
+
+
+def to_read() -> Selector:
+    """The version that the query names; the newest, if it names none. Raises RequestInvalid, SelectorsDisagree."""
+    return _selector(_agreed(_query()))
+
+
+def to_remove() -> Selector:
+    """The version that query and body name; the newest, if they name none. Raises RequestInvalid, SelectorsDisagree.
+
+    What is misspelt or left blank would mean the newest too, and take from somebody what he did not name: it is refused.
+    """
+    given = [*_query(), *_body()]
+    for name, _ in given:
+        if name not in SPELLINGS:
+            raise _wrong(name, "not a name for a version: write tag or version")
+    found = _agreed(given)
+    for name, _ in given:
+        if SPELLINGS[name] in VERSION and not found.keys() & set(VERSION):
+            raise _wrong(name, "blank")
+    return _selector(found)
+
+
+def to_delete() -> str:
+    """The template that query and body name, and no version of it. Raises RequestInvalid, SelectorsDisagree."""
+    found = _agreed([*_query(), *_body()])
+    for name in VERSION:
+        if name in found:
+            raise _wrong(name, "not taken: this removes the template with all its versions")
+    return _text(found, "id")
+
+
+def to_set_arch() -> tuple[str, str]:
+    """The template and the architecture that query and body name. Raises RequestInvalid, SelectorsDisagree."""
+    found = _agreed([*_query(), *_body()])
+    return _text(found, "id"), _text(found, "arch")
+
+
+def _selector(found: dict[str, Readings]) -> Selector:
+    tags = tuple(tag for tag in found.get("tag", ()) if isinstance(tag, str))
+    if "tag" in found and not tags:
+        raise _wrong("tag", "not text")
+    number = found.get("version", (None,))[0]
+    return Selector(_text(found, "id"), tags, None if number is None else _number(number))
+
+
+def _query() -> list[tuple[str, Readings]]:
+    text = request.query_string.decode("utf-8", "replace")
+    blanks = parse_qsl(text, keep_blank_values=True)
+    pluses = parse_qsl(text.replace("+", "%2B"), keep_blank_values=True)
+    return [
+        (name.lower(), tuple(dict.fromkeys((one, other))))
+        for (name, one), (_, other) in zip(blanks, pluses, strict=True)
+    ]
+
+
+def _body() -> list[tuple[str, Readings]]:
+    if not request.get_data():
+        return []
+    said = body()
+    if said is not None and not isinstance(said, dict):
+        raise RequestInvalid(reason="its body is not a JSON object", problems={})
+    return [(name.lower(), (value,)) for name, value in (said or {}).items() if value is not None]
+
+
+def _agreed(given: Iterable[tuple[str, Readings]]) -> dict[str, Readings]:
+    """What all that is said of a parameter has in common; those that are blank, or not known, say nothing."""
+    found: dict[str, Readings] = {}
+    for spelling, said in given:
+        name = SPELLINGS.get(spelling)
+        if name is None or said == ("",):
+            continue
+        readings = (_number(said[0]),) if name == "version" else said
+        before = found.setdefault(name, readings)
+        found[name] = tuple(one for one in before if one in readings)
+        if not found[name]:
+            raise SelectorsDisagree(first=f"one {name}", second="the other")
+    return found
+
+
+def _text(found: dict[str, Readings], name: str) -> str:
+    value = found.get(name, (None,))[0]
+    if not isinstance(value, str):
+        raise _wrong(name, "missing" if value is None else "not text")
+    return value
+
+
+def _number(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        raise _wrong("version", "not a whole number")
+    return int(text)
+
+
+def _wrong(name: str, problem: str) -> RequestInvalid:
+    return RequestInvalid(reason=f"{name}: {problem}", problems={name: [problem]})

@@ -1,0 +1,23 @@
+"""How full the store is, told so that those who subtract free from total learn what the templates hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3reg.store import Room
+
+if TYPE_CHECKING:
+    from s3reg.model.identity import Identity
+    from s3reg.registry.catalog import Catalog
+    from s3reg.store import ObjectStore
+
+BOUNDLESS = 1 << 50
+"""Bytes said to be free in a bucket, which has no end: 1 PiB, beyond any alarm, and exact in every JSON reader."""
+
+
+def room(store: ObjectStore, catalog: Catalog, asker: Identity) -> Room:
+    """Of a directory, its disk's. Of a bucket, total minus free is the sum of the sizes of the templates in it."""
+    found = store.room()
+    if found is not None:
+        return found
+    return Room(free=BOUNDLESS, total=BOUNDLESS + sum(head.size for head in catalog.templates(asker)))
