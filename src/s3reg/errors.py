@@ -212,6 +212,15 @@ class VersionNotFound(S3regError):
     remedy = "s3reg describe {template} shows its versions"
 
 
+class LabelNotFound(S3regError):
+    """A version's configuration has no label of this name."""
+
+    code = "label-not-found"
+    kind = Kind.NOT_FOUND
+    says = "{template}: no label {label!r}"
+    remedy = "s3reg show {template} label shows its labels"
+
+
 class SessionNotFound(S3regError):
     """No push session has this id: it was committed, aborted or swept."""
 

@@ -70,7 +70,7 @@ def registry(tmp_path):
     store = FilesStore(tmp_path / "store")
     app = create_app(Settings(store=str(tmp_path / "store")), store)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -67,7 +67,9 @@ def test_a_dry_push_says_honestly_that_it_estimates(s3reg, registry, disk):
     assert "an estimate" in s3reg("-a", registry, "push", "base", "-t", "v1", "--dry-run").out
 
 
-def test_a_dry_push_refuses_a_tag_that_is_taken(s3reg, pushed):
+def test_a_dry_push_refuses_a_tag_that_is_taken(s3reg, pushed, disk):
+    disk.write_bytes(b"other")
+    s3reg("import", "base", "--disk", disk)
     assert s3reg("-a", pushed, "push", "base", "-t", "v1", "--dry-run").code == 18
     assert s3reg("-a", pushed, "push", "base", "-t", "v1", "--dry-run", "--force").code == 0
 

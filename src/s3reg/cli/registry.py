@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from s3reg.cli import node, repos, show, transfers
+from s3reg.cli import node, removal, repos, show, transfers
 from s3reg.cli.options import OpenGroup
 from s3reg.errors import Invalid
 
 if TYPE_CHECKING:
     from s3reg.cli.options import Asked
 
-COMMANDS = (*transfers.COMMANDS, *node.COMMANDS, *show.COMMANDS, *repos.COMMANDS)
+COMMANDS = (*transfers.COMMANDS, *removal.COMMANDS, *node.COMMANDS, *show.COMMANDS, *repos.COMMANDS)
 
 
 @click.group(cls=OpenGroup, invoke_without_command=True)

@@ -1,10 +1,12 @@
 """push, pull, check-download-size: the commands that move VMs, or say what moving them would cost.
 
-Bodies and messages have the shapes that scripts written for the Anka CLI read; what is added is added beside them.
+Bodies and messages have the shapes that scripts written for the Anka CLI read; what is added is added beside them. Both
+forms of its command lines are taken: `registry push VM TAG`, and `push VM REMOTE -t TAG`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,27 +14,33 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
-from s3reg.cli import output, rates
+from s3reg.cli import candidates, environment, output, rates
+from s3reg.cli.failback import failing_back
 from s3reg.cli.node import NUMBER, TAG, connected, library_of, telling
 from s3reg.cli.output import Answer, Columns
-from s3reg.client import localtags, platform, pull, push
+from s3reg.client import localtags, platform, pull, push, removal
+from s3reg.client.library import LocalVm
 from s3reg.client.pace import Pace
+from s3reg.client.progress import Silent
 from s3reg.client.pull import PullOptions
 from s3reg.client.push import PushOptions
 from s3reg.errors import Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from s3reg.cli.options import Asked
-    from s3reg.client.estimate import Estimate
-    from s3reg.client.library import Library, LocalVm
+    from s3reg.client.estimate import DownloadSize, Estimate
+    from s3reg.client.library import Library
     from s3reg.client.outlook import Outlook
+    from s3reg.client.progress import Progress
 
 MOST_JOBS = 256
 _JOBS = click.option(
     "--jobs",
     metavar="N",
     type=click.IntRange(1, MOST_JOBS),
-    envvar="S3REG_JOBS",
+    envvar=list(environment.JOBS.names),
     show_envvar=True,
     help="Requests to the store at once; default: what the line bears.",
 )
@@ -40,25 +48,43 @@ _LIMIT_RATE = click.option(
     "--limit-rate",
     metavar="RATE",
     callback=rates.option_value,
-    envvar="S3REG_LIMIT_RATE",
+    envvar=list(environment.LIMIT_RATE.names),
     show_envvar=True,
     help="The most to send or receive a second: bytes (500K, 10M, 1.5Gi) or bits (80Mbit); default: no limit.",
 )
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+_FROM = click.option(
+    "--from",
+    "folders",
+    metavar="LIBRARY",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Build on the VMs of this library of the machine too; it is only read. Repeatable.",
+)
+_FORCE_NAME = click.option("--force-name", is_flag=True, help="Let two carry one name.")
 
 
 @click.command("push")
-@click.argument("vm")
-@click.argument("tag_name", metavar="[TAG]", required=False)
-@click.option("-t", "--tag", help="The tag of the new version.")
+@click.argument("vm", shell_complete=candidates.local_vms)
+@click.argument("word", metavar="[TAG | REMOTE]", required=False)
+@click.option("-t", "--tag", help="The tag of the new version; a word behind the VM names the registry then.")
 @click.option("-d", "--description", default="", help="A word about it.")
-@click.option("-v", "--remote-vm", metavar="TEMPLATE", help="Make it the next version of this template.")
+@click.option(
+    "-v",
+    "--remote-vm",
+    metavar="TEMPLATE",
+    shell_complete=candidates.templates,
+    help="Make it the next version of this template.",
+)
 @click.option("-l", "--local", is_flag=True, help="Note the tag in this library only; send nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace the version that has the tag.")
 @click.option("--base", "bases", metavar="TEMPLATE", multiple=True, help="Reuse what this template has too.")
 @click.option("--domain", help="Where a new template may share chunks; default: main.")
-@click.option("--force-name", is_flag=True, help="Let two templates carry one name.")
+@_FORCE_NAME
 @click.option("--no-proof", is_flag=True, help="Send frames without decoding them again first: faster on a fast line.")
+@click.option("-s", "--shallow", is_flag=True, help="Changes nothing: a version always has the layers of older ones.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@_QUIET
 @_JOBS
 @_LIMIT_RATE
 @click.pass_obj
@@ -67,42 +93,50 @@ def push_(
     /,
     *,
     vm: str,
-    tag_name: str | None,
+    word: str | None,
     tag: str | None,
     local: bool,
     force_name: bool,
     no_proof: bool,
+    shallow: bool,
     dry_run: bool,
+    quiet: bool,
     jobs: int | None,
     limit_rate: int | None,
     **more: Any,
 ) -> None:
     """Push a stopped or suspended VM as a new version of its template."""
-    options = PushOptions(tag=_one_tag(tag_name, tag), same_name=force_name, proof=not no_proof, **more)
+    del shallow
+    if tag is not None:
+        _choose(asked, word)
+    wanted = word if tag is None else tag
+    if wanted is None:
+        raise Invalid(reason="a version needs a tag: give one with -t")
+    options = PushOptions(tag=wanted, same_name=force_name, proof=not no_proof, **more)
     library = library_of(asked)
     found = library.find(vm)
     if local:
         if dry_run:
             raise Invalid(reason="--local sends nothing; leave --dry-run out")
-        _tag_locally(asked, library, found, options)
+        _tag_locally(asked, library, found, options, quiet=quiet)
         return
-    with connected(asked, Pace(limit_rate=limit_rate, jobs=jobs)) as connection, telling(asked) as progress:
+    with connected(asked, Pace(limit_rate=limit_rate, jobs=jobs)) as connection, _progress(asked, quiet) as progress:
         if dry_run:
             answer = _outlook(push.foresee(connection, library, found, options, progress))
         else:
-            answer = _pushed(push.push(connection, library, found, options, progress))
+            answer = _pushed(push.push(connection, library, found, options, progress), found)
     output.give(answer, machine_readable=asked.machine_readable)
 
 
-def _tag_locally(asked: Asked, library: Library, vm: LocalVm, options: PushOptions) -> None:
-    with telling(asked) as progress, platform.refusals_named(library.root):
+def _tag_locally(asked: Asked, library: Library, vm: LocalVm, options: PushOptions, *, quiet: bool) -> None:
+    with _progress(asked, quiet) as progress, platform.refusals_named(library.root):
         localtags.note(library, vm, options.tag, progress, force=options.force)
     message = f"{vm.name}: tagged {options.tag} in this library only"
     told = Answer({"uuid": vm.id, "name": vm.name, "tag": options.tag}, message, message)
     output.give(told, machine_readable=asked.machine_readable)
 
 
-def _pushed(pushed: push.Pushed) -> Answer:
+def _pushed(pushed: push.Pushed, vm: LocalVm) -> Answer:
     answer = pushed.answer
     body = {
         "uuid": answer.template,
@@ -114,11 +148,20 @@ def _pushed(pushed: push.Pushed) -> Answer:
         "sent": pushed.sent,
         "new": pushed.stored_raw,
     }
+    if pushed.already:
+        came = "it was there already"
+    else:
+        new = f"{decimal(answer.size)}, of which {decimal(pushed.stored_raw)} were new"
+        came = f"{decimal(pushed.sent)} were sent for {new}"
     text = (
         f"VM pushed successfully with uuid: {answer.template}\n"
-        f"{answer.name}:{answer.tag} is version {answer.number}; {decimal(pushed.sent)} were sent for "
-        f"{decimal(answer.size)}, of which {decimal(pushed.stored_raw)} were new"
+        f"{answer.name}:{answer.tag} is version {answer.number}; {came}"
     )
+    if answer.template == vm.id and answer.name != vm.name:
+        text += (
+            f"\nthe VM is called {vm.name!r} here, its template still {answer.name!r}: "
+            "s3reg rename gives a template another name"
+        )
     return Answer(body, "vm pushed successfully", text)
 
 
@@ -144,60 +187,89 @@ def _outlook(found: Outlook) -> Answer:
 
 
 @click.command("pull")
-@click.argument("vm")
+@click.argument("vm", shell_complete=candidates.templates)
+@click.argument("remote", required=False, shell_complete=candidates.remotes)
 @TAG
 @NUMBER
 @click.option("-l", "--local", is_flag=True, help="Only if all of it is in this library already.")
 @click.option("-s", "--shrink", is_flag=True, help="Drop the template's other tags from this library.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite local changes.")
+@_FORCE_NAME
+@click.option("--fetch-only", is_flag=True, help="Bring it here for a later pull, and leave the VM as it is.")
 @click.option("--no-sync", is_flag=True, help="Do not wait until the disk has it: faster, lost by a power cut.")
 @click.option(
-    "--from",
-    "folders",
-    metavar="LIBRARY",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Build on the VMs of this library of the machine too; it is only read. Repeatable.",
+    "--failback",
+    is_flag=True,
+    envvar=list(environment.FAILBACK.names),
+    show_envvar=True,
+    help="If the registry does not answer, be content with what is here, if it is the tag asked for, and whole.",
 )
+@_FROM
+@click.option("--check-download-size", "size_only", is_flag=True, help="Say what it would cost, and pull nothing.")
 @click.option("--dry-run", is_flag=True, help="Say to the byte what would be received and written, and do neither.")
+@_QUIET
 @_JOBS
 @_LIMIT_RATE
 @click.pass_obj
 def pull_(
     asked: Asked,
+    /,
     *,
     vm: str,
-    tag: str | None,
-    number: int | None,
+    remote: str | None,
     local: bool,
-    shrink: bool,
-    force: bool,
     no_sync: bool,
+    failback: bool,
+    force_name: bool,
     folders: tuple[Path, ...],
+    size_only: bool,
     dry_run: bool,
+    quiet: bool,
     jobs: int | None,
     limit_rate: int | None,
+    **more: Any,
 ) -> None:
     """Pull a version of a template into this node's library."""
+    _choose(asked, remote)
     library = library_of(asked)
-    if local:
-        if number is not None:
-            raise Invalid(reason="this library knows versions by their tags only; leave --version out")
-        if dry_run:
-            raise Invalid(reason="--local receives nothing; leave --dry-run out")
-        output.give(_available(localtags.check_out(library, vm, tag).name), machine_readable=asked.machine_readable)
-        return
-    others = tuple(folder.expanduser().absolute() for folder in folders)
-    options = PullOptions(tag=tag, number=number, shrink=shrink, force=force, durable=not no_sync, others=others)
-    with connected(asked, Pace(limit_rate=limit_rate, jobs=jobs)) as connection, telling(asked) as progress:
-        if dry_run:
-            answer = _estimate(pull.estimate(connection, library, vm, options))
-        else:
-            answer = _pulled(pull.pull(connection, library, vm, options, progress))
-    output.give(answer, machine_readable=asked.machine_readable)
+    options = PullOptions(durable=not no_sync, same_name=force_name, others=_others(folders), **more)
+    if options.fetch_only and options.shrink:
+        raise Invalid(reason="--fetch-only leaves the library as it is; leave --shrink out")
+
+    def pulling() -> Answer:
+        if local:
+            return _checked_out(library, vm, options, remote_only=dry_run or size_only or options.fetch_only)
+        pace = Pace(limit_rate=limit_rate, jobs=jobs)
+        with connected(asked, pace) as connection, _progress(asked, quiet) as progress:
+            if size_only:
+                size = pull.download_size(connection, library, vm, options)
+                return _available(size.name) if size.already else _size(size, library)
+            if dry_run:
+                return _estimate(pull.estimate(connection, library, vm, options))
+            return _pulled(pull.pull(connection, library, vm, options, progress), fetched=options.fetch_only)
+
+    if failback and not local and options.number is None:
+        found = failing_back(pulling, asked, library, vm, options.tag)
+    else:
+        found = pulling()
+    output.give(
+        _available(found.name) if isinstance(found, LocalVm) else found, machine_readable=asked.machine_readable
+    )
 
 
-def _pulled(pulled: pull.Pulled) -> Answer:
+def _checked_out(library: Library, vm: str, options: PullOptions, *, remote_only: bool) -> Answer:
+    """What `pull --local` comes to. `remote_only`: an option was given that has no meaning without a registry."""
+    if options.number is not None:
+        raise Invalid(reason="this library knows versions by their tags only; leave --version out")
+    if remote_only:
+        raise Invalid(reason="--local receives nothing; leave --dry-run, --check-download-size and --fetch-only out")
+    found = localtags.check_out(library, vm, options.tag, force=options.force)
+    if options.shrink:
+        removal.shrink(library, found.id)
+    return _available(found.name)
+
+
+def _pulled(pulled: pull.Pulled, *, fetched: bool) -> Answer:
     if pulled.already:
         return _available(pulled.name)
     body = {
@@ -210,12 +282,13 @@ def _pulled(pulled: pull.Pulled) -> Answer:
         "staged": pulled.staged,
     }
     earlier = f", {decimal(pulled.staged)} from a pull that was interrupted" if pulled.staged else ""
+    done = "fetched" if fetched else "pulled"
     text = (
-        f"VM pulled successfully with uuid: {pulled.template}\n"
+        f"VM {done} successfully with uuid: {pulled.template}\n"
         f"{pulled.name}:{pulled.tag}; {decimal(pulled.received)} were received for {decimal(pulled.size)}, "
         f"{decimal(pulled.local)} were on this machine{earlier}"
     )
-    return Answer(body, "vm pulled successfully", text)
+    return Answer(body, f"vm {done} successfully", text)
 
 
 def _available(name: str) -> Answer:
@@ -255,34 +328,57 @@ def _estimate(found: Estimate) -> Answer:
 
 
 @click.command("check-download-size")
-@click.argument("vm")
+@click.argument("vm", shell_complete=candidates.templates)
 @TAG
 @NUMBER
+@_FROM
 @click.pass_obj
-def check_download_size(asked: Asked, vm: str, tag: str | None, number: int | None) -> None:
-    """Show how many bytes a pull would fetch."""
+def check_download_size(asked: Asked, vm: str, tag: str | None, number: int | None, folders: tuple[Path, ...]) -> None:
+    """Show how many bytes a pull would fetch, and how many it would write."""
     library = library_of(asked)
+    options = PullOptions(tag=tag, number=number, others=_others(folders))
     with connected(asked) as connection:
-        found = pull.download_size(connection, library, vm, PullOptions(tag=tag, number=number))
-    # What Anka's clients subtract are raw sizes; `transfer` is what goes over the line.
+        found = pull.download_size(connection, library, vm, options)
+    output.give(_size(found, library), machine_readable=asked.machine_readable)
+
+
+def _size(found: DownloadSize, library: Library) -> Answer:
+    """What Anka's agents subtract: they pull if `size` less `cached` is no more than what is `available` on the disk."""
+    free, write = platform.free_bytes(library.root), found.size - found.cached
     body = {
-        "bytes": found.size - found.cached,
+        "bytes": write,
         "size": found.size,
         "cached": found.cached,
-        "available": platform.free_bytes(library.root),
+        "available": free,
         "transfer": found.to_fetch,
     }
-    text = f"{decimal(found.to_fetch)} to fetch; {decimal(found.cached)} of {decimal(found.size)} are here already"
-    output.give(Answer(body, "", text), machine_readable=asked.machine_readable)
+    text = (
+        f"{decimal(found.to_fetch)} to fetch; {decimal(write)} to write, of the {decimal(found.size)} that it takes up; "
+        f"{decimal(free)} are free"
+    )
+    return Answer(body, "", text)
 
 
-def _one_tag(argument: str | None, option: str | None) -> str:
-    if argument is not None and option is not None and argument != option:
-        raise Invalid(reason=f"two tags were given, {argument!r} and {option!r}")
-    tag = argument if option is None else option
-    if tag is None:
-        raise Invalid(reason="a version needs a tag: give one with -t")
-    return tag
+def _choose(asked: Asked, word: str | None) -> None:
+    """Talk to the registry that the second word of a command line names, as in Anka 3."""
+    if word is None:
+        return
+    if asked.registry is not None or asked.remote not in {None, word}:
+        raise Invalid(reason=f"{word!r} names a registry, and an option another one: give one of them")
+    asked.remote = word
+
+
+def _others(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(folder.expanduser().absolute() for folder in folders)
+
+
+@contextlib.contextmanager
+def _progress(asked: Asked, quiet: bool) -> Iterator[Progress]:
+    if quiet:
+        yield Silent()
+        return
+    with telling(asked) as progress:
+        yield progress
 
 
 COMMANDS = (push_, pull_, check_download_size)

@@ -5,17 +5,36 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from s3reg import wire
 from s3reg.errors import LinkRefused, RecordDamaged
 from s3reg.model import maps, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from s3reg import wire
     from s3reg.client.connection import Connection
+    from s3reg.client.ledger import Ledger
+    from s3reg.client.library import LocalVm
     from s3reg.client.reuse import Shelf
     from s3reg.model.maps import FileMap
     from s3reg.model.packs import PackRef
+
+MOST_ORIGINS = 4
+"""Local versions that are offered as bases: each costs the reading of its maps."""
+
+
+def origins(ledger: Ledger, vm: LocalVm) -> list[wire.VersionRef]:
+    """The versions of this node that share most files with the VM, as those were when they were recorded last."""
+    records = [ledger.record_of(file.path) for file in vm.files]
+    mine = {record.digest for record in records if record is not None and record.digest is not None}
+    ranked = []
+    for template in ledger.templates():
+        for tag in ledger.tags(template).values():
+            shared = len(mine & set(tag.files.values()))
+            if shared:
+                ranked.append((shared, template == vm.id, wire.VersionRef(template, tag.version)))
+    ranked.sort(key=lambda row: row[:2], reverse=True)
+    return [ref for _, _, ref in ranked[:MOST_ORIGINS]]
 
 
 class Bases:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from s3reg.wire import FileEntry
 
 
+BLOCK = 4096
+"""Bytes that file systems hand out at once: every file ends in the middle of one."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileEstimate:
     """What becomes of one file of the version, in bytes."""
@@ -44,6 +48,10 @@ class FileEstimate:
     """Of data that an earlier, interrupted pull brought."""
     kept: bool = False
     """It is in the library as it is to be."""
+    room: int = 0
+    """Of the disk's blocks, all that it takes up once it is here: its data, not its holes, and its map."""
+    needed: int = 0
+    """Of these, what has yet to be found on the disk: neither kept, nor staged, nor shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,45 @@ class Estimate:
         """Bytes of data that an earlier, interrupted pull brought."""
         return sum(file.staged for file in self.files)
 
+    @property
+    def room(self) -> int:
+        """Bytes that the version takes up on the disk once it is here."""
+        return sum(file.room for file in self.files)
+
+    @property
+    def needed(self) -> int:
+        """Bytes of these that must be free now. What the pull replaces goes only once all is here: it frees nothing."""
+        return sum(file.needed for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadSize:
+    """What a pull would cost. The first two as whoever looks after a disk counts: a pull fits if `size - cached` is free."""
+
+    size: int
+    """Bytes that the version takes up on the disk."""
+    cached: int
+    """Of these, bytes that need not be written: kept, staged by an interrupted pull, or shared with what is here."""
+    to_fetch: int
+    """Bytes over the line, exactly, if nothing fails."""
+    name: str
+    """The template's."""
+    already: bool
+    """Everything is there: there is nothing to pull."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A file of the version that is counted."""
+
+    entry: FileEntry
+    foreseen: Foreseen | None
+    """None: there is nothing to fetch."""
+    kept: bool
+    """It stays as it is."""
+    data: int
+    """Bytes of it that are no holes."""
+
 
 def reads(files: Iterable[tuple[FileMap, Iterable[int], Target]]) -> Iterator[Range]:
     """The ranges that bring each file's missing positions.
@@ -109,14 +156,19 @@ class Foreseen:
     def told(self, entry: FileEntry, of_packs: int) -> FileEstimate:
         """In bytes."""
         there = data_bytes(self.column, self.sources.there)
+        write = self.sources.to_write(self.column)
+        of_map = 0 if entry.map is None else entry.map.size
         return FileEstimate(
             entry.name,
             entry.role,
             entry.size,
             receive=self.of_map + of_packs,
-            write=self.sources.to_write(self.column),
+            write=write,
             local=data_bytes(self.column, self.sources.copies) + (0 if self.resumed else there),
             staged=there if self.resumed else 0,
+            room=_blocks(there + write) + _blocks(of_map),
+            # A map that came over the line is kept.
+            needed=_blocks(write) + (_blocks(of_map) if self.of_map else 0),
         )
 
 
@@ -130,16 +182,36 @@ def foresee(
     return Foreseen(file_map, column, sources, unopened(path, column, log), staged is not None, of_map)
 
 
-def count(files: Iterable[tuple[FileEntry, Foreseen | None, bool]]) -> tuple[FileEstimate, ...]:
-    """The version's files, each with what is foreseen for it (None: nothing to fetch) and whether it stays as it is."""
-    rows = list(files)
-    shares = _shares(reads((f.file_map, f.sources.missing, f.target) for _, f, _ in rows if f is not None))
-    return tuple(
-        FileEstimate(entry.name, entry.role, entry.size, write=0 if kept else entry.size, kept=kept)
-        if found is None
-        else found.told(entry, shares[found.target])
-        for entry, found, kept in rows
+def count(rows: list[Row]) -> tuple[FileEstimate, ...]:
+    """The version's files, each with what becomes of it."""
+    shares = _shares(
+        reads((f.file_map, f.sources.missing, f.target) for f in (row.foreseen for row in rows) if f is not None)
     )
+    return tuple(
+        _told(row) if row.foreseen is None else row.foreseen.told(row.entry, shares[row.foreseen.target])
+        for row in rows
+    )
+
+
+def data_of(file_map: FileMap) -> int:
+    """Bytes of the file that are no holes."""
+    chunk = 1 << file_map.chunk_log2
+    short = -file_map.size % chunk if file_map.runs and file_map.runs[-1].pack is not None else 0
+    return len(file_map.lengths) * chunk - short
+
+
+def _told(row: Row) -> FileEstimate:
+    """A file that stays, or that came with the plan."""
+    entry = row.entry
+    room = _blocks(row.data) + (0 if entry.map is None else _blocks(entry.map.size))
+    if row.kept:
+        return FileEstimate(entry.name, entry.role, entry.size, kept=True, room=room)
+    return FileEstimate(entry.name, entry.role, entry.size, write=entry.size, room=room, needed=room)
+
+
+def _blocks(count: int) -> int:
+    """Bytes of the disk that so many bytes take up."""
+    return -(-count // BLOCK) * BLOCK
 
 
 def _shares(read: Iterable[Range]) -> Counter[Target]:

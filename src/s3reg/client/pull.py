@@ -8,7 +8,8 @@
     fetch      the rest, by ranges of packs, each chunk verified before it is written (client/fetch.py)
     publish    everything durable, then visible: images first, the VM's folder last (client/staging.py)
 
-Whatever breaks, repeating the command goes on with what is there. A dry run makes the same decisions and counts.
+Whatever breaks, repeating the command goes on with what is there. A dry run makes the same decisions and counts. With
+`fetch_only` all of it waits in the staging, and the library shows what it showed.
 """
 
 from __future__ import annotations
@@ -23,28 +24,26 @@ from typing import TYPE_CHECKING
 from s3reg import wire
 from s3reg.client import fill, platform, removal
 from s3reg.client.bring import bring
-from s3reg.client.estimate import Estimate, check_room, count, foresee
+from s3reg.client.estimate import DownloadSize, Estimate, Row, check_room, count, foresee
 from s3reg.client.fetch import Fetcher, read
 from s3reg.client.holdings import Holdings, other_libraries
 from s3reg.client.plan import Plan
+from s3reg.client.present import Present
 from s3reg.client.pulllog import PullLog
-from s3reg.client.reuse import Column
-from s3reg.client.scan import Crew, OpenFile, hash_file
+from s3reg.client.scan import Crew
 from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.client.tagbook import LAYERS
 from s3reg.errors import (
+    Busy,
     ChunkDamaged,
-    FileChanged,
-    LocalNameTaken,
     RecordDamaged,
     S3regError,
 )
 from s3reg.model import maps, names
-from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import Role, bytes_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from s3reg.client.connection import Connection
@@ -72,6 +71,8 @@ class PullOptions:
     """Let two local VMs carry one name."""
     shrink: bool = False
     """Afterwards, remove the files of the template's other versions."""
+    fetch_only: bool = False
+    """Leave everything where a later pull takes it up, receiving nothing; the library stays as it is."""
     durable: bool = True
     """Make everything durable before it is shown; a throw-away node need not."""
     others: tuple[Path, ...] = ()
@@ -97,27 +98,15 @@ class Pulled:
     """Of data that an earlier, interrupted pull had brought."""
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadSize:
-    """What a pull would cost."""
-
-    size: int
-    """Bytes of the version's images and states."""
-    cached: int
-    """Of these, bytes of files that the library has."""
-    to_fetch: int
-    """Bytes over the line, exactly, if nothing fails."""
-
-
 def pull(connection: Connection, library: Library, ref: str, options: PullOptions, progress: Progress) -> Pulled:
-    """Bring the version asked for into the library.
+    """Bring the version asked for into the library. One that another process is bringing is waited for.
 
     Raises LocalChanges, FileTaken, LocalNameTaken, LibraryUnknown, VmRunning, DiskFull, and whatever the registry or the
     line to it raise.
     """
     library.create()
     plan = Plan(connection, ref, options.tag, options.number)
-    with platform.refusals_named(library.root), library.lock(f"pull-{plan.answer.template}", wait=True):
+    with platform.refusals_named(library.root), _turn(library, plan.answer, progress):
         recover(library)
         with contextlib.closing(Crew()) as crew:
             return _Pull(connection, library, plan, options, crew).run(progress)
@@ -136,20 +125,30 @@ def estimate(connection: Connection, library: Library, ref: str, options: PullOp
 
 
 def download_size(connection: Connection, library: Library, ref: str, options: PullOptions) -> DownloadSize:
-    """What `pull` with these arguments would fetch now; what would stand in its way is not looked at.
+    """What `pull` with these arguments would cost now; what would stand in its way is not looked at.
 
-    A file that no record vouches for counts as missing: nothing is read.
+    Whoever asks every few minutes is answered without a disk being read: a layer is read only if there is no record of it
+    at all, and recorded if it is the right one. One that changed since its record counts as missing.
     """
     plan = Plan(connection, ref, options.tag, options.number)
-    answer = plan.answer
-    layers = [file for file in answer.files if Role(file.role) in LAYERS]
-    held = [file for file in layers if _in_place(library, answer, file)]
-    size, cached = sum(file.size for file in layers), sum(file.size for file in held)
     with platform.refusals_named(library.root):
         recover(library)
         with contextlib.closing(Crew()) as crew:
-            found = _Pull(connection, library, plan, options, crew).estimate(frozenset(file.name for file in held))
-    return DownloadSize(size, cached, found.receive)
+            found = _Pull(connection, library, plan, options, crew).estimate(unchecked=True)
+    return DownloadSize(found.room, found.room - found.needed, found.receive, found.name, found.already)
+
+
+@contextlib.contextmanager
+def _turn(library: Library, answer: wire.PlanAnswer, progress: Progress) -> Iterator[None]:
+    """One pull of a template at a time."""
+    lock = f"pull-{answer.template}"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(library.lock(lock, wait=False))
+        except Busy:
+            progress.note(f"waiting for another pull of {answer.name}")
+            held.enter_context(library.lock(lock, wait=True))
+        yield
 
 
 @dataclass(slots=True)
@@ -188,12 +187,15 @@ class _Pull:
         self.template = names.template_id(self.answer.template)
         self.version = names.version_id(self.answer.version)
         self.staging = Staging(library, self.template, self.version)
+        self.present = Present(library, plan.answer, crew)
 
     def run(self, progress: Progress) -> Pulled:
         """All of it."""
-        if self._already():
+        if self.present.whole():
+            self._shrink(progress)
             return self._result((), 0, already=True)
-        items = [self._item(file) for file in self._lacking(self._kept())]
+        kept = self._held() if self.options.fetch_only else self._kept()
+        items = [self._item(file) for file in self._lacking(kept)]
         for item in items:
             if item.map_bytes is not None:
                 # At once: a pull that goes on after a kill need not read it again.
@@ -207,14 +209,18 @@ class _Pull:
         finally:
             for filling in _fillings(items):
                 filling.close()
-        self._publish(items, progress)
+        if self.options.fetch_only:
+            files = self._staged_files(items)
+            self.staging.complete(files, name=self.answer.name, durable=self.options.durable)
+        else:
+            self._publish(items, progress)
         self._report(progress)
         return self._result(items, received, already=False)
 
-    def estimate(self, kept: frozenset[str] | None = None) -> Estimate:
-        """What `run` would do. `kept`: the layers that stay, where that is known; else everything that `run` checks is."""
-        already = self._already()
-        lacking = [] if already else self._lacking(self._kept() if kept is None else kept)
+    def estimate(self, *, unchecked: bool = False) -> Estimate:
+        """What `run` would do. `unchecked`: what stands in its way is not looked at; it raises nothing of that then."""
+        already = self.present.whole()
+        lacking = [] if already else self._lacking(self._held() if unchecked else self._kept())
         items = {(file.name, file.role): self._item(file) for file in lacking}
         holdings = Holdings(self.library, self.others, self.template)
         rows = []
@@ -225,37 +231,25 @@ class _Pull:
                 foreseen = foresee(
                     item.file_map, item.path, item.log, held, of_map=item.received, cloned=self._clonable
                 )
-            rows.append((file, foreseen, item is None))
+            rows.append(Row(file, foreseen, item is None, self.present.data(file) if item is None else file.size))
         answer, free = self.answer, platform.free_bytes(self.library.root)
         return Estimate(answer.template, answer.name, answer.tag, already, count(rows), free)
 
     # --- What there is to do ----------------------------------------------------------------------------------------
 
-    def _already(self) -> bool:
-        current = self.library.ledger.current(self.template) == self.answer.tag
-        return current and all(_in_place(self.library, self.answer, file) for file in self.answer.files)
-
     def _kept(self) -> frozenset[str]:
         """The layers that stay as they are; raises whatever stands in the way of the rest."""
-        # Two VMs of one name in a library are a trap for whoever starts one by its name.
-        others = [vm.id for vm in self.library.vms() if vm.name == self.answer.name and vm.id != self.template]
-        if others and not self.options.same_name:
-            raise LocalNameTaken(name=self.answer.name, ids=", ".join(others))
+        if not self.options.same_name:
+            self.present.check_name()
         files = self._staged_files(())
-        return self.staging.check(files, name=self.answer.name, force=self.options.force, same=self._same)
+        return self.staging.check(files, name=self.answer.name, force=self.options.force, same=self.present.same)
+
+    def _held(self) -> frozenset[str]:
+        """The layers that need not come, whatever stands in the way of the others."""
+        return self.present.layers(self._staged_files(()))
 
     def _lacking(self, kept: frozenset[str]) -> list[wire.FileEntry]:
         return [file for file in self.answer.files if not (Role(file.role) in LAYERS and file.name in kept)]
-
-    def _same(self, path: Path, file: StagedFile) -> bool:
-        """Whether a file that no record vouches for has the right bytes all the same."""
-        try:
-            with OpenFile(path) as opened:
-                column = Column(opened.size, CHUNK_LOG2)
-                hash_file(self.crew, opened, column, lambda _: None)
-                return column.file_digest() == file.digest
-        except FileChanged:
-            return False
 
     def _item(self, entry: wire.FileEntry) -> _Item:
         """The file with its map, which may have to come over the line. Nothing is written."""
@@ -315,9 +309,14 @@ class _Pull:
             name=self.answer.name,
             tag=self.answer.tag,
             force=self.options.force,
-            same=self._same,
+            same=self.present.same,
             durable=self.options.durable,
         )
+        # What interrupted pulls of other versions left is in the way of whoever looks after the disk.
+        self.staging.drop_others(complete=self.options.shrink)
+        self._shrink(progress)
+
+    def _shrink(self, progress: Progress) -> None:
         if self.options.shrink:
             progress.note(f"{removal.shrink(self.library, self.template)} bytes of other tags removed")
 
@@ -345,6 +344,7 @@ class _Pull:
             progress.note("the registry could not note this pull")
 
     # --- Counting ---------------------------------------------------------------------------------------------------
+
     def _clonable(self, base: Held) -> bool:
         """Whether the library's file system gives a clone of this file: tried, and undone."""
         folder = self.library.own / "trash" / secrets.token_hex(8)
@@ -370,12 +370,6 @@ class _Pull:
             local=stayed + sum(filling.local for filling in fillings),
             staged=sum(filling.staged for filling in fillings),
         )
-
-
-def _in_place(library: Library, answer: wire.PlanAnswer, file: wire.FileEntry) -> bool:
-    """Whether the library's file of this name is as it was recorded, with this digest."""
-    path = library.path_of(file.name, Role(file.role), names.template_id(answer.template))
-    return library.ledger.known(path) == file.digest
 
 
 def _fillings(items: Iterable[_Item]) -> list[Filling]:

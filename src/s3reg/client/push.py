@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s3reg import wire
 from s3reg.client import outlook, platform, vmconfig
-from s3reg.client.bases import Bases
+from s3reg.client.bases import Bases, origins
 from s3reg.client.cargo import Cargo
 from s3reg.client.library import PUBLISHING
 from s3reg.client.outlook import Outlook
@@ -39,16 +39,13 @@ from s3reg.errors import (
 from s3reg.model import names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from s3reg.client.cargo import Item
     from s3reg.client.connection import Connection
     from s3reg.client.library import Library, LocalVm
     from s3reg.client.progress import Progress
     from s3reg.model.names import TemplateId
-
-MOST_ORIGINS = 4
-"""Local versions that are offered as bases: each costs the reading of its maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class Pushed:
     sent: int
     """Bytes that went to the store: packs and maps."""
     already: bool = False
-    """An earlier, killed run of this push had been committed."""
+    """The version was there: an earlier run of this push had been committed."""
 
 
 def push(connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress) -> Pushed:
@@ -110,8 +107,8 @@ def _loading(
     connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress
 ) -> Iterator[_Push]:
     library.check_stopped(vm)
-    names.tag(options.tag)
-    names.description(options.description)
+    tag, description = names.tag(options.tag), names.description(options.description)
+    options = replace(options, tag=tag, description=description)
     if options.domain is not None:
         names.domain(options.domain)
     crew = Crew()
@@ -151,9 +148,7 @@ class _Push:
 
     def run(self) -> Pushed:
         """All of it."""
-        began = self.log.read(self.shelf)
-        if began is not None and began.registry != self.connection.url:
-            began, self.shelf = None, Shelf()
+        began = self._began()
         self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
         earlier = None if began is None else self._committed(began.version)
         if earlier is not None:
@@ -161,7 +156,13 @@ class _Push:
                 return self._already(*earlier)
             # Its session takes no more: what there is to push now begins anew.
             began, self.shelf = None, Shelf()
-        session, resumed = self._session(began)
+        try:
+            session, resumed = self._session(began)
+        except TagTaken:
+            there = self._there()
+            if there is None:
+                raise
+            return self._already(*there)
         try:
             return self._transfer(session, resumed=resumed)
         except (SessionExpired, SessionNotFound, CommitInvalid):
@@ -169,6 +170,13 @@ class _Push:
             # it had would lack it again; without it, the next push succeeds.
             self.log.forget()
             raise
+
+    def _began(self) -> Began | None:
+        """The push to this registry that was killed, if any; what it stored is on the shelf."""
+        began = self.log.read(self.shelf)
+        if began is not None and began.registry != self.connection.url:
+            began, self.shelf = None, Shelf()
+        return began
 
     def _target(self) -> tuple[TemplateId, str, bytes]:
         """The template's id and name, and the config as it travels."""
@@ -241,31 +249,16 @@ class _Push:
         for ref in self.options.bases:
             template = self._describe(ref)
             found.update({wire.VersionRef(template.id, version.id): None for version in template.versions[-1:]})
-        found.update(dict.fromkeys(self._origins()))
+        found.update(dict.fromkeys(origins(self.ledger, self.vm)))
         return list(found)[: wire.MOST_BASES]
-
-    def _origins(self) -> list[wire.VersionRef]:
-        """The versions of this node that share most files with the VM, as those were when they were recorded last."""
-        records = [self.ledger.record_of(file.path) for file in self.vm.files]
-        mine = {record.digest for record in records if record is not None and record.digest is not None}
-        ranked = []
-        for template in self.ledger.templates():
-            for tag in self.ledger.tags(template).values():
-                shared = len(mine & set(tag.files.values()))
-                if shared:
-                    ranked.append((shared, template == self.vm.id, wire.VersionRef(template, tag.version)))
-        ranked.sort(key=lambda row: row[:2], reverse=True)
-        return [ref for _, _, ref in ranked[:MOST_ORIGINS]]
 
     # --- A dry run ---------------------------------------------------------------------------------------------------
 
     def foresee(self) -> Outlook:
         """What `run` would send, as far as that can be told without a session."""
-        began = self.log.read(self.shelf)
-        if began is not None and began.registry != self.connection.url:
-            began, self.shelf = None, Shelf()
-        self._check_tag(None if began is None else began.version)
+        began = self._began()
         self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
+        self._check_tag(None if began is None else began.version)
         entries = [self._planned(ref) for ref in dict.fromkeys([*self._newest(), *self._bases()])]
         bases = Bases(self.connection, tuple(entries), (), lambda base: (self._planned(base),))
         self.cargo.hash(self._place(bases))
@@ -276,7 +269,7 @@ class _Push:
         with contextlib.suppress(TemplateNotFound):
             template = self._describe(self.template)
             taken = any(one.tag == self.options.tag and one.id != mine for one in template.versions)
-            if taken and not self.options.force:
+            if taken and not self.options.force and self._there() is None:
                 raise TagTaken(template=template.name, tag=self.options.tag)
 
     def _planned(self, version: wire.VersionRef | wire.BaseEntry) -> wire.BaseEntry:
@@ -290,19 +283,33 @@ class _Push:
 
     def _committed(self, version: str) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
         """The template and its version of this id; None if it was not committed, or was removed since."""
+        return self._listed(lambda one: one.id == version)
+
+    def _there(self) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
+        """The template and the version that is pushed now, if it is there already under its tag.
+
+        A run that was killed after its end leaves no log. Nor is anything read to find out: that run noted what it pushed.
+        """
+        found = self._listed(lambda one: one.tag == self.options.tag)
+        return found if found is not None and self._is_mine(found[1], unread=True) else None
+
+    def _listed(
+        self, wanted: Callable[[wire.VersionEntry], bool]
+    ) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
         try:
             template = self._describe(self.template)
         except TemplateNotFound:
             return None
-        found = next((one for one in template.versions if one.id == version), None)
+        found = next(filter(wanted, template.versions), None)
         return None if found is None else (template, found)
 
-    def _is_mine(self, version: wire.VersionEntry) -> bool:
-        """Whether it has the tag and the files that are pushed now."""
-        if version.tag != self.options.tag:
+    def _is_mine(self, version: wire.VersionEntry, *, unread: bool = False) -> bool:
+        """Whether it has the tag, the description and the files that are pushed now; `unread`: as far as is recorded."""
+        if (version.tag, version.description) != (self.options.tag, self.options.description):
             return False
         self.cargo.recognise()
-        self.cargo.hash([item for item in self.cargo.large if item.digest is None])
+        if not unread:
+            self.cargo.hash([item for item in self.cargo.large if item.digest is None])
         return {(i.name, i.digest) for i in self.cargo.items} == {(f.name, f.digest) for f in version.files}
 
     def _already(self, template: wire.TemplateEntry, version: wire.VersionEntry) -> Pushed:

@@ -1,0 +1,186 @@
+"""revert and rename from the command line."""
+
+import io
+import os
+import pty
+
+import pytest
+
+import machines
+import wires
+from machines import KIB
+
+
+@pytest.fixture
+def versions(s3reg, registry, tmp_path):
+    """`base`, with v1 to v4."""
+    s3reg("add", "office", registry)
+    machine = machines.make(tmp_path / "library", sizes=(300 * KIB,), state_size=0, name="base")
+    for number in range(1, 5):
+        (machine.folder / "nvram").write_bytes(b"%d" % number)
+        assert s3reg("push", "base", "-t", f"v{number}").code == 0
+    return machine
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """`terminal(text)`: somebody at a terminal types it."""
+    with pytest.MonkeyPatch.context() as patch:
+        ends = pty.openpty()
+        keyboard = os.fdopen(ends[1], "r")
+
+        def types(text):
+            os.write(ends[0], text.encode())
+            patch.setattr("sys.stdin", keyboard)
+
+        yield types
+        keyboard.close()
+        os.close(ends[0])
+
+
+def tags(s3reg, vm="base"):
+    body = s3reg("-j", "describe", vm).answer["body"]
+    return [row["tag"] for row in body["versions"]] if body else None
+
+
+class TestRevert:
+    @pytest.mark.parametrize(
+        ("options", "left"),
+        [
+            ((), ["v1", "v2", "v3"]),
+            (("-t", "v3"), ["v1", "v2"]),
+            (("-v", "1"), ["v1"]),
+            (("-t", "v2", "-v", "1"), ["v1"]),
+            (("-t", "v1"), None),
+            (("-v", "0"), None),
+            (("-a",), None),
+            (("--all",), None),
+        ],
+    )
+    def test_the_version_named_and_all_newer_ones_go_by_default_the_newest(self, options, left, s3reg, versions):
+        body = s3reg("-j", "revert", "base", *options).answer["body"]
+        kept = left or []
+        gone = ["v1", "v2", "v3", "v4"][len(kept) :]
+        assert body == {"uuid": versions.id, "name": "base", "removed": gone, "left": len(kept), "deleted": not kept}
+        assert tags(s3reg) == left
+
+    def test_the_id_will_do(self, s3reg, versions):
+        assert s3reg("revert", versions.id).code == 0
+        assert tags(s3reg) == ["v1", "v2", "v3"]
+
+    @pytest.mark.parametrize(
+        ("options", "code"),
+        [
+            (("-t", "v9"), 3),
+            (("-v", "4"), 3),
+            (("-t", "v3", "-v", "1"), 3),
+            (("-a", "-t", "v3"), 2),
+            (("-a", "-v", "0"), 2),
+        ],
+    )
+    def test_s11_what_is_not_there_or_contradicts_itself_removes_nothing(self, options, code, s3reg, versions):
+        done = s3reg("revert", "base", *options)
+        assert (done.code, done.out) == (code, "")
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
+
+    def test_an_unknown_template_is_3(self, s3reg, versions):
+        assert s3reg("revert", "nothing", "--all").code == 3
+
+    def test_a_person_is_told_what_went_and_what_is_left(self, s3reg, versions):
+        assert s3reg("revert", "base", "-t", "v3").out == "v3, v4 of base removed; 2 left\n"
+        assert s3reg("revert", "base", "-a").out == "v1, v2 of base removed; the template is gone\n"
+
+    def test_at_a_terminal_it_is_asked_first(self, s3reg, versions, terminal):
+        terminal("n\n")
+        done = s3reg("revert", "base", "-t", "v3")
+        assert done.code != 0
+        assert "v3, v4 of base will be removed. Go on?" in done.err
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
+        terminal("y\n")
+        done = s3reg("revert", "base", "--all")
+        assert "v1, v2, v3, v4 of base and the template itself will be removed" in done.err
+        assert done.code == 0
+        assert tags(s3reg) is None
+
+    @pytest.mark.parametrize(
+        "arguments", [("revert", "base", "--yes"), ("revert", "-y", "base"), ("-j", "revert", "base")]
+    )
+    def test_nobody_is_asked_who_said_yes_or_is_a_program(self, arguments, s3reg, versions, terminal):
+        terminal("")
+        done = s3reg(*arguments)
+        assert (done.code, done.err) == (0, "")
+
+    def test_nobody_is_asked_without_a_terminal(self, s3reg, versions, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        assert s3reg("revert", "base").code == 0
+        assert tags(s3reg) == ["v1", "v2", "v3"]
+
+
+def first_answer_to(path):
+    """The first request to this path is done by the registry, and nobody hears of it."""
+    seen = []
+
+    def loses(data):
+        if not data.startswith(f"POST {path} ".encode()):
+            return False
+        seen.append(path)
+        return len(seen) == 1
+
+    return loses
+
+
+def test_a_revert_whose_answer_was_lost_is_done_once(s3reg, registry, versions):
+    with wires.Proxy(registry, loses=first_answer_to("/transfer/v1/revert")) as proxy:
+        body = s3reg("-j", "-a", proxy.endpoint, "revert", "base").answer["body"]
+        assert proxy.lost == 1
+    assert (body["removed"], body["left"], body["deleted"]) == (["v4"], 3, False)
+    assert tags(s3reg) == ["v1", "v2", "v3"]
+
+
+def test_so_is_one_of_everything(s3reg, registry, versions):
+    with wires.Proxy(registry, loses=first_answer_to("/transfer/v1/revert")) as proxy:
+        body = s3reg("-j", "-a", proxy.endpoint, "revert", "base", "--all").answer["body"]
+    assert (body["removed"], body["left"], body["deleted"]) == (["v1", "v2", "v3", "v4"], 0, True)
+    assert s3reg("push", versions.id, "-t", "v1").code == 0, "its name and its tags are free"
+
+
+class TestRename:
+    @pytest.fixture
+    def two(self, s3reg, versions):
+        machines.make(versions.library, sizes=(1000,), state_size=0, name="other", seed=3)
+        s3reg("push", "other", "-t", "v1")
+        return versions
+
+    def names(self, s3reg):
+        return [row["name"] for row in s3reg("-j", "list").answer["body"]]
+
+    @pytest.mark.parametrize("by", ["name", "id"])
+    def test_a_template_gets_another_name_and_keeps_all_else(self, by, s3reg, two):
+        before = tags(s3reg)
+        done = s3reg("-j", "rename", getattr(two, by), "11.6").answer
+        assert done["body"] == {"uuid": two.id, "name": "11.6"}
+        assert self.names(s3reg) == ["11.6", "other"]
+        assert tags(s3reg, "11.6") == before
+        assert s3reg("describe", "base").code == 3
+
+    def test_a_name_of_another_is_refused_unless_it_is_meant(self, s3reg, two):
+        done = s3reg("rename", "base", "other")
+        assert done.code == 18
+        assert "--force-name" in done.err
+        assert self.names(s3reg) == ["base", "other"]
+        assert s3reg("rename", "base", "other", "--force-name").code == 0
+        assert self.names(s3reg) == ["other", "other"]
+
+    @pytest.mark.parametrize("name", ["", "a/b", "..", "bell\x07", "x" * 256])
+    def test_a_name_that_is_none_is_refused(self, name, s3reg, two):
+        assert s3reg("rename", "base", name).code == 2
+        assert self.names(s3reg) == ["base", "other"]
+
+    def test_a_person_is_told(self, s3reg, two):
+        assert s3reg("rename", "base", "modern").out == "base is now called modern\n"
+
+    def test_one_whose_answer_was_lost_is_done(self, s3reg, registry, two):
+        with wires.Proxy(registry, loses=first_answer_to("/transfer/v1/rename")) as proxy:
+            assert s3reg("-a", proxy.endpoint, "rename", "base", "modern").code == 0
+            assert proxy.lost == 1
+        assert self.names(s3reg) == ["modern", "other"]
