@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -25,22 +24,17 @@ TAGS = {FIRST: ["v1", "a+b", "1", "os:deps/6 cores"], SECOND: ["latest"]}
 NAMES = {FIRST: "13.1-base", SECOND: "11.6"}
 
 
-@dataclass
 class Place:
     """A registry over a directory: two templates of a few versions, put back as they were by `begin`."""
 
-    folder: Path
-    kept: dict[str, bytes] = field(default_factory=dict, repr=False)
-    _marks: dict[str, str] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        self.store = FilesStore(self.folder)
-        self.http = create_app(Settings(store=str(self.folder)), self.store).test_client()
+    def __init__(self, folder: Path) -> None:
+        self.store = FilesStore(folder)
+        self.http = create_app(Settings(store=str(folder)), self.store).test_client()
         for template, tags in TAGS.items():
             for tag in tags:
                 Push([self.http], template=template, name=NAMES[template], tag=tag, layers=[]).run()
         self._marks = self.marks()
-        self.kept = {key: self.store.get(key).data for key in self._marks}
+        self._kept = {key: self.store.get(key).data for key in self._marks}
 
     def marks(self) -> dict[str, str]:
         """Key → ETag of everything that lies in the store: one more write of anything shows.
@@ -54,8 +48,8 @@ class Place:
         now = self.marks()
         if now == self._marks:
             return
-        self.store.delete(now.keys() - self.kept.keys())
-        for key, data in self.kept.items():
+        self.store.delete(now.keys() - self._kept.keys())
+        for key, data in self._kept.items():
             if now.get(key) != self._marks[key]:
                 self.store.put(key, data)
         self._marks = self.marks()

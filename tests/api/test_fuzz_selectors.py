@@ -92,6 +92,18 @@ def test_a_number_that_no_version_has_is_refused(place, spelling, where, value):
     check(place, answer, None)
 
 
+CHANGES = [("DELETE", "/registry/vm"), ("DELETE", "/registry/revert"), ("PUT", "/registry/vm/arch")]
+
+
+@given(
+    st.sampled_from(CHANGES),
+    anything.filter(lambda x: x is not None and not isinstance(x, dict)).map(body) | st.just(b"{"),
+)
+def test_a_change_whose_body_is_no_object_is_refused(place, route, sent):
+    place.begin()
+    check(place, place.ask(*route, [("id", FIRST)], sent), None)
+
+
 @given(st.sampled_from([FIRST, SECOND]), st.sampled_from([FIRST, SECOND, "", "other", None, 7, ["x"]]))
 def test_two_ids_that_disagree_are_refused(place, here, there):
     place.begin()
