@@ -9,6 +9,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+import click
+
 from s3reg import wire
 from s3reg.client.connection import Connection
 from s3reg.client.library import Library
@@ -17,8 +19,6 @@ from s3reg.errors import S3regError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import click
 
     from s3reg.cli.options import Asked
 
@@ -59,13 +59,16 @@ def templates(context: click.Context, parameter: click.Parameter, word: str) -> 
 def tags(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
     """The tags of the template that the command line names."""
     del parameter
-    vm = context.params.get("vm")
+    # Every command that takes a tag names the template first. Where the word is the tag's own, click was in the midst of the
+    # option and knows the words before it as words only.
+    first = next((param.name for param in context.command.params if isinstance(param, click.Argument)), None)
+    template = context.params.get(first or "") or next(iter(context.args), None)
 
     def ask(connection: Connection) -> list[str]:
-        found = connection.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": vm})
+        found = connection.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": template})
         return _fitting(word, (version.tag for version in found.versions))
 
-    return _answered(context, ask) if vm else []
+    return _answered(context, ask) if template else []
 
 
 def _answered(context: click.Context, ask: Callable[[Connection], list[str]]) -> list[str]:

@@ -38,14 +38,15 @@ shell_completion.add_completion_class(_Bash)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print a shell's completion script.
+    """Print a shell's completion script.
 
-    With it the shell completes commands, options, registries, VMs and tags. To have it from the next shell on:
+    With it the shell completes commands, options, registries, VMs and tags, from its next start on:
 
-    \b
-    bash: echo 'eval "$(s3reg completion bash)"' >> ~/.bashrc
-    zsh:  echo 'eval "$(s3reg completion zsh)"' >> ~/.zshrc     (after compinit)
-    fish: s3reg completion fish > ~/.config/fish/completions/s3reg.fish
+    bash, in ~/.bashrc:  eval "$(s3reg completion bash)"
+
+    zsh, in ~/.zshrc after compinit:  eval "$(s3reg completion zsh)"
+
+    fish, once:  s3reg completion fish > ~/.config/fish/completions/s3reg.fish
     """
     found = shell_completion.get_completion_class(shell)
     assert found is not None

@@ -42,7 +42,7 @@ class Program(OpenGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command's name, the node's first."""
-        return [*self.commands, *(name for name in SERVER_COMMANDS if name not in self.commands)] if ctx else []
+        return [*super().list_commands(ctx), *(name for name in SERVER_COMMANDS if name not in self.commands)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name. One of the server's that is not installed raises ServerMissing when it is run."""

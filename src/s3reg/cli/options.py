@@ -24,6 +24,8 @@ from s3reg.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_WHOLE = 500
+"""Characters of a sentence that is not to be cut."""
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -83,6 +85,14 @@ class Asked:
         )
 
 
+class _Option(click.Option):
+    """A flag may stand in the environment as it is typed: Anka's plugin for Buildkite exports `ANKA_DEBUG=--debug`."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        value = super().resolve_envvar_value(ctx)
+        return "1" if self.is_flag and value in self.opts else value
+
+
 @dataclass(frozen=True, slots=True)
 class _Shared:
     """One shared option."""
@@ -103,7 +113,7 @@ class _Shared:
         if not any(spelling.startswith("--") for spelling in left):
             return None
         more: dict[str, Any] = {"is_flag": True} if self.kind is None else {"type": self.kind, "metavar": self.metavar}
-        return click.Option(
+        return _Option(
             [f"shared_{self.asks}", *left],
             # Only the outermost option looks at the environment: else it would overrule what stands before the command.
             envvar=list(self.variable.names) if outermost and self.variable else None,
@@ -168,6 +178,17 @@ class OpenGroup(click.Group):
         """Add `cmd`, with the shared options."""
         share(cmd)
         super().add_command(cmd, name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, in the order that they were added."""
+        return list(self.commands) if ctx else []
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its first sentence, however long."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(_WHOLE)) for name, command in found if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, or of what Anka 3 calls it."""

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 
 from s3reg.cli import candidates, hardware, node, output
 from s3reg.cli.output import Answer, Columns
-from s3reg.errors import Invalid
+from s3reg.errors import Invalid, LabelNotFound
 from s3reg.model.template import Role
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _label(shown: _Shown) -> Answer:
     if shown.label is None:
         return Answer(known, "", Columns(("label", "value"), [(name, str(value)) for name, value in known.items()]))
     if shown.label not in known:
-        raise Invalid(reason=f"there is no label {shown.label!r}; there are: {', '.join(known) or 'none'}")
+        raise LabelNotFound(template=shown.found.name, label=shown.label)
     return Answer(known[shown.label], "", str(known[shown.label]))
 
 
@@ -130,13 +130,13 @@ PARTS = {
 @node.TAG
 @click.option("--latest", is_flag=True, help="With the part tag: only the newest.")
 @click.argument("vm", shell_complete=candidates.templates)
-@click.argument("part", required=False, type=click.Choice(list(PARTS)))
+@click.argument("part", metavar="[PART]", required=False, type=click.Choice(list(PARTS)))
 @click.argument("label", metavar="[NAME]", required=False)
 @click.pass_obj
 def show(asked: Asked, *, vm: str, part: str | None, label: str | None, tag: str | None, latest: bool) -> None:
     """Show a version of a template, or one part of it.
 
-    NAME is a label's: `s3reg show VM label team`.
+    PART is name, uuid, description, tag, cpu, ram, display, disk, network, port or label; NAME is a label's.
     """
     if latest and (part != "tag" or tag is not None):
         raise Invalid(reason="--latest is for the part tag, without -t: s3reg show VM tag --latest")
