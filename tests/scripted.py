@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import socket
 import socketserver
 import struct
+import sys
+import termios
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -103,14 +107,25 @@ def pours(status: int) -> Step:
 
 
 def refuses_early(status: int, body: bytes) -> Step:
-    """An answer before the request's body was read, and the end of the connection: to be used with `unread`."""
+    """An answer before the request's body was read, and the end of the connection: to be used with `unread`.
+
+    Closing resets the connection, because of what was not read; and a reset throws away what is still on its way. Servers
+    wait before they close (RFC 9112 §9.6); this one until the other end's kernel has all of the answer, read or not.
+    """
 
     def step(exchange: Exchange) -> None:
         exchange.head(status, len(body), connection="close")
         exchange.send(body)
+        while _underway(exchange.socket):
+            time.sleep(0.001)  # nothing wakes anyone up for this
         raise Hangup
 
     return step
+
+
+def _underway(connection: socket.socket) -> int:
+    """Bytes that were sent and that the other end has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Scripted(socketserver.ThreadingTCPServer):
