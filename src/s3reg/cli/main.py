@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import completion, environment, node, output, registry, shim
+from s3reg.cli import completion, environment, node, output, registry, shim, vm
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -75,6 +75,7 @@ for _command in (
     *registry.COMMANDS,
     *node.FILE_COMMANDS,
     registry.registry,
+    *vm.COMMANDS,
     *shim.COMMANDS,
     *completion.COMMANDS,
 ):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class Shown:
     """What there is to show, and how much of it was asked for."""
 
     found: wire.TemplateEntry
@@ -46,19 +46,19 @@ class _Shown:
         return found
 
 
-def _uuid(shown: _Shown) -> Answer:
+def _uuid(shown: Shown) -> Answer:
     return Answer(shown.found.id, "", shown.found.id)
 
 
-def _name(shown: _Shown) -> Answer:
+def _name(shown: Shown) -> Answer:
     return Answer(shown.found.name, "", shown.found.name)
 
 
-def _description(shown: _Shown) -> Answer:
+def _description(shown: Shown) -> Answer:
     return Answer(shown.chosen.description, "", shown.chosen.description)
 
 
-def _tag(shown: _Shown) -> Answer:
+def _tag(shown: Shown) -> Answer:
     body = [
         {"tag": one.tag, "creation_date": moment(one.created), "last_access": moment(one.last_pull)}
         for one in shown.tags
@@ -69,21 +69,21 @@ def _tag(shown: _Shown) -> Answer:
     return Answer(body, "", Columns(("tag", "created", "last pull"), rows))
 
 
-def _cpu(shown: _Shown) -> Answer:
+def _cpu(shown: Shown) -> Answer:
     return Answer(hardware.mapping(shown.config.get("cpu")), "", _told_cores(shown.config))
 
 
-def _ram(shown: _Shown) -> Answer:
+def _ram(shown: Shown) -> Answer:
     told = hardware.ram(shown.config)
     return Answer({"ram": told, "ram_size": hardware.ram_bytes(shown.config)}, "", told)
 
 
-def _display(shown: _Shown) -> Answer:
+def _display(shown: Shown) -> Answer:
     frames = hardware.displays(shown.config)
     return Answer(frames, "", "\n".join(map(_told_display, frames)))
 
 
-def _disk(shown: _Shown) -> Answer:
+def _disk(shown: Shown) -> Answer:
     drives = shown.drives()
     rows = [
         (str(drive["drive"]), decimal(drive["image_size"]), str(len(drive["layers"])), str(drive.get("file", "")))
@@ -92,17 +92,17 @@ def _disk(shown: _Shown) -> Answer:
     return Answer(drives, "", Columns(("drive", "size", "layers", "file"), rows))
 
 
-def _network(shown: _Shown) -> Answer:
+def _network(shown: Shown) -> Answer:
     cards = hardware.networks(shown.config)
     return Answer(cards, "", _table(cards, ("mode", "mac_address", "type")))
 
 
-def _port(shown: _Shown) -> Answer:
+def _port(shown: Shown) -> Answer:
     rules = hardware.ports(shown.config)
     return Answer(rules, "", _table(rules, ("rule_name", "protocol", "host_ip", "host_port", "guest_port")))
 
 
-def _label(shown: _Shown) -> Answer:
+def _label(shown: Shown) -> Answer:
     known = hardware.labels(shown.config)
     if shown.label is None:
         return Answer(known, "", Columns(("label", "value"), [(name, str(value)) for name, value in known.items()]))
@@ -147,11 +147,11 @@ def show(asked: Asked, *, vm: str, part: str | None, label: str | None, tag: str
         chosen = node.selected(found, tag)
         config = node.config_of(connection, found, chosen)
     tags = found.versions if tag is None and not latest else (chosen,)
-    shown = _Shown(found, chosen, config, tags, latest, label)
+    shown = Shown(found, chosen, config, tags, latest, label)
     output.give(_whole(shown) if part is None else PARTS[part](shown), machine_readable=asked.machine_readable)
 
 
-def _whole(shown: _Shown) -> Answer:
+def _whole(shown: Shown) -> Answer:
     found, chosen, config = shown.found, shown.chosen, shown.config
     sizes = [drive["image_size"] for drive in shown.drives()]
     body = {

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from s3reg.client.ledger import Print
+from s3reg.client.ledger import Print, Twin, twin_json, twin_of
 from s3reg.client.records import names_of_path
 from s3reg.client.tagbook import LAYERS
 from s3reg.errors import FileTaken, FormatUnknown, LocalChanges, LocalDenied, NameInvalid
@@ -39,9 +39,9 @@ class StagedFile:
     """None: an import, which is not hashed."""
     parent: str | None = None
     origin: Print | None = None
-    """Imports and copies: the file that it was made from."""
-    twin: str | None = None
-    """Copies: that file's place, relative to the library's root."""
+    """Imports: the file that it was made from."""
+    twin: Twin | None = None
+    """Copies: the library's file that it was made from."""
     map_bytes: bytes | None = field(default=None, repr=False, compare=False)
     """Its map, for the ledger to keep; not written down with the rest."""
 
@@ -205,7 +205,15 @@ def arrival_json(arrival: Arrival) -> dict[str, Any]:
         "durable": arrival.durable,
         "local": arrival.local,
         "files": [
-            [file.name, file.role.value, file.size, file.digest, file.parent, _print_json(file.origin), file.twin]
+            [
+                file.name,
+                file.role.value,
+                file.size,
+                file.digest,
+                file.parent,
+                _print_json(file.origin),
+                twin_json(file.twin),
+            ]
             for file in arrival.files
         ],
     }
@@ -270,7 +278,7 @@ def _arrival(raw: dict[str, Any]) -> Arrival:
                 None if digest is None else names.digest(digest),
                 None if parent is None else names.file_name(parent),
                 _print(origin),
-                None if twin is None else names_of_path(twin),
+                twin_of(twin),
             )
             for name, role, size, digest, parent, origin, twin in raw["files"]
         ),

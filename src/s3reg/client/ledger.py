@@ -45,6 +45,16 @@ class Print:
 
 
 @dataclass(frozen=True, slots=True)
+class Twin:
+    """A library file that another one was a copy of."""
+
+    path: str
+    """Relative to the library's root."""
+    look: Print
+    """How it looked then."""
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """What is recorded of one library file."""
 
@@ -54,13 +64,13 @@ class FileRecord:
     parent: str | None
     """The layer below; None for the lowest."""
     origin: Print | None = None
-    """The file that it was made from: outside the library for an import, `twin` for a copy."""
+    """Imported files: the file outside the library that it was made from."""
     boot: str | None = None
     """The boot of the machine that the record holds for, if the file was not made durable; None: for ever."""
     ours: bool = False
     """Whether s3reg wrote the file: nobody else will ever remove it."""
-    twin: str | None = None
-    """Copies: the library's file that it was copied from, relative to the library's root."""
+    twin: Twin | None = None
+    """A file of the library that had the same bytes."""
 
 
 class Ledger(TagBook):
@@ -88,14 +98,15 @@ class Ledger(TagBook):
     def record_of(self, path: Path) -> FileRecord | None:
         """What was recorded of the file last, whether or not it still holds.
 
-        A copy that was never hashed has the digest that its twin was found to have while it looked as it did when copied.
+        One that was never hashed has the digest that its twin was found to have while that looked as it did as a twin.
         """
         record = self._written(path)
         if record is None or record.digest is not None or record.twin is None:
             return record
-        twin = self._written(self._root / record.twin)
-        same = twin is not None and twin.seen == record.origin and twin.boot is None
-        return replace(record, digest=twin.digest) if twin is not None and same else record
+        twin = self._written(self._root / record.twin.path)
+        if twin is None or twin.seen != record.twin.look or twin.boot is not None:
+            return record
+        return replace(record, digest=twin.digest)
 
     def is_as_recorded(self, path: Path) -> bool:
         """Whether the file's size, mtime and inode are still as recorded, whatever its digest."""
@@ -110,7 +121,7 @@ class Ledger(TagBook):
         parent: str | None = None,
         seen: os.stat_result | Print | None = None,
         origin: Print | None = None,
-        twin: str | None = None,
+        twin: Twin | None = None,
         durable: bool = True,
         ours: bool = False,
     ) -> None:
@@ -138,10 +149,10 @@ class Ledger(TagBook):
             "inode": look.inode,
             "digest": digest,
             "parent": parent,
-            "origin": [origin.size, origin.mtime_ns, origin.inode] if origin else None,
+            "origin": _print_json(origin) if origin else None,
             "boot": None if durable else platform.boot_id(),
             "ours": ours or (before is not None and before.ours and before.seen.inode == look.inode),
-            "twin": twin,
+            "twin": twin_json(twin),
         }
         records.write_durably(self._file_record(path), json.dumps(body).encode())
 
@@ -238,8 +249,26 @@ def _file_record(raw: dict[str, Any]) -> FileRecord:
         Print(int(raw["size"]), int(raw["mtime_ns"]), int(raw["inode"])),
         None if raw["digest"] is None else names.digest(raw["digest"]),
         None if raw["parent"] is None else names.file_name(raw["parent"]),
-        None if raw["origin"] is None else Print(*(int(value) for value in raw["origin"])),
+        None if raw["origin"] is None else _print(raw["origin"]),
         None if raw["boot"] is None else str(raw["boot"]),
         raw.get("ours") is True,
-        None if raw.get("twin") is None else records.names_of_path(raw["twin"]),
+        twin_of(raw.get("twin")),
     )
+
+
+def twin_json(twin: Twin | None) -> list[Any] | None:
+    """A twin as it lies in a record."""
+    return [twin.path, *_print_json(twin.look)] if twin else None
+
+
+def twin_of(raw: list[Any] | None) -> Twin | None:
+    """The twin out of a record. Raises NameInvalid, ValueError, TypeError."""
+    return None if raw is None else Twin(records.names_of_path(raw[0]), _print(raw[1:]))
+
+
+def _print_json(look: Print) -> list[int]:
+    return [look.size, look.mtime_ns, look.inode]
+
+
+def _print(raw: list[Any]) -> Print:
+    return Print(*(int(number) for number in raw))

@@ -81,6 +81,15 @@ def recall(library: Library, vm: VmFolder, tag: str) -> LocalVm:
     return LocalVm(vm.id, name, parsed.arch, vm.folder, config.name, data, parsed.values, tuple(there))
 
 
+def is_whole(library: Library, vm: VmFolder, tag: str) -> bool:
+    """Whether the VM can be made this version without a registry."""
+    try:
+        recall(library, vm, tag)
+    except NotLocal:
+        return False
+    return True
+
+
 def check_out(library: Library, ref: str, tag: str | None, *, force: bool = False) -> LocalVm:
     """Make the VM the version `tag` (None: the one pulled, pushed or noted last) that this library has; the VM.
 

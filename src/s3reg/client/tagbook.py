@@ -127,6 +127,8 @@ class TagBook:
 
     def forget_tags(self, template: TemplateId, gone: Collection[str]) -> None:
         """Drop tags of this node, in one step; the registry's are not touched."""
+        if not self._record(template).exists():
+            return
         with self._changing(template):
             now, tags = self._tags(template)
             kept = {tag: row for tag, row in tags.items() if tag not in gone}

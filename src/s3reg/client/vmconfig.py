@@ -1,8 +1,8 @@
 """A VM's configuration: a YAML mapping that names the VM, its drives, its suspended state and its nvram.
 
 It travels as bytes. Its values are read with the bounds of `model/config.py`; names and ids are taken as they are spelled,
-because a VM may be called `11.60`, which YAML takes for a number. Only two things are ever written: id and name, in place,
-for --remote-vm, and a whole configuration, for import.
+because a VM may be called `11.60`, which YAML takes for a number. Only two things are ever written: id, name and the names
+of layers, in place, for --remote-vm and clones, and a whole configuration, for import.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from s3reg.errors import ConfigInvalid, NameInvalid
 from s3reg.model import config, names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from s3reg.model.names import TemplateId
 
 NVRAM = "nvram"
@@ -75,26 +77,39 @@ def parse(data: bytes, file: str = "config.yaml") -> VmConfig:
         raise ConfigInvalid(file=file, reason=str(e)) from e
 
 
-def rewritten(data: bytes, *, uuid: TemplateId, name: str, file: str = "config.yaml") -> bytes:
+def rewritten(
+    data: bytes,
+    *,
+    uuid: TemplateId | None,
+    name: str,
+    layers: Mapping[str, str] | None = None,
+    file: str = "config.yaml",
+) -> bytes:
     """The configuration with another id and name; every other byte as it was.
 
-    Raises ConfigInvalid where that cannot be done: no such field, or one spelled over several lines.
+    `uuid`: None leaves the id to the folder, for a configuration that has none. `layers`: other file names for the top
+    layers of drives and for the state, by those they have. Raises ConfigInvalid where that cannot be done: no such field, or
+    one spelled over several lines.
     """
     before = parse(data, file)
     text = data.decode()
+    fresh = {"name": json.dumps(name, ensure_ascii=False), **({} if uuid is None else {"uuid": uuid})}
     spans = []
-    for key, value in _composed(text, file).value:
-        if key.value in {"uuid", "name"}:
-            if not isinstance(value, yaml.ScalarNode) or value.style in {"|", ">"}:
-                raise ConfigInvalid(file=file, reason=f"its {key.value} is not on one line")
-            fresh = uuid if key.value == "uuid" else json.dumps(name, ensure_ascii=False)
-            spans.append((value.start_mark.index, value.end_mark.index, fresh))
-    for start, end, fresh in sorted(spans, reverse=True):
-        text = text[:start] + fresh + text[end:]
+    for key, node in _replaceable(_composed(text, file)):
+        layer = node.value if isinstance(node, yaml.ScalarNode) else ""
+        value = fresh.get(key, json.dumps(layers[layer]) if layers and layer in layers else None)
+        if value is None:
+            continue
+        if not isinstance(node, yaml.ScalarNode) or node.style in {"|", ">"}:
+            raise ConfigInvalid(file=file, reason=f"its {key} is not on one line")
+        spans.append((node.start_mark.index, node.end_mark.index, value))
+    for start, end, value in sorted(spans, reverse=True):
+        text = text[:start] + value + text[end:]
     changed = text.encode()
-    after = parse(changed, file)
-    same = {**before.values, "uuid": None, "name": None} == {**after.values, "uuid": None, "name": None}
-    if not same or (after.id, after.name) != (uuid, name):
+    if _neutral(after := parse(changed, file)) != _neutral(before, layers or {}) or (after.id, after.name) != (
+        uuid,
+        name,
+    ):
         raise ConfigInvalid(file=file, reason="its uuid and name cannot be replaced in place")
     return changed
 
@@ -138,6 +153,28 @@ def _composed(text: str, file: str) -> yaml.MappingNode:
     if len(keys) != len(root.value) or len(set(keys)) != len(keys) or "<<" in keys:
         raise ConfigInvalid(file=file, reason="a key is no text, or stands there twice")
     return root
+
+
+def _replaceable(root: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+    """The fields that name the VM and its layers: key and value."""
+    for key, value in root.value:
+        if key.value in {"uuid", "name", "state_file"}:
+            yield key.value, value
+        elif key.value == "hard_drives" and isinstance(value, yaml.SequenceNode):
+            drives = [row for row in value.value if isinstance(row, yaml.MappingNode)]
+            yield from (("file", v) for row in drives for k, v in row.value if k.value == "file")
+
+
+def _neutral(parsed: VmConfig, layers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The values without id and name, layers under their other names."""
+    layers, values = layers or {}, {**parsed.values, "uuid": None, "name": None}
+    rows = values.get("hard_drives")
+    if isinstance(rows, list):
+        fresh = {at: layers[top] for at, top in parsed.drives if top in layers}
+        values["hard_drives"] = [{**row, "file": fresh[at]} if at in fresh else row for at, row in enumerate(rows)]
+    if parsed.state and parsed.state in layers:
+        values["state_file"] = layers[parsed.state]
+    return values
 
 
 def _scalar(fields: dict[str, yaml.Node], key: str) -> str | None:
