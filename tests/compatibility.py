@@ -35,7 +35,7 @@ Printed from the tests by `make reference`; a test keeps it true. All commands, 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of `compatibility.toml`: exactly one of `here`, `later`, `aside` says something."""
+    """A row of `compatibility.toml`. `aside` stands alone; of `here` and `later` there is one, or both."""
 
     there: str
     here: str = ""
@@ -75,7 +75,7 @@ def text(table: Mapping[str, Row] | None = None, held: Mapping[str, Sequence[tup
     title = _TITLE.format(
         held=sum(bool(row.here) for row in table.values()),
         all=len(table),
-        later=f"{', '.join(later)} wait for what is not there yet",
+        later=f"{', '.join(later)} wait, wholly or in part, for what is not there yet",
         aside=f"{', '.join(aside)} do not concern us",
     )
     return "\n".join([title, *_lists(table, held)])
@@ -92,9 +92,11 @@ def _lists(table: Mapping[str, Row], held: Mapping[str, Sequence[tuple[str, str]
 
 
 def _here(row: Row) -> str:
-    if row.later:
-        return f"Comes with: {row.later}."
-    return f"Does not concern us. {row.aside}" if row.aside else row.here
+    if row.aside:
+        return f"Does not concern us. {row.aside}"
+    return " ".join(
+        filter(None, [row.here, row.later and f"{'The rest comes' if row.here else 'Comes'} with {row.later}."])
+    )
 
 
 def _by_file(held: Sequence[tuple[str, str]]) -> list[str]:
