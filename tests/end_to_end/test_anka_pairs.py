@@ -11,7 +11,7 @@ A file is a story on an empty registry. `templates` names ids; `$name` stands fo
       part            or what the body holds among other things
     tags            the tags of templates, as they are listed; null: the template is not there
 
-and expected values may be <release>, <time> (a moment ago), <count> (a whole number), <text> (not empty).
+and expected values may be what tests/answers.py calls wild.
 """
 
 import contextlib
@@ -19,9 +19,7 @@ import http.client
 import itertools
 import json
 import random
-import re
 import string
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,18 +30,13 @@ import yaml
 import running
 import servers
 import sites
+from answers import differences
 from push_calls import Layer, Push
 from s3reg.api import create_app
 from s3reg.settings import Settings
 
 STORIES = sorted((Path(__file__).parents[1] / "anka").glob("*.yaml"))
 FORM = "application/x-www-form-urlencoded"
-WILD = {
-    "<release>": lambda value: isinstance(value, str) and re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{8}", value),
-    "<time>": lambda value: type(value) is int and 0 <= time.time() - value < 600,
-    "<count>": lambda value: type(value) is int and value >= 0,
-    "<text>": lambda value: isinstance(value, str) and value,
-}
 
 
 @dataclass
@@ -151,22 +144,6 @@ def tags_listed(client, wanted, templates):
         there = answer.status_code == 200
         found[name] = [version["tag"] for version in answer.json["body"]["versions"]] if there else None
     return differences(wanted, found)
-
-
-def differences(wanted, found, at="answer", *, part=False):
-    """Where `found` is not what was wanted, a line each. `part`: objects may have more than was wanted."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        told = [f"{at}.{name}: missing" for name in wanted.keys() - found.keys()]
-        told += [] if part else [f"{at}.{name}: not expected" for name in found.keys() - wanted.keys()]
-        both = [name for name in wanted if name in found]
-        return told + [
-            line for name in both for line in differences(wanted[name], found[name], f"{at}.{name}", part=part)
-        ]
-    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        pairs = enumerate(zip(wanted, found, strict=True))
-        return [line for n, (left, right) in pairs for line in differences(left, right, f"{at}[{n}]", part=part)]
-    fits = WILD[wanted](found) if wanted in WILD else type(wanted) is type(found) and wanted == found
-    return [] if fits else [f"{at}: {found!r} instead of {wanted!r}"]
 
 
 def filled(value, templates):
