@@ -262,8 +262,11 @@ class VmNotFound(S3regError):
 
     code = "vm-not-found"
     kind = Kind.NOT_FOUND
-    says = "{vm}: not found in the library {library}{hint}"
-    remedy = "s3reg import makes a VM of disk files; --library chooses another library"
+    says = "{vm}: not found"  # a client compares it as a whole
+    remedy = (
+        "the library {library} has no VM of this name or id{hint}; "
+        "s3reg import makes one of disk files, --library chooses another library"
+    )
 
 
 class NotLocal(S3regError):
@@ -427,7 +430,9 @@ class CredentialRefused(Unauthenticated):
 
     code = "credential-refused"
     says = "{url} refuses {what}: {reason}"
-    remedy = "check it, and that it is of this registry: those of a controller, or of another registry, are unknown to it"
+    remedy = (
+        "check it, and that it is of this registry: those of a controller, or of another registry, are unknown to it"
+    )
 
 
 class ApiKeyInvalid(Invalid):

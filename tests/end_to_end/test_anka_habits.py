@@ -194,7 +194,7 @@ def test_anklet_looks_whether_a_template_is_here_and_clones_it(place):
     assert (float(shown["cpu_cores"]), float(shown["ram_size"])) == (2, 4 * 1024**3)
     assert anklet(place.anka("-j", "show", "13.1-base", "tag"))["body"][0]["tag"] == "vanilla"
     assert anklet(place.anka("-j", "clone", "13.1-base", "anklet-vm-1"))["status"] == "OK"
-    assert isinstance(anklet(place.anka("-j", "list", "-r"))["body"], list)
+    assert anklet(place.anka("-j", "list", "-r"))["body"] == []
     assert anklet(place.anka("-j", "delete", "--yes", "anklet-vm-1"))["status"] == "OK"
     assert [one["name"] for one in anklet(place.anka("-j", "list"))["body"]] == ["13.1-base"]
     assert anklet(place.anka("-j", "delete", "--yes", "13.1-base", "--tag", "vanilla"))["status"] == "OK"

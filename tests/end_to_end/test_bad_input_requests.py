@@ -110,7 +110,8 @@ def test_an_unknown_version(web, standing, runner):
 
 def test_a_vm_that_the_library_does_not_have(web, baker, vm):
     told = refused(baker.run("push", "nothing", "-t", "v1"), 3)
-    assert f"nothing: not found in the library {baker.library}" in told
+    assert "nothing: not found\n" in told
+    assert f"the library {baker.library} has no VM of this name" in told
     refused(baker.run("export", "nothing", baker.library / "out"), 3)
     assert not (baker.library / "out").exists()
 

@@ -45,14 +45,17 @@ def vm() -> None:
 
 @vm.command("list")
 @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=candidates.local_vms)
+@click.option("-r", "--running", is_flag=True, help="Only those that run.")
 @click.pass_obj
-def list_(asked: Asked, vms: tuple[str, ...]) -> None:
+def list_(asked: Asked, vms: tuple[str, ...], running: bool) -> None:
     """List the VMs: the tag that each is, whether it changed since, whether it runs.
 
     A broken one is listed with what is wrong with it. No disk is read.
     """
     library = node.library_of(asked)
     found = [inventory.look(library, ref) for ref in vms] if vms else inventory.survey(library)
+    if running:
+        found = [one for one in found if one.status is Status.RUNNING]
     rows = [
         (one.name or "?", one.id, _told_tag(one), one.status.value, "" if one.problem is None else str(one.problem))
         for one in found
