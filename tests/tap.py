@@ -49,11 +49,11 @@ def printed(of: rsa.RSAPrivateKey) -> str:
     return base64.b64encode(der(of)).decode()
 
 
-def kept(of: rsa.RSAPrivateKey, folder: Path) -> str:
-    """The name of the file with the key."""
+def kept(of: rsa.RSAPrivateKey, folder: Path) -> Path:
+    """A file with the key."""
     path = folder / "api-key.pem"
     path.write_bytes(pem(of))
-    return str(path)
+    return path
 
 
 @dataclass
