@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 NOT_TESTED = "not tested: "
 REGION = "us-east-1"
 _INSTALL = {
+    "fish": "install the package fish",
     "mke2fs": "install the package e2fsprogs",
+    "zsh": "install the package zsh",
     "zstd": "install the package zstd",
     "minio": "install Go, then make minio",
 }

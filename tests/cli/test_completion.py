@@ -1,0 +1,125 @@
+"""What shells complete: by their own machinery, and silently."""
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+
+import pytest
+from click.shell_completion import ShellComplete
+
+import machines
+import servers
+from machines import KIB
+from s3reg.cli import completion
+from s3reg.cli.main import program
+from s3reg.cli.options import Asked
+
+
+@pytest.fixture
+def complete():
+    """What the last of these words may become."""
+
+    def ask(*words):
+        machinery = ShellComplete(program, {"obj": Asked()}, completion.PROGRAM, completion.VARIABLE)
+        return [item.value for item in machinery.get_completions(list(words[:-1]), words[-1])]
+
+    return ask
+
+
+@pytest.fixture
+def pushed(s3reg, registry, tmp_path):
+    """A library with two VMs; the registry `office` has one of them, as v1 and os:deps."""
+    for name in ("base", "my vm"):
+        machines.make(tmp_path / "library", sizes=(30 * KIB,), state_size=0, name=name, seed=len(name))
+    s3reg("add", "office", registry)
+    assert s3reg("push", "base", "-t", "v1").code == 0
+    assert s3reg("push", "base", "-t", "os:deps").code == 0
+
+
+@pytest.mark.usefixtures("pushed")
+def test_names_of_the_library_of_registries_of_templates_and_of_tags_are_offered(complete):
+    assert complete("push", "") == ["base", "my vm"]
+    assert complete("export", "m") == ["my vm"]
+    assert complete("registry", "pull", "") == ["base"]
+    assert complete("-r", "") == complete("delete", "") == complete("list", "--remote=o") == ["office"]
+    assert complete("pull", "base", "-t", "") == complete("describe", "base", "--tag", "") == ["os:deps", "v1"]
+    assert complete("registry", "revert", "base", "-t", "v") == ["v1"]
+    assert complete("show", "base", "n") == ["name", "network"]
+    assert complete("--library", "nowhere", "push", "") == []
+    assert complete("pull", "-t", "") == complete("pull", "nothing", "-t", "") == []
+
+
+def test_commands_and_options_are_offered(complete):
+    assert complete("pu") == complete("registry", "pu") == ["push", "pull"]
+    assert complete("completion", "") == ["bash", "zsh", "fish"]
+    assert complete("registry", "--de") == ["--default", "--debug"]
+    assert complete("list", "--cac") == ["--cacert"]
+
+
+@pytest.mark.parametrize("address", ["dead", "silent"])
+def test_a_registry_that_does_not_answer_offers_nothing(complete, address, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if address == "silent" else servers.free_port()
+        assert complete("-a", f"http://127.0.0.1:{port}", "pull", "") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_broken_file_of_registries_and_a_broken_vm_offer_nothing(complete, tmp_path):
+    (tmp_path / "remotes.yaml").write_text("[")
+    (tmp_path / "library").write_text("a file")
+    assert complete("-r", "") == complete("pull", "") == complete("push", "") == []
+
+
+def test_what_a_shell_asks_that_is_not_understood_is_answered_with_silence(capfd, monkeypatch):
+    monkeypatch.setenv("COMP_WORDS", "s3reg pu")
+    monkeypatch.setenv("COMP_CWORD", "x")
+    for instruction in ("bash_complete", "tcsh_complete", "bash_nothing", ""):
+        assert completion.answer(program, instruction) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def shell_environment(tmp_path, pushed):
+    """That of a shell that finds `s3reg`."""
+    place = tmp_path / "bin" / "s3reg"
+    place.parent.mkdir()
+    place.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m s3reg.cli.main "$@"\n')
+    place.chmod(0o755)
+    return {**os.environ, "PATH": f"{place.parent}:{os.environ['PATH']}"}
+
+
+SHELLS = {
+    "bash": """
+        eval "$(s3reg completion bash)"
+        complete -p s3reg
+        COMP_WORDS=(s3reg -r office export m) COMP_CWORD=4
+        _s3reg_completion s3reg
+        echo "${COMPREPLY[@]}"
+        """,
+    # zsh completes at its prompt only: what it would do is what compdef and compadd are told.
+    "zsh": """
+        compdef() { print complete $@ }
+        eval "$(s3reg completion zsh)"
+        compadd() { print -r -- "${(@q)${(@P)@[-1]}}" }
+        words=(s3reg -r office export m) CURRENT=5
+        _s3reg_completion
+        """,
+    "fish": """
+        s3reg completion fish | source
+        complete s3reg | string match -q '*s3reg*'; and echo complete s3reg
+        complete -C 's3reg -r office export m' | string escape
+        """,
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_real_shell_completes_a_name_with_a_blank_in_it(shell, shell_environment):
+    words = [servers.needs(shell), *(["-f"] if shell == "zsh" else []), "-c", SHELLS[shell]]
+    done = subprocess.run(words, env=shell_environment, capture_output=True, text=True, check=False)
+    registered, offered = done.stdout.strip().splitlines()
+    assert registered.startswith("complete")
+    assert registered.endswith("s3reg")
+    assert shlex.split(offered) == ["my vm"]
+    assert done.stderr == ""
