@@ -190,6 +190,7 @@ def test_anklet_looks_whether_a_template_is_here_and_clones_it(place):
     place.anka("-j", "registry", "pull", "--shrink", "13.1-base", "--tag", "vanilla")
     (here,) = anklet(place.anka("-j", "list", "13.1-base"))["body"]
     assert (here["name"], here["uuid"], here["version"]) == ("13.1-base", place.base.id, "vanilla")
+    assert (unsigned(here["image_size"]) > 0, here["status"]) == (True, "suspended")
     shown = anklet(place.anka("-j", "show", "13.1-base"))["body"]
     assert (float(shown["cpu_cores"]), float(shown["ram_size"])) == (2, 4 * 1024**3)
     assert anklet(place.anka("-j", "show", "13.1-base", "tag"))["body"][0]["tag"] == "vanilla"

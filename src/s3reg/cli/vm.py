@@ -92,6 +92,7 @@ def _row(one: Found) -> dict[str, Any]:
         "creation_date": None if one.vm is None else _created(one.vm),
         "version": one.tag or "",
         "status": one.status.value,
+        "image_size": None if one.vm is None else inventory.layer_bytes(one.vm),
         "changed": one.changed,
     }
     return row if one.problem is None else {**row, "reason": str(one.problem)}
@@ -107,7 +108,6 @@ def _whole(library: Library, one: Found, found: LocalVm) -> Answer:
         "ram": hardware.ram(found.values),
         "ram_size": hardware.ram_bytes(found.values),
         "hard_drive": sum(drive["image_size"] for drive in drives),
-        "image_size": size,
         "encrypted": bool(found.values.get("encrypted")),
         "stop_date": stopped,
         "access_date": show.moment(int(max(seen.st_atime for seen in written))),
