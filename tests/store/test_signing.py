@@ -152,7 +152,7 @@ def test_a_listing_carries_the_headers_that_botocore_would_send(style, token):
         "encoding-type": "url",
         "continuation-token": "a/b==",
     }
-    url, headers = _ours(ENDPOINTS[1], style, token, "eu-west-1").list_request(query, now=NOW)
+    url, headers = _ours(ENDPOINTS[1], style, token, "eu-west-1").request("", query, now=NOW)
     request = botocore.awsrequest.AWSRequest(method="GET", url=url, headers={})
     credentials = botocore.credentials.Credentials(ACCESS, SECRET, token)
     botocore.auth.S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(request)

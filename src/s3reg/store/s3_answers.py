@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -23,13 +24,14 @@ from s3reg.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
+from s3reg.store import Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from s3reg.store import Absent, Match
 
-OK, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 301, 403, 404, 409, 412, 416
+OK, PARTIAL, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 206, 301, 403, 404, 409, 412, 416
 TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same read may succeed, and after which nobody knows whether a put was applied."""
 _NOT_IMPLEMENTED = 501
@@ -123,6 +125,13 @@ def parse(body: bytes) -> tuple[ET.Element, str]:
     except ET.ParseError as e:
         raise ValueError("no XML") from e
     return root, root.tag[: root.tag.rfind("}") + 1]
+
+
+def stat_of(key: str, headers: Mapping[str, str], length: int) -> Stat:
+    """The stat of an object that was given, `length` bytes of it, with these headers. Raises ValueError, KeyError."""
+    whole = headers.get("Content-Range")
+    size = int(whole.rpartition("/")[2]) if whole else length
+    return Stat(key, etag_of(headers["ETag"]), size, parsedate_to_datetime(headers["Last-Modified"]).timestamp())
 
 
 def etag_of(text: str) -> str:

@@ -26,10 +26,6 @@ T = TypeVar("T")
 
 PAGE_KEYS = 1000
 """The most that S3 gives at once."""
-STRETCH_KEYS = 900
-"""Of a new stretch, so that it takes in new keys for a while before it is more than a page."""
-SPARE_KEYS = 8
-"""Asked for beyond a stretch's own: so many new ones cost no second request."""
 AT_ONCE = 16
 """Stretches asked for side by side."""
 _OPENS, _CLOSES = b"<Contents>", b"</Contents>"
@@ -68,18 +64,23 @@ class Bucket:
     """A bucket's keys below `root`, given without it. Safe to share between threads.
 
     `ask` sends one ListObjectsV2 with a query and gives the body of its answer; its StoreUnavailable is tried again, and
-    so is an answer that is no listing. `store` names the store in texts.
+    so is an answer that is no listing. `store` names the store in texts, `page` is the most keys that an answer holds.
     """
 
-    def __init__(self, ask: Callable[[dict[str, str]], bytes], root: str, *, attempts: int, store: str) -> None:
+    def __init__(
+        self, ask: Callable[[dict[str, str]], bytes], root: str, *, attempts: int, store: str, page: int = PAGE_KEYS
+    ) -> None:
         self._ask = ask
         self._root = root
         self._attempts = attempts
         self._store = store
+        self._page = page
+        self._spare = max(page // 100, 1)
+        """Asked for beyond a stretch's own keys: so many new ones cost no second request."""
 
     def walk(self, prefix: str, after: str = "") -> Iterator[Stat]:
         """Every object whose key begins with `prefix` and is greater than `after`. A page is asked for when it is needed."""
-        query = self._query(prefix, after, PAGE_KEYS)
+        query = self._query(prefix, after, self._page)
         while True:
             page = self._answer(query, self._read)
             yield from page.stats
@@ -90,7 +91,7 @@ class Bucket:
     def again(self, prefix: str, before: Listing | None) -> Listing:
         """What `walk(prefix)` gives; `before` is what this method gave the last time."""
         if before is None or not isinstance(before.traces, _Stretches):
-            return _drawn(tuple(self.walk(prefix)))
+            return self._drawn(tuple(self.walk(prefix)))
         old = before.traces.all
         ends = (*(stretch.after for stretch in old[1:]), None)
         with ThreadPoolExecutor(min(AT_ONCE, len(old))) as pool:
@@ -98,9 +99,9 @@ class Bucket:
         if all(one is other for one, other in zip(new, old, strict=True)):
             return before
         stats = tuple(stat for stretch in new for stat in stretch.stats)
-        full = max(len(stretch.stats) for stretch in new) > PAGE_KEYS - SPARE_KEYS
-        sparse = (len(new) - 1) * STRETCH_KEYS > 2 * len(stats)
-        return _drawn(stats) if full or sparse else Listing(stats, _Stretches(new))
+        full = max(len(stretch.stats) for stretch in new) > self._page - self._spare
+        sparse = (len(new) - 1) * self._page > 3 * len(stats)
+        return self._drawn(stats) if full or sparse else Listing(stats, _Stretches(new))
 
     def _now(self, prefix: str, old: _Stretch, end: str | None) -> _Stretch:
         """The stretch as it is now, itself if nothing changed; `end` is its last key at most, None if it has no end."""
@@ -111,7 +112,7 @@ class Bucket:
                 return None
             return entries, self._read(body)
 
-        count = PAGE_KEYS if end is None else min(len(old.stats) + SPARE_KEYS, PAGE_KEYS)
+        count = self._page if end is None else min(len(old.stats) + self._spare, self._page)
         query = self._query(prefix, old.after, count)
         answer = self._answer(query, read)
         if answer is None:
@@ -121,11 +122,18 @@ class Bucket:
         while not _reaches(end, stats[-1].key if stats else "", page.token):
             # One page did not tell all: the next time it is read, whatever it says.
             entries = b""
-            query |= {"continuation-token": page.token or "", "max-keys": str(PAGE_KEYS)}
+            query |= {"continuation-token": page.token or "", "max-keys": str(self._page)}
             page = self._answer(query, self._read)
             stats = stats + page.stats
         own = tuple(stats if end is None else (stat for stat in stats if stat.key <= end))
         return _Stretch(old.after, own, entries, stats[-1].key if stats else "")
+
+    def _drawn(self, stats: tuple[Stat, ...]) -> Listing:
+        """A listing that is asked for in new stretches the next time, with room for new keys in each."""
+        length = self._page * 9 // 10
+        starts = range(0, max(len(stats), 1), length)
+        stretches = (_Stretch(stats[at - 1].key if at else "", stats[at : at + length]) for at in starts)
+        return Listing(stats, _Stretches(tuple(stretches)))
 
     def _query(self, prefix: str, after: str, count: int) -> dict[str, str]:
         query = {"list-type": "2", "encoding-type": "url", "max-keys": str(count), "prefix": self._root + prefix}
@@ -133,21 +141,30 @@ class Bucket:
 
     def _answer(self, query: dict[str, str], read: Callable[[bytes], T]) -> T:
         """What `read` makes of the answer; its ValueError says that it is none."""
-        for left in reversed(range(self._attempts)):
+
+        def once() -> T:
             try:
                 return read(self._ask(query))
-            except StoreUnavailable:
-                if not left:
-                    raise
             except ValueError as e:
-                if not left:
-                    raise StoreUnavailable(store=self._store, reason=f"its listing cannot be read: {e}") from e
-            # Spread, so that many who failed together do not return together.
-            time.sleep(random.uniform(0, _PAUSE_SECONDS * (self._attempts - left)))  # noqa: S311 - it guards nothing
-        raise AssertionError("the last turn returns or raises")
+                raise StoreUnavailable(store=self._store, reason=f"its listing cannot be read: {e}") from e
+
+        return repeated(once, self._attempts)
 
     def _read(self, body: bytes) -> Page:
         return read_page(body, self._root)
+
+
+def repeated(act: Callable[[], T], attempts: int) -> T:
+    """What `act` gives; it is tried again while it raises StoreUnavailable."""
+    for left in reversed(range(attempts)):
+        try:
+            return act()
+        except StoreUnavailable:
+            if not left:
+                raise
+        # Spread, so that many who failed together do not return together.
+        time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempts - left)))  # noqa: S311 - it guards nothing
+    raise AssertionError("the last turn returns or raises")
 
 
 def read_page(body: bytes, root: str = "") -> Page:
@@ -184,10 +201,3 @@ def _parted(body: bytes) -> tuple[bytes, bytes]:
 def _reaches(end: str | None, last: str, token: str | None) -> bool:
     """Whether pages with this `last` key, that go on at `token`, tell all keys up to `end`."""
     return token is None or (end is not None and last >= end)
-
-
-def _drawn(stats: tuple[Stat, ...]) -> Listing:
-    """A listing that is asked for in new stretches the next time."""
-    starts = range(0, max(len(stats), 1), STRETCH_KEYS)
-    stretches = (_Stretch(stats[at - 1].key if at else "", stats[at : at + STRETCH_KEYS]) for at in starts)
-    return Listing(stats, _Stretches(tuple(stretches)))

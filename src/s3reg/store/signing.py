@@ -169,10 +169,10 @@ class Signer:
         paths = [key if _PLAIN.fullmatch(key) else quote(key, safe="/-_.~") for key in keys]
         return [f"{before}{path}{after}{at.signature(f'{request}{path}{rest}')}" for path in paths]
 
-    def list_request(self, query: dict[str, str], *, now: float) -> tuple[str, dict[str, str]]:
-        """A GET of the bucket itself: its URL, and the headers that make it valid for a few minutes after `now`."""
+    def request(self, key: str, query: dict[str, str], *, now: float) -> tuple[str, dict[str, str]]:
+        """A GET of the object, of the bucket itself if `key` is empty: its URL, and headers valid for a few minutes."""
         at = self._at(now)
-        path = self.target.base.rstrip("/") or "/"
+        path = self.target.base + quote(key, safe="/-_.~") if key else self.target.base.rstrip("/") or "/"
         canonical = "&".join(f"{quote(n, safe=_SAFE)}={quote(v, safe=_SAFE)}" for n, v in sorted(query.items()))
         headers = {"host": self.target.host, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": at.date}
         if self.credentials.token is not None:
