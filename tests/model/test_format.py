@@ -263,6 +263,32 @@ def test_a_flipped_byte_is_damage_or_another_record(name, at, flip):
     assert RECORDS[name][2](RECORDS[name][1](value)) == value
 
 
+def damaged_head(raw, reason="because"):
+    return records.read_damaged_head(json.dumps(raw).encode(), TEMPLATE, reason)
+
+
+def test_s20_of_a_damaged_head_the_versions_before_the_damage_keep_their_numbers():
+    raw = json.loads(golden("head"))
+    bad = changed(raw, ("versions", 1, "size"), lambda here, key: here.pop(key))
+    found = damaged_head(bad)
+    assert (found.id, found.name, found.arch, found.size) == (TEMPLATE, HEAD.name, HEAD.arch, HEAD.size)
+    assert (found.versions, found.removed, found.damaged) == (HEAD.versions[:1], (), "because")
+    found = damaged_head(changed(raw, ("size",), lambda here, key: here.__setitem__(key, "9")))
+    assert (found.size, found.versions) == (0, HEAD.versions)
+
+
+def test_s20_a_damaged_head_is_shown_if_it_tells_its_name_and_no_damage_is_too_bad_to_tell_so():
+    raw, paths = checked_places("head")
+    for path in paths:
+        for wrong in WRONG:
+            found = damaged_head(changed(raw, path, lambda here, key, wrong=wrong: here.__setitem__(key, wrong)))
+            if path[0] not in {"v", "id", "name"}:
+                assert found.name == HEAD.name, (path, wrong)
+                assert [one.id for one in found.versions] == [one.id for one in HEAD.versions][: len(found.versions)]
+    for data in (b"", b"{", b"[" * 100_000, b'{"v":1}', b"null", golden("head")[:-1], golden("session")):
+        assert records.read_damaged_head(data, TEMPLATE, "because") is None
+
+
 def test_a_hostile_depth_inside_a_record_is_damage():
     for name in ("head", "session", "version"):
         deep = golden(name)[:-1] + b',"deep":' + b"[" * 200_000 + b"]" * 200_000 + b"}"

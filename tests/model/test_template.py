@@ -94,6 +94,71 @@ def test_whatever_is_added_no_version_is_lost_and_tags_stay_unique(pushes):
         assert all(one.removed is not None for one in head.removed)
 
 
+def test_a_revert_moves_the_version_and_all_newer_ones_to_removed():
+    head = replace(head_of("a", "b", "c"), size=9, operations=("op",))
+    left = head.revert(head.versions[1], when=70, by="jo")
+    assert [one.tag for one in left.versions] == ["a"]
+    assert [(one.tag, one.seq, one.removed, one.removed_by) for one in left.removed] == [
+        ("b", 1, 70, "jo"),
+        ("c", 2, 70, "jo"),
+    ]
+    assert left == replace(head, versions=left.versions, removed=left.removed)
+    gone = left.revert(left.versions[0], when=80, by="al")
+    assert (gone.versions, gone.deleted) == ((), True)
+    assert [(one.tag, one.removed) for one in gone.removed] == [("b", 70), ("c", 70), ("a", 80)]
+
+
+@st.composite
+def histories(draw):
+    """What happened to a template: pushes, some forced, and reverts to some number."""
+    return draw(st.lists(st.one_of(st.tuples(st.sampled_from("abcd"), st.booleans()), st.integers(0, 5)), max_size=15))
+
+
+@given(histories())
+def test_whatever_is_pushed_and_reverted_no_version_is_lost_and_what_is_left_is_older(history):
+    head, made = EMPTY, set()
+    for number, event in enumerate(history):
+        if isinstance(event, tuple):
+            tag, force = event
+            if head.tagged(tag) and not force:
+                continue
+            head, _ = head.add(entry(tag, number), force=force, by="x"), made.add(f"{number:032x}")
+        elif event < len(head.versions):
+            before, first = head, head.versions[event]
+            head = head.revert(first, when=number, by="x")
+            assert head.versions == before.versions[:event]
+            assert head.removed[: len(before.removed)] == before.removed
+            assert [one.id for one in head.removed[len(before.removed) :]] == [
+                one.id for one in before.versions[event:]
+            ]
+            assert head.deleted == (event == 0)
+        assert {one.id for one in (*head.versions, *head.removed)} == made
+        assert len({one.tag for one in head.versions}) == len(head.versions)
+        assert [one.seq for one in head.versions] == sorted({one.seq for one in head.versions})
+        assert all(one.removed is not None for one in head.removed)
+        assert head.deleted == (bool(made) and not head.versions)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("pqrst"), st.integers(1, 9), max_size=5), min_size=1, max_size=5),
+    st.integers(0, 4),
+)
+def test_the_size_of_what_is_left_is_at_most_the_size_of_all_and_at_least_that_of_each(layers, cut):
+    """Layers of one digest have one size: the letter decides."""
+    versions = [
+        Version(
+            VersionId(f"{number:032x}"), TEMPLATE, "main", SID, 0, {},
+            tuple(File(name, Role.IMAGE, ord(name) % 7 + 1, Digest(name * 64)) for name in names),
+        )
+        for number, names in enumerate(layers)
+    ]  # fmt: skip
+    left = versions[:cut]
+    assert union_bytes(left) <= union_bytes(versions)
+    for one in left:
+        assert union_bytes(left) >= sum(file.size for file in one.layers())
+    assert union_bytes(left) <= sum(file.size for one in left for file in one.layers())
+
+
 def test_a_version_is_found_by_tag_by_number_by_both_or_as_the_newest():
     head = head_of("a", "b", "c")
     assert head.select().tag == "c"

@@ -36,7 +36,7 @@ from s3reg.store.files import FilesStore
 
 ONE, TWO = "1" * 32, "2" * 32
 JO = Identity("jo")
-SEEDS, MANY_SEEDS = 25, 5_000
+SEEDS, MANY_SEEDS = 10, 5_000
 
 
 class Reader(Identity):

@@ -21,13 +21,12 @@ RecordDamaged. Fields of a mutable record that we do not know are kept when it i
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
 from s3reg.model import names
@@ -50,9 +49,11 @@ from s3reg.model.template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
+
+T = TypeVar("T")
 
 FORMAT = 1
 RECORD_VERSION = 1
@@ -65,6 +66,8 @@ MOST_PACKS_OF_A_FILE = 1_000_000
 LARGEST_SIZE = 1 << 53
 """JSON readers keep integers exact up to here."""
 
+_MISSHAPEN = (NameInvalid, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading a record raises that does not have the shape of one; base64's own error is a ValueError."""
 FORMAT_KEY = "format.json"
 SIGNING_KEY = "auth/signing.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
@@ -249,6 +252,41 @@ def read_head(data: bytes, template: TemplateId) -> Head:
         if any(entry.removed is None for entry in head.removed):
             raise ValueError("a removed version does not say when it was removed")
         return head
+
+
+def read_damaged_head(data: bytes, template: TemplateId, reason: str) -> Head | None:
+    """What can be read of a head that `read_head` refuses, if that tells at least the template's name.
+
+    Its versions are those before the first that is damaged: so each has its number.
+    """
+    try:
+        raw = _record(data)
+        name = names.template_name(raw["name"])
+        if raw["id"] != template:
+            return None
+    except (FormatUnknown, *_MISSHAPEN):
+        return None
+    entries: list[Entry] = []
+    with contextlib.suppress(*_MISSHAPEN):
+        for entry in _list(raw["versions"], MOST_ENTRIES):
+            entries.append(_entry(entry))  # noqa: PERF401 - what came before the damaged one is kept
+    return Head(
+        id=template,
+        name=name,
+        domain=_readable(names.domain, raw.get("domain"), names.MAIN_DOMAIN),
+        arch=_readable(names.arch, raw.get("arch"), ""),
+        size=_readable(_count, raw.get("size"), 0),
+        versions=tuple(entries),
+        deleted=raw.get("deleted") is True,
+        damaged=reason,
+    )
+
+
+def _readable(read: Callable[[object], T], value: object, otherwise: T) -> T:
+    try:
+        return read(value)
+    except _MISSHAPEN:
+        return otherwise
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
@@ -494,7 +532,7 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except (KeyError, IndexError) as e:
         raise RecordDamaged(what=what, reason=f"it lacks {e}") from e
-    except (NameInvalid, TypeError, ValueError, AttributeError, binascii.Error, RecursionError) as e:
+    except _MISSHAPEN as e:
         raise RecordDamaged(what=what, reason=str(e)[:200]) from e
 
 

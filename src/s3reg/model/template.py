@@ -133,6 +133,8 @@ class Head:
     """In order of seq; a version's number is its place here."""
     removed: tuple[Entry, ...] = ()
     deleted: bool = False
+    damaged: str = ""
+    """What is wrong with the record, of which this is what could be read: good for showing, never for acting on."""
     unknown: dict[str, Any] = field(default_factory=dict)
     """Fields of a newer release, kept when the record is rewritten."""
 

@@ -9,6 +9,7 @@ from s3reg.errors import (
     Forbidden,
     NameAmbiguous,
     NameTaken,
+    RecordDamaged,
     TemplateNotFound,
 )
 from s3reg.model import names
@@ -35,7 +36,7 @@ class Catalog:
         self._heads = Heads(records)
 
     def heads(self) -> tuple[Head, ...]:
-        """Every head that can be read, deleted ones too, by name, then id; what cannot is left out and logged."""
+        """Every head as far as it can be read, deleted ones too, by name, then id; what is damaged is logged."""
         return self._heads.all()
 
     def templates(self, asker: Identity) -> list[Head]:
@@ -43,7 +44,7 @@ class Catalog:
         return [head for head in self.heads() if may_list(asker, head)]
 
     def find(self, asker: Identity, ref: str) -> Head:
-        """The template of this id, else the one of this name. Raises TemplateNotFound, NameAmbiguous.
+        """The template of this id, else the one of this name. Raises TemplateNotFound, NameAmbiguous, RecordDamaged.
 
         An id is looked up by itself, so that a listing full of others' damage is not in the way.
         """
@@ -58,11 +59,20 @@ class Catalog:
             raise TemplateNotFound(template=ref[:LONGEST_SHOWN])
         if len(found) > 1:
             raise NameAmbiguous(name=name, ids=", ".join(head.id for head in found))
+        if found[0].damaged:
+            raise RecordDamaged(what=f"the head of template {found[0].id}", reason=found[0].damaged)
         return found[0]
 
     def describe(self, asker: Identity, ref: str) -> Described:
-        """A template, its versions, and when each was last pulled."""
-        head = self.find(asker, ref)
+        """A template, its versions, and when each was last pulled; of a damaged one, what can be read."""
+        try:
+            head = self.find(asker, ref)
+        except RecordDamaged:
+            wanted = names.template_id(ref) if names.is_template_id(ref) else ref
+            damaged = [head for head in self.templates(asker) if head.damaged and wanted in {head.id, head.name}]
+            if not damaged:
+                raise
+            head = damaged[0]
         versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions])
         return Described(head, tuple(versions), last_pulls(self._records, head.id))
 

@@ -38,7 +38,7 @@ class Heads:
         self._sorted: tuple[Head, ...] = ()
 
     def all(self) -> tuple[Head, ...]:
-        """Every head that can be read, deleted ones too, by name, then id; what cannot is left out and logged."""
+        """Every head as far as it can be read, deleted ones too, by name, then id; what is damaged is logged."""
         with self._lock:
             mine = self._next
         with self._turn:
@@ -84,4 +84,4 @@ class Heads:
             return found.stat.etag, fmt.read_head(found.data, template)
         except (RecordDamaged, FormatUnknown) as e:
             emit("head-unreadable", level=WARNING, template=template, reason=str(e))
-            return found.stat.etag, None
+            return found.stat.etag, fmt.read_damaged_head(found.data, template, str(e.detail.get("reason", e)))
