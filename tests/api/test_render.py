@@ -11,7 +11,16 @@ from s3reg.api import create_app
 from s3reg.errors import StoreUnavailable
 
 NATIVE = ["/transfer/v1/nothing", "/transfer/v1/sessions/a/b/c", "/objects/"]
-ANKA = ["/registry/nothing", "/v1/nothing", "/tap/v1/nothing", "/nothing", "/transfer", "/registry/vm/info/more"]
+ANKA = [
+    "/registry/nothing", "/registry/vm/info/more", "/v1/nothing", "/tap/v1/nothing", "/admin/nothing", "/api/v1/nothing",
+    "/api/v1/registry/vm/distribute", "/log/nothing", "/nothing", "/transfer",
+]  # fmt: skip
+WRONG_METHODS = [
+    ("POST", "/registry/status"), ("PUT", "/registry/vm"), ("POST", "/registry/vm"), ("DELETE", "/registry/v2/vm"),
+    ("POST", "/registry/vm/info"), ("GET", "/registry/revert"), ("POST", "/registry/revert"), ("POST", "/registry/vm/arch"),
+    ("DELETE", "/registry/disk"), ("GET", "/log"), ("PUT", "/api/v1/registry/vm"), ("GET", "/api/v1/registry/revert"),
+    ("POST", "/api/v1/status"), ("POST", "/livez"), ("DELETE", "/"), ("PATCH", "/registry/vm"), ("OPTIONS", "/registry/vm"),
+]  # fmt: skip
 
 
 def told(answer):
@@ -38,19 +47,25 @@ def test_an_unrouted_native_path_is_404_in_native_json(http, path):
 
 
 @pytest.mark.parametrize("path", ANKA)
-def test_an_unrouted_other_path_is_404_in_the_anka_envelope(http, path):
-    answer = http.get(path)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_s18_an_unrouted_other_path_is_404_in_the_anka_envelope(http, method, path):
+    answer = http.open(path, method=method)
     assert answer.status_code == 404
     assert path in failed(answer)
 
 
-def test_a_wrong_method_is_405_in_its_dialect_and_names_the_right_ones(http):
+@pytest.mark.parametrize(("method", "path"), WRONG_METHODS)
+def test_s18_a_wrong_method_of_another_path_is_405_in_the_anka_envelope(http, method, path):
+    answer = http.open(path, method=method)
+    assert answer.status_code == 405
+    assert method in failed(answer)
+    assert method not in answer.headers["Allow"]
+
+
+def test_a_wrong_method_of_a_native_path_is_405_and_names_the_right_ones(http):
     native = http.delete("/transfer/v1/plan")
     assert (native.status_code, told(native)["code"]) == (405, "method-not-allowed")
     assert "GET" in native.headers["Allow"]
-    anka = http.post("/registry/status")
-    assert anka.status_code == 405
-    assert "POST" in failed(anka)
     assert http.options("/transfer/v1/templates").status_code == 405
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import unicodedata
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,8 @@ class Head:
         return next((entry for entry in self.versions if entry.id == vid), None)
 
     def tagged(self, tag: str) -> Entry | None:
-        """The version of this tag."""
+        """The version of this tag, however its characters are composed."""
+        tag = unicodedata.normalize("NFC", tag)
         return next((entry for entry in self.versions if entry.tag == tag), None)
 
     def select(self, *, tag: str | None = None, number: int | None = None) -> Entry:
