@@ -89,6 +89,7 @@ def list_repos(asked: Asked, name: str | None, only_default: bool) -> None:
             continue
         body.append({"default": is_default, "url": remote.access.url, "name": remote.name})
         rows.append((remote.name, remote.access.url, "default" if is_default else ""))
+    # A list, as Anka 3 gives and its clients read: Anka 2 gave an object by name, and an answer can only be one of them.
     table = Columns(("name", "address", ""), rows)
     output.give(Answer(body, "", table), machine_readable=asked.machine_readable)
 
