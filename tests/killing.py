@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import local_vms
 import vms
-from s3reg.client import images, platform
+from s3reg.client import clones, images, localtags, platform, removal
 from s3reg.client.library import Library
 from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.client.tagbook import TagFile
@@ -92,6 +93,8 @@ def survives(folder: Path, prepare: Callable[[Library], Callable[[], object]]) -
             act()
         assert shows(library) == after, f"step {step}: the second try came to something else"
         check_tidy(library, step)
+        if prepare in OF_THE_LIBRARY:
+            check_whole(library, step)
         shutil.rmtree(library.root)
         if not died:
             return step
@@ -121,6 +124,14 @@ def check_tidy(library: Library, step: int) -> None:
     for vm in library.vms():
         for file in library.whole(vm).files:
             assert library.ledger.is_as_recorded(file.path), f"step {step}: {file.name} is not recorded"
+
+
+def check_whole(library: Library, step: int) -> None:
+    """Every tag can be gone back to, and no layer lies there that neither a VM nor a tag stands on."""
+    for template, tag, _ in library.ledger.every_tag():
+        assert localtags.is_whole(library, library.peek(template), tag), f"step {step}: {tag} is not whole"
+    orphans = {name.casefold() for name in local_vms.in_the_shared_folders(library)} - removal.needed(library)
+    assert not orphans, f"step {step} left {orphans}"
 
 
 # --- Scenarios -------------------------------------------------------------------------------------------------------
@@ -226,8 +237,55 @@ def imported(library: Library) -> Callable[[], object]:
     return lambda: images.import_vm(library, "macos", disks=[source])
 
 
+def two_tags(library: Library) -> None:
+    """A VM that was v1, ran on a layer of its own, and is v2."""
+    neighbour(library)
+    local_vms.layered(library)
+    tagged(library, "v1", OLD_VERSION)
+    local_vms.run_on_a_layer(library, b"ran")
+    tagged(library, "v2", VERSION)
+
+
+def tagged(library: Library, tag: str, version: names.VersionId) -> None:
+    """What `localtags.note` comes to, without its looks at every process of the machine."""
+    members = []
+    for file in library.find(vms.UUID).files:
+        digest = bytes_digest(file.path.read_bytes())
+        library.ledger.record(file.path, digest, parent=file.parent)
+        library.ledger.keep(digest, file.path)
+        members.append(TagFile(file.name, file.role, digest))
+    library.ledger.set_tag(vms.UUID, tag, version, "macos", members, local=True)
+
+
+def cloned(library: Library) -> Callable[[], object]:
+    """A clone of a tag: a layer that is shared, a disk that is copied."""
+    two_tags(library)
+    return lambda: clones.clone(library, "macos", "clone", tag="v1")
+
+
+def vm_deleted(library: Library) -> Callable[[], object]:
+    """A VM with two tags."""
+    two_tags(library)
+    return lambda: removal.remove_vm(library, vms.UUID)
+
+
+def tag_deleted(library: Library) -> Callable[[], object]:
+    """A tag with a layer of its own: the VM is the other one."""
+    two_tags(library)
+    localtags.check_out(library, vms.UUID, "v1")
+    return lambda: removal.remove_tags(library, vms.UUID, ["v2"])
+
+
+def switched(library: Library) -> Callable[[], object]:
+    """From one tag to another."""
+    two_tags(library)
+    return lambda: localtags.check_out(library, vms.UUID, "v1")
+
+
+OF_THE_LIBRARY = (cloned, vm_deleted, tag_deleted, switched)
 SCENARIOS = {
-    scenario.__name__: scenario for scenario in (fresh, same_names, shared_layers, without_exclusive_rename, imported)
+    scenario.__name__: scenario
+    for scenario in (fresh, same_names, shared_layers, without_exclusive_rename, imported, *OF_THE_LIBRARY)
 }
 
 

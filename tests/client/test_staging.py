@@ -305,7 +305,7 @@ class TestRecovering:
             if folder != tmp_path:
                 shutil.rmtree(folder.parent, ignore_errors=True)
         assert ran.returncode == 0, ran.stderr
-        assert int(ran.stdout) > 40
+        assert int(ran.stdout) > 15
 
     @pytest.fixture
     def stuck(self, library, monkeypatch):

@@ -95,7 +95,7 @@ def rewritten(
     text = data.decode()
     fresh = {"name": json.dumps(name, ensure_ascii=False), **({} if uuid is None else {"uuid": uuid})}
     spans = []
-    for key, node in _replaceable(_composed(text, file)):
+    for key, node in _replaceable(_composed(text, file, yaml.SafeLoader)):
         layer = node.value if isinstance(node, yaml.ScalarNode) else ""
         value = fresh.get(key, json.dumps(layers[layer]) if layers and layer in layers else None)
         if value is None:
@@ -145,9 +145,12 @@ def generated(
     return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
 
 
-def _composed(text: str, file: str) -> yaml.MappingNode:
-    """The document as nodes, which know where in the text they stand. Its values were read before, with bounds."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+def _composed(text: str, file: str, loader: Any = config.LOADER) -> yaml.MappingNode:
+    """The document as nodes. Its values were read before, with bounds.
+
+    Of PyYAML's loaders only the one in Python tells where in the text each of them stands, in characters.
+    """
+    root = yaml.compose(text, Loader=loader)
     assert isinstance(root, yaml.MappingNode)
     keys = [key.value for key, _ in root.value if isinstance(key, yaml.ScalarNode)]
     if len(keys) != len(root.value) or len(set(keys)) != len(keys) or "<<" in keys:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # The one in C, where PyYAML's wheel has it: 1 MiB takes the one in Python ten seconds.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 DEEPEST = 64
 MOST_VALUES = 100_000
@@ -42,8 +42,8 @@ def parse(name: str, data: bytes) -> dict[str, Any]:
         raise ConfigInvalid(file=name, reason=f"it is larger than {CONFIG_BYTES} bytes")
     try:
         text = data.decode("utf-8-sig")
-        _check_events(yaml.parse(text, Loader=_LOADER))
-        return _mapping(yaml.load(text, Loader=_LOADER))  # noqa: S506 - the safe loader
+        _check_events(yaml.parse(text, Loader=LOADER))
+        return _mapping(yaml.load(text, Loader=LOADER))  # noqa: S506 - the safe loader
     except _Refused as e:
         raise ConfigInvalid(file=name, reason=str(e)) from e
     except UnicodeError as e:
