@@ -348,7 +348,7 @@ class LocalNameTaken(NameTaken):
 
     code = "local-name-taken"
     says = "the VM {ids} of this library is called {name!r} already"
-    remedy = "pull into another library with --library, or rename that VM in its configuration"
+    remedy = "pull into another library with --library, or let two carry one name with --force-name"
 
 
 class VmNameTaken(NameTaken):

@@ -27,7 +27,7 @@ _NO_CHECK = click.option("-f", "--force", is_flag=True, help="Do not check that 
 def add(asked: Asked, name: str, url: str, force: bool) -> None:
     """Name a registry, and make it the default.
 
-    Certificates and --insecure are remembered with it.
+    Certificates, a login and --insecure are remembered with it.
     """
     remote = Remote(name, asked.access(Access.at(url)))
     if not force:
@@ -45,7 +45,7 @@ def add(asked: Asked, name: str, url: str, force: bool) -> None:
 def set_(asked: Asked, name: str, url: str | None, force: bool) -> None:
     """Make a registry the default.
 
-    With a URL or certificates, change how it is reached.
+    With a URL, certificates or a login, change how it is reached.
     """
     remotes = asked.remotes()
     known = remotes.find(name).access
