@@ -1,5 +1,6 @@
 """The Anka registry's answers, field by field."""
 
+import json
 import re
 import time
 import uuid
@@ -66,7 +67,7 @@ def test_v1_lists_objects_of_one_key_and_v2_lists_sizes(http, push):
 
 
 @pytest.mark.parametrize("path", ["/registry/vm", "/registry/v2/vm"])
-def test_a_template_has_every_field_of_every_release(http, pushed, path):
+def test_s19_a_template_has_every_field_of_every_release_and_each_version_its_own_size(http, pushed, path):
     told = body(http.get(path, query_string={"id": TEMPLATE}))
     old, new = told.pop("versions")
     assert told.pop("last_push") == new["creation_date"]
@@ -102,15 +103,69 @@ def test_a_reported_pull_shows_as_last_pull_of_version_and_template(http, pushed
     assert told["versions"][1]["last_pull"] == 0
 
 
-def test_listing_and_describing_is_no_pull(http, pushed):
+def test_s28_nothing_but_a_reported_pull_moves_last_pull(http, pushed, store):
     for path in (
         "/registry/vm",
         "/registry/v2/vm",
         f"/registry/v2/vm?id={TEMPLATE}",
         f"/registry/vm/info?id={TEMPLATE}",
+        "/registry/disk",
+        "/api/v1/registry/vm",
     ):
         body(http.get(path))
+    for path in (
+        f"/transfer/v1/plan?ref={TEMPLATE}",
+        f"/transfer/v1/template?ref={TEMPLATE}",
+        "/transfer/v1/templates",
+    ):
+        assert http.get(path).status_code == 200
+    body(http.put("/registry/vm/arch", json={"id": TEMPLATE, "arch": "arm64"}))
+    body(http.delete(f"/registry/revert?id={TEMPLATE}"))
     assert body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))["last_pull"] == 0
+    assert list(store.list("pulls/")) == []
+
+
+def test_last_pull_of_a_template_is_that_of_its_versions_which_are_left(http, pushed):
+    for tag in ("vanilla", "vanilla%2Bssh"):
+        version = http.get(f"/transfer/v1/plan?ref={TEMPLATE}&tag={tag}").json["version"]
+        http.post("/transfer/v1/pulls", json={"template": TEMPLATE, "version": version})
+    old, new = (version["last_pull"] for version in body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))["versions"])
+    assert 0 < old <= new
+    body(http.delete(f"/registry/revert?id={TEMPLATE}"))
+    assert body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))["last_pull"] == old
+
+
+def test_s8_s34_what_was_pushed_or_removed_is_so_in_the_next_list_of_every_replica(http, settings, store, push):
+    other = create_app(settings, store).test_client()
+    for at in (http, other):
+        assert body(at.get("/registry/v2/vm")) == []
+    push()
+    assert [row["id"] for row in body(other.get("/registry/v2/vm"))] == [TEMPLATE]
+    push(tag="v2", layers=[])
+    body(http.delete(f"/registry/revert?id={TEMPLATE}&tag=v2"))
+    assert len(body(other.get(f"/registry/vm?id={TEMPLATE}"))["versions"]) == 1
+    body(other.delete(f"/registry/vm?id={TEMPLATE}"))
+    for at in (http, other):
+        assert (
+            body(at.get("/registry/v2/vm")) == body(at.get("/registry/vm")) == body(at.get("/api/v1/registry/vm")) == []
+        )
+
+
+def test_s9_a_version_without_any_layer_is_listed_with_size_0(http, push):
+    push(tag="empty", layers=[])
+    assert [row["size"] for row in body(http.get("/registry/v2/vm"))] == [0]
+    (told,) = body(http.get(f"/registry/vm?id={TEMPLATE}"))["versions"]
+    assert (told["size"], told["images"], told["state_files"], told["state_file"]) == (0, [], [], "")
+    push(tag="full", layers=[BASE_LAYER])
+    assert [row["size"] for row in body(http.get("/registry/v2/vm"))] == [4000]
+
+
+@pytest.mark.parametrize("path", ["/registry/vm/info?", "/api/v1/registry/vm?info&"])
+def test_t7_a_missing_tag_is_400_with_one_text_and_nothing_is_given_in_its_place(standing, path):
+    for selector, told in (("tag=nix", "nix"), ("tag=latest", "latest"), ("tag=A", "A"), ("version=3", "3")):
+        answer = standing.get(f"{path}id={TEMPLATE}&{selector}")
+        assert answer.status_code == 400
+        assert answer.json == {"status": "FAIL", "message": f"Did not find any versions with tag {told}"}
 
 
 def test_info_is_the_config_of_a_version_as_json(http, push):
@@ -162,13 +217,44 @@ def test_an_empty_id_lists(http, pushed):
     assert len(body(http.get("/registry/v2/vm?id="))) == 1
 
 
-def test_a_version_whose_record_is_damaged_shows_what_the_head_knows(settings, pushed, store):
+def test_s20_a_version_whose_record_is_damaged_shows_what_the_head_knows(settings, pushed, store):
     keys = sorted((item.modified, item.key) for item in store.list("versions/"))
     store.put(keys[0][1], b"{ damaged")
     restarted = create_app(settings, store).test_client()  # a record never changes, so a process reads it once
     damaged, whole = body(restarted.get(f"/registry/v2/vm?id={TEMPLATE}"))["versions"]
     assert (damaged["tag"], damaged["images"], damaged["size"]) == ("vanilla", [], 4000)
     assert whole["images"] == [TOP, BASE, SECOND]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"v":1,"name":"x"}'])
+@pytest.mark.usefixtures("three")
+def test_s20_s21_neither_a_head_that_is_no_record_nor_foreign_files_break_a_list(http, store, data):
+    other = "22222222-aaaa-4bbb-8ccc-000000000002"
+    store.put(f"heads/{other}.json", data)
+    for key in ("heads/.DS_Store", ".DS_Store", f"versions/{TEMPLATE}/.DS_Store", f"pulls/{TEMPLATE}/.DS_Store"):
+        store.put(key, b"\0\0\0\1Bud1")
+    assert body(http.get("/registry/vm")) == [{TEMPLATE: "13.1-base"}]
+    assert [row["id"] for row in body(http.get("/registry/v2/vm"))] == [TEMPLATE]
+    assert [row["id"] for row in body(http.get("/api/v1/registry/vm"))] == [TEMPLATE]
+    assert len(body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))["versions"]) == 3
+    body(http.get("/registry/disk"))
+    for path in (f"/registry/v2/vm?id={other}", f"/registry/vm/info?id={other}"):
+        answer = http.get(path)
+        assert (answer.status_code, answer.json["status"]) == (500, "FAIL")
+        assert "damaged" in answer.json["message"]
+
+
+def test_s20_a_template_whose_head_is_damaged_in_part_is_shown_in_part(http, three):
+    key = f"heads/{TEMPLATE}.json"
+    raw = json.loads(three.get(key).data)
+    raw["versions"][2]["created"] = "yesterday"
+    three.put(key, json.dumps(raw).encode())
+    assert body(http.get("/registry/vm")) == [{TEMPLATE: "13.1-base"}]
+    told = body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))
+    assert [(version["number"], version["tag"]) for version in told["versions"]] == [(0, "a"), (1, "b")]
+    for path in (f"/registry/revert?id={TEMPLATE}", f"/registry/vm?id={TEMPLATE}"):
+        assert "damaged" in http.delete(path).json["message"]
+    assert json.loads(three.get(key).data) == raw
 
 
 def layer(name, parent=None, drive=0):

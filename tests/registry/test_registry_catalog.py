@@ -94,7 +94,7 @@ def test_a_damaged_head_asked_for_by_id_is_damage_and_not_absence(store, registr
 @pytest.mark.parametrize(
     "key", [".DS_Store", "x.json", f"{BASE}", f"{BASE}.json.bak", f"{BASE.replace('-', '')}.json", "a/b.json"]
 )
-def test_foreign_keys_among_the_heads_are_told_and_passed_over(node, store, registry, caplog, key):
+def test_s21_foreign_keys_among_the_heads_are_told_and_passed_over(node, store, registry, caplog, key):
     node.push(OTHER, name="fine")
     store.put(f"{fmt.HEADS}{key}", b"x")
 
@@ -110,7 +110,7 @@ def test_more_templates_than_one_page_of_a_listing_are_all_there(store, registry
     assert [head.name for head in registry.templates(EVERYONE)] == [f"t{i:04}" for i in range(1_100)]
 
 
-def test_only_heads_that_changed_are_read_again(node, store):
+def test_s33_only_heads_that_changed_are_read_again(node, store):
     node.push(BASE, name="a")
     node.push(OTHER, name="b")
     counted = Counting(store)
