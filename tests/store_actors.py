@@ -73,5 +73,24 @@ def write_until_killed(root: Path, seed: int) -> None:
         store.delete(["sessions/x"])
 
 
+def tell_changes(root: Path, rounds: int) -> None:
+    """Put, replace and delete under changes/, as fast as it goes; say `key etag`, or `key -`, once the answer is there."""
+    store = FilesStore(root)
+
+    def say(key: str, etag: str) -> None:
+        sys.stdout.write(f"{key} {etag}\n")
+        sys.stdout.flush()
+
+    for number in range(rounds):
+        new, old, oldest = (f"changes/{number - back}" for back in (0, 1, 4))
+        say(new, store.put(new, b"same size"))
+        say(old, store.put(old, b"same size"))
+        store.delete([oldest])
+        say(oldest, "-")
+
+
 if __name__ == "__main__":
-    write_until_killed(Path(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[2] == "changes":
+        tell_changes(Path(sys.argv[1]), int(sys.argv[3]))
+    else:
+        write_until_killed(Path(sys.argv[1]), int(sys.argv[2]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
-from contracts.promises import Promises, fill
+from contracts.promises import ROUNDS, Promises, fill
 
 ORDER = [
     "0", "A", "A/b", "Z", "_", "a", "a+", "a-", "a-/x", "a.b", "a.d", "a.d/x", "a/", "a/-", "a/.x", "a/B", "a/b", "a/b-c",
@@ -15,6 +16,7 @@ LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}/") for other i
 """Where no key is also a folder: for servers that list nothing below a key."""
 MANY = [f"many/{number:05d}" for number in range(1005)]
 """More than a server gives at once: S3 stops at 1,000."""
+TURNS = 8
 
 
 class Listing(Promises):
@@ -49,12 +51,50 @@ class Listing(Promises):
         assert isinstance(found, Iterator)
         assert next(found).key == "x/a"
 
-    def test_more_keys_than_a_server_gives_at_once_are_all_listed_and_deleted(self, store):
+    def test_s16_more_keys_than_a_server_gives_at_once_are_all_listed_and_deleted(self, store):
         fill(store, [*MANY, "other/x"])
         assert [item.key for item in store.list("many/")] == MANY
         assert [item.key for item in store.list("many/", after=MANY[2])] == MANY[3:]
-        store.delete([*MANY, "never/there"])
+        listing = store.relist("many/")
+        for _ in range(2):
+            assert [item.key for item in listing.stats] == MANY
+            listing = store.relist("many/", listing)
+        gone = MANY[890:1001]
+        store.delete([*gone, "never/there"])
+        listing = store.relist("many/", listing)
+        assert [item.key for item in listing.stats] == [key for key in MANY if key not in gone]
+        store.delete(MANY)
+        assert store.relist("many/", listing).stats == ()
         assert [item.key for item in store.list("")] == ["other/x"]
+
+    def test_a_listing_asked_for_again_shows_at_once_whatever_was_put_or_deleted_by_anyone(self, store, second):
+        listing = store.relist("a/")
+        assert listing.stats == ()
+        for turn in range(TURNS):
+            for change in (
+                lambda turn=turn: second.put(f"a/{turn}", b"first"),
+                lambda turn=turn: second.put(f"a/{turn}", b"again"),  # no longer than before
+                lambda turn=turn: second.delete([f"a/{turn - 3}"]),
+                lambda turn=turn: store.put("b", b"%d" % turn),
+            ):
+                change()
+                listing = store.relist("a/", listing)
+                assert {item.key: (item.etag, item.size) for item in listing.stats} == {
+                    item.key: (item.etag, item.size) for item in second.list("a/")
+                }
+        assert [item.key for item in listing.stats] == [f"a/{turn}" for turn in range(TURNS - 3, TURNS)]
+        assert second.relist("a/").stats == store.relist("a/").stats
+
+    def test_a_listing_asked_for_again_ends_up_in_knowing_that_nothing_changed(self, store):
+        fill(store, LEAVES)
+        listing, before = store.relist("a"), None
+        for _ in range(ROUNDS):
+            before, listing = listing, store.relist("a", listing)
+            if listing.stats is before.stats:
+                break
+            time.sleep(0.01)  # until the clock of the file system has gone on
+        assert listing.stats is before.stats
+        assert [item.key for item in listing.stats] == sorted(key for key in LEAVES if key.startswith("a"))
 
     def test_what_is_deleted_meanwhile_makes_no_listing_miss_the_rest(self, store):
         fill(store, MANY)

@@ -26,6 +26,7 @@ class FilesAsDict(RuleBasedStateMachine):
         self.store = FilesStore(self.root)
         self.model, self.etags = {}, {}
         self.past = {}
+        self.listings = dict.fromkeys(["", "a", "a/", "b.d/"])
 
     def teardown(self):
         shutil.rmtree(self.root)
@@ -91,6 +92,13 @@ class FilesAsDict(RuleBasedStateMachine):
     def all_is_there(self):
         listed = {item.key: (item.etag, item.size) for item in self.store.list("")}
         assert listed == {key: (self.etags[key], len(data)) for key, data in self.model.items()}
+
+    @invariant()
+    def all_is_there_when_it_is_listed_again(self):
+        for prefix, before in self.listings.items():
+            self.listings[prefix] = listing = self.store.relist(prefix, before)
+            expected = sorted((key, self.etags[key]) for key in self.model if key.startswith(prefix))
+            assert [(item.key, item.etag) for item in listing.stats] == expected
 
     @invariant()
     def nothing_else_is_there(self):

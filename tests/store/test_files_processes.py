@@ -49,8 +49,8 @@ def writer(tmp_path):
     """Starts a writing process; none outlives the test."""
     started = []
 
-    def start(seed):
-        command = [sys.executable, store_actors.__file__, str(tmp_path), str(seed)]
+    def start(*words):
+        command = [sys.executable, store_actors.__file__, str(tmp_path), *map(str, words)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -81,6 +81,29 @@ def test_a_killed_writer_leaves_every_object_whole_and_the_store_at_work(tmp_pat
             answered[f"heads/{number}"] = "0"
         store.put("sessions/x", store_actors.whole(0, 5))
     assert any(key.startswith("packs/") for key in answered)
+
+
+def test_s34_what_another_process_was_answered_is_in_the_next_listing(tmp_path, writer):
+    """The other never waits for us: its changes fall before, into and behind each listing, several in a tick."""
+    store, listing, gone = FilesStore(tmp_path), None, set()
+    process = writer("changes", ROUNDS)
+    for line in process.stdout:
+        key, etag = line.split()
+        if etag == "-":
+            gone.add(key)
+        earlier = _etags(store.list("changes/"))
+        listing = store.relist("changes/", listing)
+        seen = _etags(listing.stats)
+        assert not gone & seen.keys()
+        for one, least in earlier.items():
+            # Of one size, ETags grow with their times; what was deleted meanwhile never comes back.
+            assert seen.get(one, "") >= least or one not in _etags(store.list(one))
+    assert process.wait() == 0
+    assert _etags(store.relist("changes/", listing).stats) == _etags(store.list("changes/")) != {}
+
+
+def _etags(stats):
+    return {stat.key: stat.etag for stat in stats}
 
 
 def test_what_dead_processes_left_is_removed_after_a_day_and_not_before(tmp_path):
