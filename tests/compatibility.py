@@ -66,10 +66,8 @@ def carriers(folder: Path = HERE) -> dict[str, list[tuple[str, str]]]:
     return dict(found)
 
 
-def text(table: Mapping[str, Row] | None = None, held: Mapping[str, Sequence[tuple[str, str]]] | None = None) -> str:
-    """The whole page."""
-    table = rows() if table is None else table
-    held = carriers() if held is None else held
+def text(table: Mapping[str, Row], held: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """The whole page, of the rows and of the tests that carry their numbers."""
     later = [number for number, row in table.items() if row.later]
     aside = [number for number, row in table.items() if row.aside]
     title = _TITLE.format(
@@ -108,4 +106,4 @@ def _by_file(held: Sequence[tuple[str, str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(text())
+    sys.stdout.write(text(rows(), carriers()))
