@@ -143,7 +143,7 @@ def test_no_credential_is_shown(s3reg, guard, key):
         ["list", "-a", guard.url, "--api-key", key[3]],
         ["describe", "nothing", *key],
     ):
-        for more in ([], ["-j"], ["--debug"]):
+        for more in (["-j"], ["--debug"]):
             done = s3reg(*words, *more)
             shown.append(done.out + done.err)
     everything = "\n".join(shown)
