@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+import running
 from s3reg.cli.shim import script
 
 ECHO = r"""#!/bin/sh
@@ -52,8 +53,10 @@ def anka(place, *arguments, folders=("shim", "app"), shell=None, stdin="", **mor
     command = [str(place / "shim" / "anka"), *arguments]
     command = command if shell is None else [shell, *(["sh"] if shell == "busybox" else []), *command]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANKA_")}
+    settings = {**kept, "PATH": path, **more}
+    # Scripts that call each other would do so for ever.
     return subprocess.run(
-        command, env={**kept, "PATH": path, **more}, input=stdin, capture_output=True, text=True, check=False
+        command, env=settings, input=stdin, capture_output=True, text=True, check=False, timeout=running.SECONDS
     )
 
 
