@@ -68,7 +68,7 @@ def test_a_body_that_nobody_takes_is_sent_anew(over, line):
         assert [request.connection for request in server.requests] == [1, 2, 3]
 
 
-def test_a_registry_that_says_nothing_is_said(over, line):
+def test_s31_a_registry_that_says_nothing_is_said(over, line):
     with Scripted(then_silent(over)) as server:
         with pytest.raises(RegistryUnreachable, match="timed out"):
             line(server, tries=2).call("GET", "/transfer/v1/status")
