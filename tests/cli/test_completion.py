@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 
 import machines
 import servers
@@ -78,6 +78,26 @@ def test_what_a_shell_asks_that_is_not_understood_is_answered_with_silence(capfd
     for instruction in ("bash_complete", "tcsh_complete", "bash_nothing", ""):
         assert completion.answer(program, instruction) == 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize(
+    ("pieces", "offered"),
+    [
+        (["pull", "base", "-t", "os", ":", "d"], ["deps"]),
+        (["pull", "base", "-t", "os", ":"], ["deps"]),
+        (["pull", "base", "--tag", "=", "os", ":", "d"], ["deps"]),
+        (["pull", "base", "--tag", "="], ["os:deps", "v1"]),
+        (["-a", "URL", ":", "//HOST", ":", "PORT", "pull", "base", "-t", "os"], ["os:deps"]),
+    ],
+)
+def test_t3_words_that_bash_cut_at_a_colon_are_whole_again(registry, pieces, offered, monkeypatch):
+    scheme, host, port = registry.split(":")
+    given = {"URL": scheme, "//HOST": host, "PORT": port}
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["s3reg", *(given.get(piece, piece) for piece in pieces)]))
+    monkeypatch.setenv("COMP_CWORD", str(len(pieces)))
+    bash = get_completion_class("bash")(program, {"obj": Asked()}, completion.PROGRAM, completion.VARIABLE)
+    assert bash.complete().splitlines() == [f"plain,{value}" for value in offered]
 
 
 @pytest.fixture

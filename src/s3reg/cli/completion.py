@@ -25,10 +25,37 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 class _Bash(shell_completion.BashComplete):
-    """Bash takes a candidate as it stands into the command line: a name with a blank needs its quotes."""
+    """Bash as it is: it cuts words at colons and equals signs, and takes a candidate as it stands into the command line.
+
+    So words are put together again, what is before the last colon is left out of a candidate, and a blank gets its quotes.
+    """
+
+    _before = 0
+    """Characters of the word that bash keeps."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, incomplete = super().get_completion_args()
+        *args, incomplete = _whole_words([*args, incomplete])
+        value = incomplete.partition("=")[2] if incomplete.startswith("--") else incomplete
+        self._before = value.rfind(":") + 1
+        return args, incomplete
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        return f"{item.type},{shlex.quote(item.value) if item.type == 'plain' else item.value}"
+        return f"{item.type},{shlex.quote(item.value[self._before :]) if item.type == 'plain' else item.value}"
+
+
+def _whole_words(pieces: list[str]) -> list[str]:
+    """The words of a command line that bash cut at colons and equals signs, which are pieces of their own then."""
+    words: list[str] = []
+    cut = False
+    for piece in pieces:
+        is_break = bool(piece) and not piece.strip(":=")
+        if words and (is_break or cut):
+            words[-1] += piece
+        else:
+            words.append(piece)
+        cut = is_break
+    return words
 
 
 shell_completion.add_completion_class(_Bash)

@@ -144,7 +144,7 @@ def _wants_json(asked: Asked, arguments: Sequence[str]) -> bool:
     return (
         asked.machine_readable
         or bool({"-j", "--machine-readable"} & set(arguments))
-        or said.lower() in {"1", "true", "yes", "on"}
+        or said.lower() in {"1", "true", "t", "yes", "y", "on"}
     )
 
 

@@ -62,7 +62,10 @@ def set_(asked: Asked, name: str, url: str | None, force: bool) -> None:
 @click.option("-a", "--all", "everything", is_flag=True, help="Forget all of them.")
 @click.pass_obj
 def delete(asked: Asked, names: tuple[str, ...], everything: bool) -> None:
-    """Forget registries. What they hold stays where it is."""
+    """Forget registries.
+
+    What they hold stays where it is: a VM goes by `s3reg vm delete`, a template by `s3reg revert --all`.
+    """
     if bool(names) == everything:
         raise Invalid(reason="name the registries to forget, or all of them with --all")
     remotes = asked.remotes()
