@@ -45,6 +45,7 @@ SAME_TWICE = [
     ({"tag": "b"}, "&tag=b&tag_name=b"),
     ({"number": 1, "tag": "b", "id": TEMPLATE}, "&version=1&Version=01"),
     ({"tag": "b", "version": None}, "&number="),
+    ({"tag": "b", "reason": "old"}, "&force=true"),
 ]
 
 
@@ -55,10 +56,20 @@ def test_a_revert_takes_every_spelling_in_query_and_body(http, body, query):
     assert tags(http) == ["a"]
 
 
-@pytest.mark.parametrize("body", [None, "", {}, "null", {"id": TEMPLATE}, {"id": TEMPLATE, "tag": None}])
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        (None, ""),
+        ("", ""),
+        ({}, "&apiVer=v1"),
+        ("null", ""),
+        ({"id": TEMPLATE}, ""),
+        ({"id": TEMPLATE, "tag": None}, ""),
+    ],
+)
 @pytest.mark.usefixtures("three")
-def test_a_revert_without_a_selector_takes_the_newest(http, body):
-    done(revert(http, body))
+def test_a_revert_without_a_selector_takes_the_newest(http, body, query):
+    done(revert(http, body, query))
     assert tags(http) == ["a", "b"]
 
 
@@ -130,6 +141,8 @@ def test_selectors_that_disagree_remove_nothing(standing, body, query):
         ({"version": True}, ""),
         ({"version": 1.0}, ""),
         ({"version": []}, ""),
+        ('{"tag": "b", "tag": "c"}', ""),
+        ({"tga": "b"}, "&number="),
         (["b"], ""),
         (1, ""),
         ("tag=b", ""),

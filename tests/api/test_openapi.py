@@ -83,3 +83,9 @@ def test_answers_are_of_the_described_shape(document, http, push):
     holds(document, ("get", f"{wire.PREFIX}/template", "default"), http.get(f"{wire.PREFIX}/template?ref=nix").json)
     made.tag = "v2"
     holds(document, ("post", f"{at}/{{sid}}/commit", "200"), made.commit())
+    change = {"operation": "1" * 32, "template": made.template}
+    for path, more in (("rename", {"name": "new"}), ("revert", {"tag": "v2"})):
+        answer = http.post(f"{wire.PREFIX}/{path}", json={**change, **more})
+        assert answer.status_code == 200
+        holds(document, ("post", f"{wire.PREFIX}/{path}", "200"), answer.json)
+        change["operation"] = "2" * 32

@@ -90,16 +90,26 @@ def _run(operation: Operation, **given: str) -> Response:
     return render.native({} if value is None else wire.write(value), operation.status)
 
 
-def body() -> object:
-    """The request's body as JSON values, whatever its Content-Type says. Raises RequestInvalid, RequestTooLarge."""
+def body(*, once: bool = False) -> object:
+    """The request's body as JSON values, whatever its Content-Type says. Raises RequestInvalid, RequestTooLarge.
+
+    `once`: a name that comes twice in one object is refused; else the last one counts.
+    """
     data = request.get_data(cache=False)
     if len(data) > wire.LARGEST_BODY:
         raise RequestTooLarge(limit=wire.LARGEST_BODY)
     try:
-        return json.loads(data, parse_constant=_no_number)
+        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_distinct if once else None)
     except (ValueError, RecursionError) as e:
         told = "it is nested too deeply" if isinstance(e, RecursionError) else "its body is not JSON in UTF-8"
         raise RequestInvalid(reason=told, problems={}) from e
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
 
 
 def _no_number(text: str) -> object:

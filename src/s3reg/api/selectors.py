@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from s3reg.model.template import Head
 
-SPELLINGS = {"id": "id", "tag": "tag", "tag_name": "tag", "version": "version", "number": "version", "arch": "arch"}
-"""Compared in lower case: clients write `Version` too."""
+SPELLINGS = {
+    "id": "id", "tag": "tag", "tag_name": "tag", "version": "version", "number": "version", "arch": "arch",
+    "apiver": "apiver",
+}  # fmt: skip
+"""Compared in lower case: clients write `Version` too. What a client adds to every request, `apiVer`, says nothing here."""
 VERSION = ("tag", "version")
 
 Readings = tuple[object, ...]
@@ -53,13 +56,11 @@ def to_remove() -> Selector:
     What is misspelt or left blank would mean the newest too, and take from somebody what he did not name: it is refused.
     """
     given = [*_query(), *_body()]
-    for name, _ in given:
-        if name not in SPELLINGS:
-            raise _wrong(name, "not a name for a version: write tag or version")
     found = _agreed(given)
-    for name, _ in given:
-        if SPELLINGS[name] in VERSION and not found.keys() & set(VERSION):
-            raise _wrong(name, "blank")
+    if not found.keys() & set(VERSION):
+        for name, _ in given:
+            if SPELLINGS.get(name, VERSION[0]) in VERSION:
+                raise _wrong(name, "blank" if name in SPELLINGS else "not a name for a version: write tag or version")
     return _selector(found)
 
 
@@ -99,7 +100,7 @@ def _query() -> list[tuple[str, Readings]]:
 def _body() -> list[tuple[str, Readings]]:
     if not request.get_data():
         return []
-    said = body()
+    said = body(once=True)
     if said is not None and not isinstance(said, dict):
         raise RequestInvalid(reason="its body is not a JSON object", problems={})
     return [(name.lower(), (value,)) for name, value in (said or {}).items() if value is not None]
