@@ -127,17 +127,18 @@ def test_a_refusal_is_not_asked_again():
 
 
 class Server:
-    """A bucket that answers ListObjectsV2 as AWS does: as many keys as are asked for, and its token never the same."""
+    """A bucket that answers ListObjectsV2 as AWS does: as many keys as are asked for, or fewer; no token comes twice."""
 
     def __init__(self, objects=()):
         self.objects = dict(objects)
+        self.most = 1000
         self.asked = []
 
     def __call__(self, query):
         self.asked.append(query)
         after = max(query.get("start-after", ""), query.get("continuation-token", "").partition("!")[0])
         found = sorted(key for key in self.objects if key.startswith(query["prefix"]) and key > after)
-        given = found[: int(query["max-keys"])]
+        given = found[: min(int(query["max-keys"]), self.most)]
         entries = "".join(_ENTRY.format(quote_plus(key, safe="/"), escape(self.objects[key])) for key in given)
         more = len(given) < len(found)
         token = f"<NextContinuationToken>{given[-1]}!{len(self.asked)}</NextContinuationToken>" if more else ""
@@ -204,6 +205,29 @@ def test_a_page_that_is_full_now_is_not_taken_for_the_last_because_it_was():
     listing = bucket(server).again("heads/", bucket(server).again("heads/", listing))
     for number in range(19, 60):
         server.objects[f"heads/{number:04}"] = "e"
+        listing = bucket(server).again("heads/", listing)
+        assert told(listing) == sorted(server.objects.items())
+
+
+def test_a_page_like_the_last_one_that_goes_on_now_is_gone_on_with():
+    server = Server(full(10))
+    listing = bucket(server).again("heads/", bucket(server).again("heads/", None))
+    server.most = 10
+    server.objects |= full(15)
+    assert told(bucket(server).again("heads/", listing)) == sorted(server.objects.items())
+
+
+def test_a_first_page_like_that_of_two_does_not_stand_for_the_second():
+    server = Server(full(40))
+    listing = bucket(server).again("heads/", None)
+    for change in (
+        lambda: [server.objects.pop(key) for key in full(8)],
+        lambda: server.objects.update(
+            {f"heads/0016{tail}": "e" for tail in "xyz"}
+        ),  # more than what is asked for spare
+        lambda: [server.objects.pop(key) for key in list(server.objects) if key > "heads/0016y"],
+    ):
+        change()
         listing = bucket(server).again("heads/", listing)
         assert told(listing) == sorted(server.objects.items())
 
