@@ -72,7 +72,7 @@ class TestFinding:
         make_vm(library, template=OTHER, name=UUID)
         assert library.find(UUID).id == OTHER
 
-    def test_two_of_one_name_are_told_apart_by_id_only(self, library):
+    def test_t6_two_of_one_name_are_told_apart_by_id_only(self, library):
         make_vm(library)
         make_vm(library, template=OTHER)
         with pytest.raises(NameAmbiguous, match=OTHER):

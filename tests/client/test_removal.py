@@ -30,7 +30,7 @@ def records(library):
 
 
 class TestAVm:
-    def test_it_goes_with_its_tags_and_layers_and_records(self, library):
+    def test_s12_it_goes_with_its_tags_and_layers_and_records(self, library):
         assert removal.remove_vm(library, UUID) > 0
         assert library.vms() == []
         assert local_vms.in_the_shared_folders(library) == set()
@@ -41,7 +41,7 @@ class TestAVm:
         removal.remove_vm(library, UUID)
         assert local_vms.in_the_shared_folders(library) == set()
 
-    def test_layers_that_another_vm_stands_on_stay(self, library):
+    def test_s12_layers_that_another_vm_stands_on_stay(self, library):
         clone(library, "macos", "copy", shared=Tops.ALL)
         before = local_vms.contents(library, "copy")
         removal.remove_vm(library, UUID)

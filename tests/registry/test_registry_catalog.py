@@ -124,7 +124,7 @@ def test_an_id_goes_before_a_name_that_spells_it(node, registry):
     assert registry.find(EVERYONE, OTHER).id == OTHER
 
 
-def test_an_ambiguous_name_names_the_ids(node, registry):
+def test_t6_an_ambiguous_name_names_the_ids(node, registry):
     node.push(BASE, name="a")
     node.push(OTHER, name="a", same_name=True)
 
