@@ -107,6 +107,12 @@ class TestWhatItShares:
         assert not {shared[top], shared[plain]} & {top, plain}
         assert library.find("copy").files[1].parent == below
 
+    def test_of_one_whose_tag_was_deleted_only_what_lies_below(self, tagged):
+        top, below, _ = local_vms.layers(tagged)
+        removal.remove_tags(tagged, UUID, ["v1"])
+        shared = self.layers_of(tagged)
+        assert (shared[below], shared[top] != top) == (below, True)
+
     def test_of_one_that_changed_since_its_tag_only_what_lies_below(self, tagged):
         top, below, _ = local_vms.layers(tagged)
         (tagged.img_lib / top).write_bytes(b"ran")

@@ -50,6 +50,16 @@ class TestFiles:
         assert ledger.known(layer) == DIGEST
         assert ledger.record_of(layer).parent == "base.ank"
 
+    def test_a_file_that_s3reg_wrote_stays_ours_until_another_takes_its_place(self, ledger, layer):
+        ledger.record(layer, DIGEST, ours=True)
+        layer.write_bytes(b"the VM ran")
+        ledger.record(layer, None)
+        assert ledger.record_of(layer).ours
+        layer.rename(layer.with_name("old"))
+        layer.write_bytes(DATA)
+        ledger.record(layer, DIGEST)
+        assert not ledger.record_of(layer).ours
+
     def test_another_ledger_of_the_library_knows_it_too(self, ledger, layer, tmp_path):
         ledger.record(layer, DIGEST)
         assert Ledger(tmp_path).known(layer) == DIGEST

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 import local_vms
 from s3reg.client import cleaning, localtags, removal
@@ -51,6 +51,16 @@ class LibraryLives(RuleBasedStateMachine):
         self.is_now[vm] = local_vms.contents(self.library, vm)
         return vm
 
+    @initialize(target=vms)
+    def begin(self):
+        return self.make(plain=False)
+
+    @rule(vm=vms, tag=TAGS)
+    def work(self, vm, tag):
+        """Most of what happens on a node: a VM is tagged, and goes on."""
+        self.tag(vm, tag)
+        self.run(vm)
+
     @rule(target=vms, plain=st.booleans())
     def make(self, plain):
         """A VM on a plain disk, or on a layer of Anka's on another one."""
@@ -60,7 +70,8 @@ class LibraryLives(RuleBasedStateMachine):
         if not plain:
             below = self.library.img_lib / f"{uuid.uuid4().hex}.ank"
             below.write_bytes(self.fresh())
-            self.library.ledger.record(self.library.img_lib / top, None, parent=below.name)
+            self.library.ledger.record(below, None, ours=True)
+            self.library.ledger.record(self.library.img_lib / top, None, parent=below.name, ours=True)
         self.was[vm] = {}
         return self.saw(vm)
 

@@ -76,6 +76,13 @@ class TestGoingBack:
         assert check_out(library, "macos", "p1").of_role(Role.IMAGE)[0].path.read_bytes() == b"one"
         assert not library.ledger.tags(UUID)["p1"].local
 
+    def test_a_pull_of_that_version_that_was_given_up_is_in_nobodys_way(self, library):
+        staging = Staging(library, UUID, library.ledger.tags(UUID)["v1"].version)
+        staging.path("half.img", Role.IMAGE).write_bytes(b"half")
+        check_out(library, "macos", "v1")
+        assert not staging.folder.exists()
+        assert "half.img" not in local_vms.in_the_shared_folders(library)
+
     def test_of_plain_disks_a_tag_holds_until_the_vm_ran(self, library):
         plain = library.img_lib / local_vms.layers(library)[-1]
         plain.write_bytes(b"ran")
