@@ -238,7 +238,8 @@ def pull_(
 
     def pulling() -> Answer:
         if local:
-            return _checked_out(library, vm, options, remote_only=dry_run or size_only or options.fetch_only)
+            senseless = {"--dry-run": dry_run, "--check-download-size": size_only, "--fetch-only": options.fetch_only}
+            return _checked_out(library, vm, options, [name for name, given in senseless.items() if given])
         pace = Pace(limit_rate=limit_rate, jobs=jobs)
         with connected(asked, pace) as connection, _progress(asked, quiet) as progress:
             if size_only:
@@ -257,12 +258,12 @@ def pull_(
     )
 
 
-def _checked_out(library: Library, vm: str, options: PullOptions, *, remote_only: bool) -> Answer:
-    """What `pull --local` comes to. `remote_only`: an option was given that has no meaning without a registry."""
+def _checked_out(library: Library, vm: str, options: PullOptions, senseless: list[str]) -> Answer:
+    """What `pull --local` comes to. `senseless`: what was asked for besides, and means nothing without a registry."""
     if options.number is not None:
         raise Invalid(reason="this library knows versions by their tags only; leave --version out")
-    if remote_only:
-        raise Invalid(reason="--local receives nothing; leave --dry-run, --check-download-size and --fetch-only out")
+    if senseless:
+        raise Invalid(reason=f"--local receives nothing; leave {senseless[0]} out")
     found = localtags.check_out(library, vm, options.tag, force=options.force)
     if options.shrink:
         removal.shrink(library, found.id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import unicodedata
 from typing import TYPE_CHECKING
 
 from s3reg import wire
@@ -42,7 +41,6 @@ class Plan:
         self._renewals = 0
         self._looked = threading.local()
         self._early = self._end = asked = clock()
-        tag = None if tag is None else unicodedata.normalize("NFC", tag)
         self._adopt(self._ask({"ref": ref, "tag": tag, "number": number}), asked)
 
     def url(self, ref: PackRef | wire.MapLink) -> str:
