@@ -1,6 +1,7 @@
 """The paths of an Anka controller that a registry can answer itself, for readers that have no controller."""
 
 import json
+import time
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_its_list_has_sizes_architectures_and_times(http, push):
     assert (pulled["id"], pulled["size"], pulled["arch"]) == (TEMPLATE, 5000, "arm64")
     detail = body(http.get(f"/registry/v2/vm?id={TEMPLATE}"))
     assert (pulled["last_pull"], pulled["last_push"]) == (detail["last_pull"], detail["last_push"])
-    assert pulled["last_pull"] > 0
+    assert abs(pulled["last_pull"] - time.time()) < 600
     assert (never["arch"], never["last_pull"]) == ("", 0)
     assert all(type(row[name]) is int for row in (pulled, never) for name in ("size", "last_pull", "last_push"))
 

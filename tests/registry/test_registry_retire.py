@@ -21,6 +21,7 @@ from registry.turns import ByChance, ByScript, Turns, Until
 from s3reg.errors import (
     Forbidden,
     NameAmbiguous,
+    NameInvalid,
     NameTaken,
     SelectorsDisagree,
     StoreCopied,
@@ -356,6 +357,14 @@ def test_a_name_that_another_template_carries_is_refused_unless_it_is_meant(node
     registry.rename(JO, BASE, name="sonoma", same_name=True, operation=TWO)
     with pytest.raises(NameAmbiguous):
         registry.delete(JO, "sonoma", operation="3" * 32)
+
+
+@pytest.mark.parametrize("arch", ["", "x86_64"])
+def test_an_architecture_that_is_none_is_not_set(node, registry, arch):
+    node.push(arch="amd64")
+    with pytest.raises(NameInvalid):
+        registry.set_arch(JO, BASE, arch=arch, operation=ONE)
+    assert registry.find(EVERYONE, BASE).arch == "amd64"
 
 
 def test_an_architecture_that_was_set_is_kept_by_later_pushes(node, registry):
