@@ -275,7 +275,7 @@ class NotLocal(S3regError):
     code = "not-local"
     kind = Kind.NOT_FOUND
     says = "{template}: version {tag!r} is not whole in the library {library}"
-    remedy = "pull it without --local"
+    remedy = "pull it without --local; s3reg vm tag {template} shows what is whole here"
 
 
 class LocalTagNotFound(S3regError):
@@ -681,7 +681,7 @@ class FileChanged(S3regError):
     code = "file-changed"
     kind = Kind.LOCAL
     says = "{file!r} changed while it was being read"
-    remedy = "stop the VM, then push again"
+    remedy = "stop the VM, then repeat the command"
 
 
 class LocalChanges(S3regError):
@@ -690,7 +690,7 @@ class LocalChanges(S3regError):
     code = "local-changes"
     kind = Kind.CONFLICT
     says = "the VM {vm} has local changes in {files} that a pull would overwrite"
-    remedy = "push them under a tag first, or discard them with pull --force"
+    remedy = "push them under a tag first, with --local if there is no registry, or discard them with pull --force"
 
 
 class FileTaken(S3regError):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ import local_vms
 from s3reg.client import clones, removal
 from s3reg.client.clones import Tops, clone
 from s3reg.client.library import Library
-from s3reg.client.staging import recover
+from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.errors import (
     ConfigInvalid,
     FileChanged,
@@ -23,8 +24,8 @@ from s3reg.errors import (
     VmRunning,
 )
 from s3reg.model import names
-from s3reg.model.template import bytes_digest
-from vms import OTHER, UUID, make_vm
+from s3reg.model.template import Role, bytes_digest
+from vms import OTHER, UUID, make_vm, version
 
 
 @pytest.fixture
@@ -185,6 +186,22 @@ class TestATag:
             with pytest.raises(VmRunning):
                 clone(tagged, "macos", "copy")
             clone(tagged, "macos", "copy", tag="v1")
+
+
+def test_c15_a_clone_that_is_made_during_a_pull_waits_and_is_the_new_version_whole(tagged):
+    name = f"{'1' * 32}.ank"
+    config = f"name: macos\nuuid: {UUID}\nhard_drives:\n- file: {name}\n".encode()
+    new = {(name, Role.IMAGE): b"pulled", ("config.yaml", Role.CONFIG): config}
+    with ThreadPoolExecutor(1) as beside:
+        with tagged.lock(f"pull-{UUID}"):
+            cloning = beside.submit(clone, tagged, "macos", "copy")
+            staging = Staging(tagged, UUID, version())
+            for (file, role), data in new.items():
+                staging.path(file, role).write_bytes(data)
+            rows = [StagedFile(file, role, len(data), bytes_digest(data)) for (file, role), data in new.items()]
+            staging.publish(rows, name="macos", tag="v2")
+        cloning.result()
+    assert local_vms.contents(tagged, "copy") == [("config", b""), ("image", b"pulled")]
 
 
 class TestRefusals:
