@@ -74,12 +74,26 @@ def test_a_dry_push_refuses_a_tag_that_is_taken(s3reg, pushed, disk):
     assert s3reg("-a", pushed, "push", "base", "-t", "v1", "--dry-run", "--force").code == 0
 
 
+@pytest.mark.parametrize("gone", [(), ("--all",)], ids=["the version", "its template"])
+def test_a_dry_push_builds_on_nothing_that_is_gone(gone, s3reg, pushed, disk):
+    """The node noted where its files came from; a session leaves out what is there no more, and so does this."""
+    assert s3reg("-a", pushed, "push", "base", "-t", "v2").code == 0
+    s3reg("import", "twin", "--disk", disk)
+    assert s3reg("-a", pushed, "push", "twin", "-t", "v1").code == 0
+    assert s3reg("-a", pushed, "revert", "base", *gone).code == 0
+    for vm in ("base", "twin"):
+        push = ("-j", "-a", pushed, "push", vm, "-t", "v3")
+        foreseen = s3reg(*push, "--dry-run")
+        assert foreseen.code == 0
+        assert foreseen.answer["body"]["new"] == s3reg(*push).answer["body"]["new"]
+
+
 @pytest.mark.parametrize("command", ["push", "pull"])
 def test_what_stays_on_this_node_has_no_dry_run(command, s3reg, disk):
     s3reg("import", "base", "--disk", disk)
     done = s3reg(command, "base", "-t", "v1", "--local", "--dry-run")
     assert done.code == 2
-    assert "leave --dry-run out" in done.err
+    assert "leave --dry-run" in done.err
 
 
 def test_another_library_is_named_by_its_folder(s3reg, pushed, tmp_path):
