@@ -259,8 +259,8 @@ class _Push:
         began = self._began()
         self.cargo.load(self.vm.files, config=self.config, config_name=self._config_name())
         self._check_tag(None if began is None else began.version)
-        entries = [self._planned(ref) for ref in dict.fromkeys([*self._newest(), *self._bases()])]
-        bases = Bases(self.connection, tuple(entries), (), lambda base: (self._planned(base),))
+        wanted = dict.fromkeys([*self._newest(), *self._bases()])
+        bases = Bases(self.connection, tuple(base for ref in wanted for base in self._planned(ref)), (), self._planned)
         self.cargo.hash(self._place(bases))
         return Outlook(self.template, self.name, self.options.tag, *outlook.count(self.cargo.items, self.shelf))
 
@@ -272,36 +272,36 @@ class _Push:
             if taken and not self.options.force and self._there() is None:
                 raise TagTaken(template=template.name, tag=self.options.tag)
 
-    def _planned(self, version: wire.VersionRef | wire.BaseEntry) -> wire.BaseEntry:
-        """A version as a base, with links to its maps: what a pull of it would be told."""
-        template = self._describe(version.template)
-        number = next((one.number for one in template.versions if one.id == version.version), None)
-        answer = Plan(self.connection, template.id, None, number).answer
-        return wire.BaseEntry(answer.template, answer.version, answer.files)
+    def _planned(self, version: wire.VersionRef | wire.BaseEntry) -> tuple[wire.BaseEntry, ...]:
+        """A version as a base, as a pull of it would be told; none if it is gone: a session leaves it out too."""
+        found = self._listed(version.template, lambda one: one.id == version.version)
+        if found is None:
+            return ()
+        answer = Plan(self.connection, found[0].id, None, found[1].number).answer
+        return (wire.BaseEntry(answer.template, answer.version, answer.files),)
 
     # --- An earlier run ---------------------------------------------------------------------------------------------
 
     def _committed(self, version: str) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
         """The template and its version of this id; None if it was not committed, or was removed since."""
-        return self._listed(lambda one: one.id == version)
+        return self._listed(self.template, lambda one: one.id == version)
 
     def _there(self) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
         """The template and the version that is pushed now, if it is there already under its tag.
 
         A run that was killed after its end leaves no log. Nor is anything read to find out: that run noted what it pushed.
         """
-        found = self._listed(lambda one: one.tag == self.options.tag)
+        found = self._listed(self.template, lambda one: one.tag == self.options.tag)
         return found if found is not None and self._is_mine(found[1], unread=True) else None
 
     def _listed(
-        self, wanted: Callable[[wire.VersionEntry], bool]
+        self, ref: str, wanted: Callable[[wire.VersionEntry], bool]
     ) -> tuple[wire.TemplateEntry, wire.VersionEntry] | None:
         try:
-            template = self._describe(self.template)
+            template = self._describe(ref)
         except TemplateNotFound:
             return None
-        found = next(filter(wanted, template.versions), None)
-        return None if found is None else (template, found)
+        return next(((template, one) for one in template.versions if wanted(one)), None)
 
     def _is_mine(self, version: wire.VersionEntry, *, unread: bool = False) -> bool:
         """Whether it has the tag, the description and the files that are pushed now; `unread`: as far as is recorded."""
