@@ -1,4 +1,4 @@
-"""Message authentication."""
+"""Message authentication, and the private half of API keys."""
 
 import base64
 import hashlib
@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+import tap
 from s3reg import crypto
 
 SECRET = bytes(range(32))
@@ -42,3 +43,11 @@ def test_any_text_can_be_signed_and_compared(text):
 def test_same_is_equality():
     for a, b in itertools.product(["", "a", "b", "ab"], repeat=2):
         assert crypto.same(a, b) == (a == b)
+
+
+def test_a_private_key_opens_what_its_public_half_sealed_and_nothing_else():
+    known = crypto.PrivateKey(tap.pem(tap.key()))
+    assert known.open(tap.key().public_key().encrypt(b"secret", tap.OAEP)) == b"secret"
+    for sealed in (tap.key("another").public_key().encrypt(b"secret", tap.OAEP), b"", bytes(256), b"\xff" * 256):
+        with pytest.raises(ValueError):
+            known.open(sealed)

@@ -70,7 +70,7 @@ class Remotes:
         """The registry of this name. Raises RegistryUnknown."""
         found = self._read().remotes.get(name)
         if found is None:
-            raise RegistryUnknown(name=name)
+            raise RegistryUnknown(name=_shown(name))
         return found
 
     def at(self, address: str) -> Remote:
@@ -117,7 +117,7 @@ class Remotes:
         """Make `name` the default, and reach it so from now on if `access` is given. Raises RegistryUnknown."""
         with self._changed() as known:
             if name not in known.remotes:
-                raise RegistryUnknown(name=name)
+                raise RegistryUnknown(name=_shown(name))
             remotes = known.remotes if access is None else {**known.remotes, name: Remote(name, access)}
             self._write(_Known(remotes, name))
 
@@ -129,7 +129,7 @@ class Remotes:
         with self._changed() as known:
             for name in names:
                 if name not in known.remotes:
-                    raise RegistryUnknown(name=name)
+                    raise RegistryUnknown(name=_shown(name))
             left = {name: remote for name, remote in known.remotes.items() if name not in names}
             default = known.default if known.default in left else next(reversed(left), None)
             self._write(_Known(left, default))
@@ -198,8 +198,14 @@ def remote_name(text: str) -> str:
         (text.startswith("-"), "it looks like an option"),
     ):
         if bad:
-            raise NameInvalid(what="registry name", text=text[:80], reason=reason)
+            raise NameInvalid(what="registry name", text=_shown(text), reason=reason)
     return text
+
+
+def _shown(name: str) -> str:
+    """What was given as a name, for an error: without the password that it has if it was meant as an address."""
+    before, _, after = name.rpartition("@")
+    return (after if ":" in before else name)[:80]
 
 
 def _parse(record: Any) -> _Known:
