@@ -25,17 +25,15 @@ def versions(s3reg, registry, tmp_path):
 @pytest.fixture
 def terminal(monkeypatch):
     """`terminal(text)`: somebody at a terminal types it."""
-    with pytest.MonkeyPatch.context() as patch:
-        ends = pty.openpty()
-        keyboard = os.fdopen(ends[1], "r")
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "r") as keyboard:
 
         def types(text):
-            os.write(ends[0], text.encode())
-            patch.setattr("sys.stdin", keyboard)
+            os.write(ours, text.encode())
+            monkeypatch.setattr("sys.stdin", keyboard)
 
         yield types
-        keyboard.close()
-        os.close(ends[0])
+    os.close(ours)
 
 
 def tags(s3reg, vm="base"):
@@ -106,7 +104,7 @@ class TestRevert:
         "arguments", [("revert", "base", "--yes"), ("revert", "-y", "base"), ("-j", "revert", "base")]
     )
     def test_nobody_is_asked_who_said_yes_or_is_a_program(self, arguments, s3reg, versions, terminal):
-        terminal("")
+        terminal("n\n")
         done = s3reg(*arguments)
         assert (done.code, done.err) == (0, "")
 

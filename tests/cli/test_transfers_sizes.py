@@ -117,7 +117,7 @@ def test_what_stands_in_a_pulls_way_does_not_change_its_size(machine, node):
     node("pull", "base", "-t", "v1")
     with (node.library / "img_lib" / machine.drives[0]).open("r+b") as disk:
         disk.write(b"a day's work")
-        size = node("check-download-size", "base")
+    size = node("check-download-size", "base")
     assert 0 < size["transfer"] < size["bytes"] < size["size"]
 
 
