@@ -201,6 +201,20 @@ class TestDelete:
         assert len(body(s3reg("-j", "vm", "delete", "-a", "--yes"))["deleted"]) == 2
         assert local_vms.in_the_shared_folders(base) == set()
 
+    def test_all_takes_broken_ones_too(self, s3reg, base):
+        (make_vm(base, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")
+        assert len(body(s3reg("-j", "vm", "delete", "--all"))["deleted"]) == 2
+        assert base.scan() == ([], {})
+
+    def test_while_one_of_several_runs_none_goes(self, s3reg, base):
+        make_vm(base, template=OTHER, name="other", images={})
+        (base.vm_lib / ".locks").mkdir()
+        with base.lock("x"):
+            (base.vm_lib / ".locks" / UUID).symlink_to(base.own / "locks" / "x")
+            assert s3reg("vm", "delete", "other", "base", OTHER).code == 11
+        assert len(base.vms()) == 2
+        assert s3reg("vm", "delete", "other", "base", OTHER).code == 0
+
     def test_the_cache_is_what_interrupted_pulls_left(self, s3reg, base):
         staging = Staging(base, OTHER, version())
         staging.path("half.img", Role.IMAGE).write_bytes(b"x" * 50_000)

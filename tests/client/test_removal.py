@@ -91,6 +91,15 @@ class TestAVm:
         removal.remove_vm(library, OTHER)
         removal.remove_vm(library, UUID)
 
+    def test_two_that_cannot_be_read_do_not_keep_each_other(self, library):
+        (make_vm(library, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")
+        (library.vm_lib / UUID / "config.yaml").write_bytes(b"[")
+        before = local_vms.in_the_shared_folders(library)
+        removal.remove_vm(library, UUID)
+        assert local_vms.in_the_shared_folders(library) == before, "the other one may stand on them"
+        removal.remove_vm(library, OTHER)
+        assert library.scan() == ([], {})
+
     def test_a_running_one_is_refused(self, library):
         (library.vm_lib / ".locks").mkdir()
         with library.lock("x"):

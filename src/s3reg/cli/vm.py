@@ -259,9 +259,11 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
     if tag is not None and len(vms) != 1:
         raise Invalid(reason="--tag is a tag of one VM; name that one")
     library = _recovered(asked)
-    going = [_found(library, ref) for ref in vms] if vms else []
+    going = list(dict.fromkeys(_found(library, ref) for ref in vms))
     if everything:
-        going = [(one.id, one.name or one.id) for one in inventory.survey(library)]
+        # Broken ones first: while there is one, nobody knows what it stands on.
+        found = sorted(inventory.survey(library), key=lambda one: one.status is not Status.BROKEN)
+        going = [(one.id, one.name or one.id) for one in found]
     if tag is not None:
         _ask(asked, f"The tag {tag} of {going[0][1]} will be forgotten here.", yes=yes)
         output.give(_forget(library, going[0][0], tag), machine_readable=asked.machine_readable)
@@ -270,6 +272,8 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
         only_here = [name for template, name in going if not inventory.is_pushed(library, library.whatever(template))]
         warning = f" Of {', '.join(only_here)}, no registry has all bytes." if only_here else ""
         _ask(asked, f"{', '.join(name for _, name in going)} will be deleted from this library.{warning}", yes=yes)
+    for template, _ in going:
+        library.check_stopped(library.whatever(template))  # all or none of them
     freed = {template: removal.remove_vm(library, template) for template, _ in going}
     cleaned = cleaning.clean(library) if cache else None
     output.give(_deleted(going, freed, cleaned), machine_readable=asked.machine_readable)

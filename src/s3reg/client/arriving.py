@@ -134,7 +134,9 @@ def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *,
         beside = {file.name for file in vm.files if file.role not in LAYERS}
         # A folder, or a link: never pushed, hence nowhere else.
         going += [path for path in vm.folder.iterdir() if path.name not in beside and not path.name.startswith(".")]
-    if force:
+    row = library.ledger.tags(arrival.template).get(arrival.tag or "")
+    taken = row is not None and row.local and row.version != arrival.version
+    if force or not (going or taken):
         return
     pushed, tagged = library.ledger.pushed(), library.ledger.tagged()
     changed = set()
@@ -144,8 +146,7 @@ def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *,
         stays = path not in replaced and (path.name, digest) in tagged
         if digest not in pushed and not stays:
             changed.add(path.name)
-    row = library.ledger.tags(arrival.template).get(arrival.tag or "")
-    if row is not None and row.local and row.version != arrival.version and not pushed.issuperset(row.files.values()):
+    if row is not None and taken and not pushed.issuperset(row.files.values()):
         changed.add(f"the local tag {arrival.tag}")
     if changed:
         raise LocalChanges(vm=arrival.name, files=", ".join(sorted(changed)))

@@ -23,7 +23,7 @@ from s3reg.client import arriving, platform, records
 from s3reg.client.ledger import Print
 from s3reg.client.library import PUBLISHING
 from s3reg.client.tagbook import LAYERS
-from s3reg.errors import LocalTagNotFound
+from s3reg.errors import LocalTagNotFound, S3regError
 from s3reg.model import names
 
 if TYPE_CHECKING:
@@ -75,10 +75,16 @@ def needed(
 def of_vm(library: Library, vm: LocalVm) -> Removal:
     """What goes with a VM: its folder, its tags, and its layers, changed since or not, that nothing else stands on.
 
-    Raises what is wrong with another VM that cannot be read.
+    Raises what is wrong with another VM that cannot be read. A broken VM goes all the same, without its layers: two such
+    would keep each other here for ever.
     """
     tags = library.ledger.tags(vm.id)
-    kept = needed(library, without_vm=vm.id, without_tags={(vm.id, tag) for tag in tags})
+    try:
+        kept = needed(library, without_vm=vm.id, without_tags={(vm.id, tag) for tag in tags})
+    except S3regError:
+        if not _is_broken(library, vm.id):
+            raise
+        return Removal(vm.id, tuple(tags), {}, vm.folder)
     layers = {file.path: Print.of(file.path.stat()) for file in vm.files if file.role in LAYERS}
     layers |= _as_noted(library, tags.values())
     return Removal(vm.id, tuple(tags), _unless(layers, kept), vm.folder)
@@ -156,6 +162,14 @@ def finish(library: Library, aside: Path) -> None:
 
 
 # --- Inside ----------------------------------------------------------------------------------------------------------
+
+
+def _is_broken(library: Library, template: TemplateId) -> bool:
+    try:
+        library.find(template)
+    except S3regError:
+        return True
+    return False
 
 
 def _as_noted(library: Library, rows: Iterable[LocalTag]) -> dict[Path, Print]:
