@@ -33,7 +33,7 @@ campaign: $(DEV) ## the long campaigns, whole: hours
 bench: $(DEV) ## measure beside s5cmd on MinIO; smaller: GB=2 ROUNDS=1 ROWS="push pull"; OUT=FILE; CACHE=DIR
 	@test -n "$$S3REG_MINIO" || tests/install_minio.sh
 	@bench/install_toxiproxy.sh || true
-	@$(BIN)/python -m bench $(ROWS) $(if $(GB),--gb $(GB)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	@$(BIN)/python -m bench $(ROWS) $(if $(GB),--gb $(GB)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TEMPLATES),--templates $(TEMPLATES)) \
 	  $(if $(CACHE),--cache $(CACHE)) $(if $(OUT),--out $(OUT))
 
 minio: ## install MinIO, the S3 server that the tests use, with Go; once, outside this folder

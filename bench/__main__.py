@@ -3,6 +3,8 @@
 make bench                         all rows, on a disk with 8 GB of data, three rounds each
 make bench GB=2 ROUNDS=1           a quick look
 make bench ROWS="push pull"        some rows
+make bench ROWS=list TEMPLATES=1000
+                                   lists, of fewer templates
 make bench OUT=table.md            the table into a file too
 """
 
@@ -16,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, kills, lines, measure, nightlies
+from bench import calls, delta, full, kills, lines, listing, measure, nightlies
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -40,6 +42,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "unchanged": full.unchanged,
     "plan": calls.plan,
     "api": calls.shares,
+    "list": listing.rows,
     "nightlies": _nightlies,
     "kills": kills.rows,
     "line-1g": lines.fast,
@@ -55,6 +58,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--gb", type=float, default=8, help="of data on the disk")
     parser.add_argument("--rounds", type=int, default=3, help="of those that take turns")
+    parser.add_argument("--templates", type=int, default=10_000, help="in the registry that is listed")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="where disks are kept between runs")
     parser.add_argument("--work", type=Path, help="where servers and libraries lie meanwhile; default: the cache")
     parser.add_argument("--tree", action="append", default=[], help="take the disk's files from here; repeatable")
@@ -66,7 +70,9 @@ def main() -> None:
         parser.error(f"no rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     # A polite end too takes servers, name spaces and folders with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    want = Asked(asked.gb, asked.rounds, asked.cache.absolute(), asked.work, tuple(asked.tree), asked.settle)
+    want = Asked(
+        asked.gb, asked.rounds, asked.cache.absolute(), asked.work, tuple(asked.tree), asked.settle, asked.templates
+    )
     try:
         text = measured(want, asked.rows or list(ROWS))
     except KeyboardInterrupt:

@@ -37,6 +37,8 @@ class Asked:
     trees: tuple[str, ...]
     settled: str
     """How the machine is settled before every timed run: what `measure.settle` takes."""
+    templates: int = 10_000
+    """In the registry that is listed."""
 
 
 @dataclass

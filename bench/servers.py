@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 KEYS = ("s3reg-bench", "not-a-secret-at-all")
 _SERVES = re.compile(r"s3reg \S+ serves .+ at (http://\S+)\n")
 _START_SECONDS = 60
-# Our end of the pipe closes even if we are killed: no server outlives the bench.
-_UNTIL_STDIN_ENDS = '"$@" </dev/null & child=$!; read -r _; kill "$child"; wait "$child"'
+# Our end of the pipe closes even if we are killed: no server outlives the bench. Its own output is the server's alone, so
+# that one which does not start ends it.
+_UNTIL_STDIN_ENDS = '"$@" </dev/null & child=$!; exec >&-; read -r _; kill "$child"; wait "$child"'
 
 
 def environment(**more: str) -> dict[str, str]:
