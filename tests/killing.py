@@ -239,7 +239,6 @@ def imported(library: Library) -> Callable[[], object]:
 
 def two_tags(library: Library) -> None:
     """A VM that was v1, ran on a layer of its own, and is v2."""
-    neighbour(library)
     local_vms.layered(library)
     tagged(library, "v1", OLD_VERSION)
     local_vms.run_on_a_layer(library, b"ran")
@@ -259,12 +258,14 @@ def tagged(library: Library, tag: str, version: names.VersionId) -> None:
 
 def cloned(library: Library) -> Callable[[], object]:
     """A clone of a tag: a layer that is shared, a disk that is copied."""
-    two_tags(library)
+    local_vms.layered(library)
+    tagged(library, "v1", OLD_VERSION)
     return lambda: clones.clone(library, "macos", "clone", tag="v1")
 
 
 def vm_deleted(library: Library) -> Callable[[], object]:
     """A VM with two tags."""
+    neighbour(library)
     two_tags(library)
     return lambda: removal.remove_vm(library, vms.UUID)
 
