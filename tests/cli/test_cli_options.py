@@ -127,7 +127,10 @@ def test_what_the_environment_says_is_as_if_an_option_said_it(asked, monkeypatch
     assert str(getattr(asked("look"), shared.asks)) == VALUES.get(shared.asks, "True")
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1", True), ("true", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1", True), ("true", True), ("2", True), ("--debug", True), ("0", False), ("No", False), ("", False)],
+)
 @pytest.mark.parametrize("name", ["S3REG_MACHINE_READABLE", "ANKA_MACHINE_READABLE"])
 def test_scripts_ask_for_json_by_a_variable(asked, monkeypatch, name, text, expected):
     monkeypatch.setenv(name, text)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _WHOLE = 500
 """Characters of a sentence that is not to be cut."""
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_NO = {"", "0", "f", "false", "n", "no", "off"}
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -86,11 +87,16 @@ class Asked:
 
 
 class _Option(click.Option):
-    """A flag may stand in the environment as it is typed: Anka's plugin for Buildkite exports `ANKA_DEBUG=--debug`."""
+    """Of a flag, anything in the environment but a no means yes.
+
+    Anka's plugin for Buildkite exports `ANKA_DEBUG=--debug`, others a level; neither may end every command.
+    """
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         value = super().resolve_envvar_value(ctx)
-        return "1" if self.is_flag and value in self.opts else value
+        if value is None or not self.is_flag:
+            return value
+        return "0" if value.strip().lower() in _NO else "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ ALIASES = {"remove": "delete"}
 SHARED = (
     _Shared(
         "remote",
-        ("-r", "--remote"),
+        ("-r", "--remote", "--registry"),
         "A configured registry, by name or address.",
         str,
         "NAME",
