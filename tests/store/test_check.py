@@ -120,6 +120,12 @@ class _ListsInTheOrderOfWords(faults.Wrapped):
         yield from sorted(super().list(prefix, after=after), key=lambda item: item.key.lower())
 
 
+class _SkipsWhereStretchesMeet(faults.Wrapped):
+    def relist(self, prefix, before=None):
+        found = super().relist(prefix, before)
+        return dataclasses.replace(found, stats=found.stats[1:]) if before else found
+
+
 class _SendsAll(faults.Wrapped):
     def get(self, key, *, first=0, length=None):
         return super().get(key)
@@ -145,6 +151,7 @@ class _HasNoSize(faults.Wrapped):
         (_MakesWhatIsAbsent, {"put if unchanged, on an absent key"}),
         (_ListsTheFirstPageOnly, {"listing in order, beyond a page"}),
         (_ListsInTheOrderOfWords, {"listing in order, beyond a page"}),
+        (_SkipsWhereStretchesMeet, {"listing in order, beyond a page"}),
         (_SendsAll, {"ranges"}),
         (_HasNoSize, {"ranges"}),
         (_ShowsAnOldListing, {"read, list and delete seen at once"}),

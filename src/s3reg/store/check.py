@@ -253,6 +253,8 @@ def _listing(trial: _Trial) -> None:
     after = found[len(found) // 2]
     rest = [item.key for item in store.list(under, after=after)]
     _expect(rest == found[found.index(after) + 1 :], "a listing after a key does not give the rest")
+    again = [item.key for item in store.relist(under, store.relist(under)).stats]
+    _expect(again == found, "a listing in stretches gives other keys")
     store.delete(keys)
     _expect(not list(store.list(under)), "deleted keys are still listed")
 
