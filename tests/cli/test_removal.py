@@ -79,6 +79,7 @@ class TestRevert:
     def test_s11_what_is_not_there_or_contradicts_itself_removes_nothing(self, options, code, s3reg, versions):
         done = s3reg("revert", "base", *options)
         assert (done.code, done.out) == (code, "")
+        assert ("leave --tag and --version out" in done.err) == ("-a" in options)
         assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
 
     def test_an_unknown_template_is_3(self, s3reg, versions):
@@ -171,7 +172,8 @@ class TestRename:
 
     @pytest.mark.parametrize("name", ["", "a/b", "..", "bell\x07", "x" * 256])
     def test_a_name_that_is_none_is_refused(self, name, s3reg, two):
-        assert s3reg("rename", "base", name).code == 2
+        done = s3reg("rename", "base", name)
+        assert (done.code, "choose another template name" in done.err) == (2, True)
         assert self.names(s3reg) == ["base", "other"]
 
     def test_a_person_is_told(self, s3reg, two):

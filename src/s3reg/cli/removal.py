@@ -18,6 +18,7 @@ from s3reg.cli import candidates, output
 from s3reg.cli.node import connected, selected, template
 from s3reg.cli.output import Answer
 from s3reg.errors import Invalid
+from s3reg.model import names
 
 if TYPE_CHECKING:
     from s3reg.cli.options import Asked
@@ -73,6 +74,7 @@ def rename(asked: Asked, template_: str, name: str, force_name: bool) -> None:
 
     A VM that is pulled is called what it was called when it was pushed.
     """
+    name = names.template_name(name)
     with connected(asked) as connection:
         found = template(connection, template_)
         wanted = wire.Rename(_operation(), found.id, name, same_name=force_name)
