@@ -215,6 +215,17 @@ class TestTags:
         ledger.set_tag(TEMPLATE, "mine", VERSION, "macos", [TagFile("b.ank", Role.IMAGE, other)], local=True)
         assert ledger.pushed() == {DIGEST}
 
+    def test_a_record_of_an_older_release_is_read(self, ledger):
+        place = ledger.folder / "tags" / f"{TEMPLATE}.json"
+        place.parent.mkdir(parents=True)
+        row = {"version": VERSION, "name": "macos", "files": {"a.ank": DIGEST}, "local": False}
+        place.write_text(json.dumps({"v": 1, "current": "v1", "tags": {"v1": row}}))
+        assert ledger.current(TEMPLATE) == "v1"
+        assert ledger.tags(TEMPLATE)["v1"].members == (TagFile("a.ank", Role.IMAGE, DIGEST),)
+        assert ledger.pushed() == {DIGEST}
+        ledger.set_tag(TEMPLATE, "v2", VERSION, "macos", [])
+        assert ledger.pushed() == {DIGEST}
+
     def test_a_newer_record_is_refused_and_kept(self, ledger):
         ledger.set_tag(TEMPLATE, "v1", VERSION, "macos", [])
         place = ledger.folder / "tags" / f"{TEMPLATE}.json"

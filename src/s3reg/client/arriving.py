@@ -279,12 +279,12 @@ def _arrival(raw: dict[str, Any]) -> Arrival:
                 None if digest is None else names.digest(digest),
                 None if parent is None else names.file_name(parent),
                 _print(origin),
-                twin_of(twin),
+                twin_of(twin[0]) if twin else None,
             )
-            for name, role, size, digest, parent, origin, twin in raw["files"]
+            for name, role, size, digest, parent, origin, *twin in raw["files"]
         ),
         raw["durable"] is not False,
-        raw["local"] is True,
+        raw.get("local") is True,
     )
 
 

@@ -209,10 +209,11 @@ class TagBook:
 def _rows(raw: dict[str, Any]) -> tuple[str | None, dict[str, LocalTag]]:
     tags = {}
     for tag, value in raw["tags"].items():
-        members = tuple(
-            TagFile(names.file_name(name), Role(role), names.digest(digest)) for name, role, digest in value["files"]
-        )
+        files = value["files"]
+        # Older records have names and digests only. Whatever may be a layer counts as one: it stays.
+        rows = [[name, Role.IMAGE, digest] for name, digest in files.items()] if isinstance(files, dict) else files
+        members = tuple(TagFile(names.file_name(name), Role(role), names.digest(digest)) for name, role, digest in rows)
         version = names.version_id(value["version"])
-        times = (int(value["created"]), int(value["used"]))
+        times = (int(value.get("created", 0)), int(value.get("used", 0)))
         tags[names.tag(tag)] = LocalTag(version, str(value["name"]), members, value["local"] is True, *times)
     return (None if raw["current"] is None else names.tag(raw["current"])), tags
