@@ -52,15 +52,17 @@ def revert(asked: Asked, vm: str, *, tag: str | None, number: int | None, everyt
         going = [one.tag for one in found.versions[place:]]
         if not yes and not asked.machine_readable and sys.stdin.isatty():
             with_it = "" if place else " and the template itself"
-            question = f"{', '.join(going)} of {found.name}{with_it} will be removed. Go on?"
-            click.confirm(output.plain(question), abort=True, err=True)
+            if not click.confirm(
+                output.plain(f"{_named(going, found.name)}{with_it} will be removed. Go on?"), err=True
+            ):
+                sys.stderr.write("nothing was removed\n")
+                raise click.exceptions.Exit(1)
         wanted = wire.Revert(_operation(), found.id, tag=tag, number=number, everything=everything)
         done = connection.ask(wire.RevertedSchema, "POST", f"{wire.PREFIX}/revert", wire.write(wanted))
     # Where the first answer was lost, the second one knows only that it is done.
     gone = list(done.removed) or going
     body = {"uuid": done.template, "name": done.name, "removed": gone, "left": done.left, "deleted": done.deleted}
-    what = f"{', '.join(gone)} of {done.name} removed" if gone else f"{done.name} removed"
-    text = f"{what}; {'the template is gone' if done.deleted else f'{done.left} left'}"
+    text = f"{_named(gone, done.name)} removed; {'the template is gone' if done.deleted else f'{done.left} left'}"
     output.give(Answer(body, "vm reverted successfully", text), machine_readable=asked.machine_readable)
 
 
@@ -82,6 +84,10 @@ def rename(asked: Asked, template_: str, name: str, force_name: bool) -> None:
     text = f"{found.name} is now called {done.name}"
     body = {"uuid": done.template, "name": done.name}
     output.give(Answer(body, "vm renamed successfully", text), machine_readable=asked.machine_readable)
+
+
+def _named(tags: list[str], name: str) -> str:
+    return f"{', '.join(tags) or 'no version'} of {name}"
 
 
 def _operation() -> str:
