@@ -18,7 +18,7 @@ from s3reg import wire
 from s3reg.cli import candidates, hardware, output
 from s3reg.cli.output import Answer, Columns
 from s3reg.client import images
-from s3reg.client.connection import Connection
+from s3reg.client.connection import TRIES, Connection
 from s3reg.client.library import Library
 from s3reg.client.platform import default_library
 from s3reg.errors import S3regError, TagNotFound, VersionNotFound
@@ -34,6 +34,8 @@ TAG = click.option(
     "-t", "--tag", shell_complete=candidates.tags, help="The version's tag; default: the newest version."
 )
 NUMBER = click.option("-v", "--version", "number", type=click.IntRange(0), help="The version's number, from 0.")
+TRIES_TO_ASK = 4
+"""Of a call that changes nothing: whoever asks may have another registry to ask, and waits four seconds at most."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -42,7 +44,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.pass_obj
 def list_(asked: Asked, vms: tuple[str, ...]) -> None:
     """List the templates of the registry."""
-    with connected(asked) as connection:
+    with connected(asked, tries=TRIES_TO_ASK) as connection:
         if vms:
             found = [template(connection, vm) for vm in vms]
         else:
@@ -61,7 +63,7 @@ def list_(asked: Asked, vms: tuple[str, ...]) -> None:
 @click.pass_obj
 def describe(asked: Asked, vm: str, tag: str | None, number: int | None) -> None:
     """Show a template's configuration and versions."""
-    with connected(asked) as connection:
+    with connected(asked, tries=TRIES_TO_ASK) as connection:
         found = template(connection, vm)
         chosen = selected(found, tag, number)
         config = config_of(connection, found, chosen)
@@ -113,9 +115,9 @@ def export(asked: Asked, vm: str, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def connected(asked: Asked, pace: Pace | None = None) -> Iterator[Connection]:
+def connected(asked: Asked, pace: Pace | None = None, *, tries: int = TRIES) -> Iterator[Connection]:
     """The registry that was asked for."""
-    connection = Connection(asked.chosen().access, pace=pace)
+    connection = Connection(asked.chosen().access, pace=pace, tries=tries)
     try:
         yield connection
     finally:

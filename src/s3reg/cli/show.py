@@ -142,7 +142,7 @@ def show(asked: Asked, *, vm: str, part: str | None, label: str | None, tag: str
         raise Invalid(reason="--latest is for the part tag, without -t: s3reg show VM tag --latest")
     if label is not None and part != "label":
         raise Invalid(reason=f"{label!r} is one word too many: only the part label takes a name")
-    with node.connected(asked) as connection:
+    with node.connected(asked, tries=node.TRIES_TO_ASK) as connection:
         found = node.template(connection, vm)
         chosen = node.selected(found, tag)
         config = node.config_of(connection, found, chosen)

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 
 from s3reg.cli import candidates, environment, output, rates
 from s3reg.cli.failback import failing_back
-from s3reg.cli.node import NUMBER, TAG, connected, library_of, telling
+from s3reg.cli.node import NUMBER, TAG, TRIES_TO_ASK, connected, library_of, telling
 from s3reg.cli.output import Answer, Columns
 from s3reg.client import localtags, platform, pull, push, removal
 from s3reg.client.library import LocalVm
@@ -338,7 +338,7 @@ def check_download_size(asked: Asked, vm: str, tag: str | None, number: int | No
     """Show how many bytes a pull would fetch, and how many it would write."""
     library = library_of(asked)
     options = PullOptions(tag=tag, number=number, others=_others(folders))
-    with connected(asked) as connection:
+    with connected(asked, tries=TRIES_TO_ASK) as connection:
         found = pull.download_size(connection, library, vm, options)
     output.give(_size(found, library), machine_readable=asked.machine_readable)
 
