@@ -16,16 +16,20 @@ def test_only_the_row_of_a_head_that_changed_is_made_anew():
         made.append(head.name)
         return {"name": head.name, "size": head.size}
 
-    rows = Rows(row)
-    assert json.loads(rows.text(HEADS)) == [{"name": f"t{number}", "size": number} for number in range(4)]
+    rows = Rows(row, '{"a":', "}")
+    assert json.loads(rows.answer(HEADS))["a"] == [{"name": f"t{number}", "size": number} for number in range(4)]
     changed = [HEADS[3], replace(HEADS[1], name='ä"', size=7)]
     for _ in range(2):
-        assert json.loads(rows.text(changed)) == [{"name": "t3", "size": 3}, {"name": 'ä"', "size": 7}]
+        assert json.loads(rows.answer(changed))["a"] == [{"name": "t3", "size": 3}, {"name": 'ä"', "size": 7}]
     assert made == ["t0", "t1", "t2", "t3", 'ä"']
-    assert rows.text([]) == "[]"
+    assert rows.answer([]) == b'{"a":[]}'
 
 
 def test_heads_of_two_stores_that_are_of_one_template_and_generation_have_rows_of_their_own():
-    rows = Rows(lambda head: head.name)
+    rows = Rows(lambda head: head.name, "", "")
     other = replace(HEADS[0], name="elsewhere")
-    assert [rows.text([head]) for head in (HEADS[0], other, HEADS[0])] == ['["t0"]', '["elsewhere"]', '["t0"]']
+    assert [rows.answer([head]) for head in (HEADS[0], other, HEADS[0])] == [
+        b'["t0"]',
+        b'["elsewhere"]',
+        b'["t0"]',
+    ]

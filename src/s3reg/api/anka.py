@@ -25,7 +25,8 @@ BUILD = f"{__version__}-{hashlib.sha256(__version__.encode()).hexdigest()[:8]}"
 """Clients expect a version and eight hex digits behind it."""
 LARGEST_EVENT = 64 * 1024
 """Bytes of what a machine may report at once."""
-_NAMES, _SIZES = Rows(lambda head: {head.id: head.name}), Rows(shapes.listed)
+_NAMES = Rows(lambda head: {head.id: head.name}, *render.ANKA_LIST)
+_SIZES = Rows(shapes.listed, *render.ANKA_LIST)
 
 
 @blueprint.get("/registry/status")
@@ -39,7 +40,7 @@ def list_v1() -> Response:
     """All templates as `{id: name}`, or with `?id=` one template."""
     if request.args.get("id"):
         return describe()
-    return render.anka_list(_NAMES.text(registry().templates(asker())))
+    return render.written(_NAMES.answer(registry().templates(asker())))
 
 
 @blueprint.get("/registry/v2/vm")
@@ -47,7 +48,7 @@ def list_v2() -> Response:
     """All templates with their sizes, or with `?id=` one template."""
     if request.args.get("id"):
         return describe()
-    return render.anka_list(_SIZES.text(registry().templates(asker())))
+    return render.written(_SIZES.answer(registry().templates(asker())))
 
 
 def describe() -> Response:

@@ -27,6 +27,8 @@ RETRY_SECONDS = 2
 """What a client is asked to wait while the store is away."""
 _LONGEST_PATH = 200
 _SERVER_FAULT = 500
+ANKA_LIST = ('{"status":"OK","body":', ',"message":""}')
+"""What `anka` puts around a body."""
 _PROBES = {"/livez", "/readyz"}
 """Asked every few seconds by whatever watches the process."""
 
@@ -57,7 +59,7 @@ def text(value: object) -> str:
     return json.dumps(value, default=str, separators=(",", ":"))
 
 
-def written(json_text: str, status: int = 200) -> Response:
+def written(json_text: str | bytes, status: int = 200) -> Response:
     """JSON as an answer of `native`."""
     return Response(json_text, status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
@@ -65,11 +67,6 @@ def written(json_text: str, status: int = 200) -> Response:
 def anka(body: object) -> Response:
     """A success in the Anka envelope."""
     return native({"status": "OK", "body": body, "message": ""})
-
-
-def anka_list(rows: str) -> Response:
-    """A success whose body is this JSON array, as `anka` gives it."""
-    return written(f'{{"status":"OK","body":{rows},"message":""}}')
 
 
 def done() -> Response:

@@ -7,27 +7,34 @@ from typing import TYPE_CHECKING
 from s3reg.api import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from s3reg.model.names import TemplateId
     from s3reg.model.template import Head
 
 
 class Rows:
-    """Lists in one shape. Safe between threads: two that meet make the same row twice."""
+    """Lists in one shape: `before`, an array of the heads' rows, `after`. Safe between threads."""
 
-    def __init__(self, row: Callable[[Head], object]) -> None:
+    def __init__(self, row: Callable[[Head], object], before: str, after: str) -> None:
         self._row = row
+        self._before, self._after = before, after
         self._made: dict[TemplateId, tuple[Head, str]] = {}
         """One for each template ever listed; a head never goes from its store either."""
+        self._last: tuple[list[Head], bytes] = ([], f"{before}[]{after}".encode())
 
-    def text(self, heads: Iterable[Head]) -> str:
-        """The rows of these heads as a JSON array, in this order."""
-        made, texts = self._made, []
-        for head in heads:
-            found = made.get(head.id)
-            # The same value, not an equal one: heads of two stores may be of one template and generation.
-            if found is None or found[0] is not head:
-                found = made[head.id] = (head, render.text(self._row(head)))
-            texts.append(found[1])
-        return f"[{','.join(texts)}]"
+    def answer(self, heads: list[Head]) -> bytes:
+        """The list of these heads, in this order. Where they are those of the last list, it is that one."""
+        last, found = self._last
+        # Heads that are the same objects are not looked into.
+        if heads != last:
+            found = f"{self._before}[{','.join(map(self._of, heads))}]{self._after}".encode()
+            self._last = (heads, found)
+        return found
+
+    def _of(self, head: Head) -> str:
+        made = self._made.get(head.id)
+        # The same value, not an equal one: heads of two stores may be of one template and generation.
+        if made is None or made[0] is not head:
+            made = self._made[head.id] = (head, render.text(self._row(head)))
+        return made[1]

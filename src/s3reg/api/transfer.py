@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("transfer", __name__, url_prefix=wire.PREFIX)
 operations = Operations()
-_ROWS = Rows(lambda head: wire.write(messages.listed_template(head)))
+_ROWS = Rows(lambda head: wire.write(messages.listed_template(head)), '{"templates":', "}")
 
 _REF = Parameter("ref", "The template's id, or its name if only one carries it.", required=True)
 _SELECT = (
@@ -35,7 +35,7 @@ _SELECT = (
 @operations.add("GET", "/templates", gives=wire.TemplatesAnswerSchema)
 def list_templates() -> Response:
     """List the templates with their versions, by name."""
-    return render.written(f'{{"templates":{_ROWS.text(registry().templates(asker()))}}}')
+    return render.written(_ROWS.answer(registry().templates(asker())))
 
 
 @operations.add("GET", "/template", gives=wire.TemplateEntrySchema, query=(_REF,))
