@@ -17,7 +17,7 @@ def table(tmp_path, *rows: str) -> dict[str, list[str]]:
     servers.needs("mke2fs")
     minio = os.environ.get("S3REG_MINIO") or str(Path.home() / ".cache/s3reg/bin/minio")
     servers.needs(minio)
-    size = ["--gb", "0.02", "--rounds", "1", "--settle", "no", "--cache", tmp_path / "cache", "--tree", HOME / "src"]
+    size = ["--gb", "0.02", "--templates", "30", "--rounds", "1", "--settle", "no", "--cache", tmp_path / "cache", "--tree", HOME / "src"]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *rows, *map(str, size), "--out", str(tmp_path / "table.md")],
         cwd=HOME,
@@ -33,13 +33,16 @@ def table(tmp_path, *rows: str) -> dict[str, list[str]]:
 
 
 def test_the_bench_measures_beside_s5cmd_what_a_push_a_pull_and_an_update_cost_and_leaves_only_its_disk(tmp_path):
-    rows = table(tmp_path, "push", "pull", "delta-push")
+    rows = table(tmp_path, "push", "pull", "delta-push", "list")
     for name in ("push", "push without proof", "pull, durable", "pull --no-sync"):
         measured, ratio, goal, met = rows[name]
         assert re.match(r"\d+\.\d s, \d+\.\d\d raw GB/s", measured)
         assert re.match(r"\d+\.\d\d \S$", ratio)
         assert goal.endswith("s5cmd")
         assert met in {"yes", "**no**"}
+    for store in ("on MinIO", "in a directory"):
+        for name in ("v1 list", "v2 list", "native list, with versions", "detail of one"):
+            assert re.match(r"p50 \d+ ms, ", rows[f"30 templates {store}: {name}"][0])
     told = rows["delta push: bytes before compression"][0]
     stored, changed = map(int, re.match(r"(\d+) MiB for (\d+) MiB", told).groups())
     assert 0 < changed <= stored <= 20
