@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 
 import pytest
 from rich.console import Console
@@ -100,3 +101,12 @@ def test_a_note_does_not_speak_to_the_terminal():
     out = io.StringIO()
     Bar(Console(file=out)).note("[red]not a colour[/red]")
     assert out.getvalue() == "[red]not a colour[/red]\n"
+
+
+def test_a_push_is_told_to_its_end_whatever_the_disk_is_made_of(s3reg, registry, tmp_path):
+    """Zeros that take room on the disk are sent by nobody, chunks that come twice are sent once, the last one is short."""
+    once, disk = random.Random(7).randbytes(256 * 1024), tmp_path / "disk.img"
+    disk.write_bytes(once + bytes(3 * 256 * 1024) + once * 2 + once[:1000])
+    s3reg("import", "dev", "--disk", disk)
+    told = s3reg("push", "dev", "-t", "v1", "-a", registry).err.splitlines()
+    assert [line.partition("(")[2].partition(")")[0] for line in told if line.startswith("sending")][-1] == "100 %"

@@ -66,6 +66,11 @@ class Item:
             map=link,
         )
 
+    def bytes_of(self, span: tuple[int, int], chunk_log2: int) -> int:
+        """How much of the file lies in (first chunk, number of chunks)."""
+        first, count = span
+        return min(self.size, (first + count) << chunk_log2) - (first << chunk_log2)
+
     def take_whole(self, base_files: dict[str, wire.FileEntry]) -> None:
         """Name the map of the base's file that has the same bytes, if there is one."""
         found = base_files.get(self.digest) if self.digest is not None else None
@@ -140,7 +145,9 @@ class Cargo:
         work = [(item, spans) for item in self.large if item.map is None and (spans := self._spans(item))]
         if not work:
             return
-        self._progress.start("sending", sum(self._bytes(item, spans) for item, spans in work))
+        self._progress.start(
+            "sending", sum(item.bytes_of(span, self.chunk_log2) for item, spans in work for span in spans)
+        )
         for item, spans in work:
             self._store_file(packer, item, spans)
         packer.flush()
@@ -192,14 +199,14 @@ class Cargo:
             return list(segments(item.opened, self.chunk_log2))
         return list(runs_of(item.column.unplaced(), item.column.chunk_log2))
 
-    def _bytes(self, item: Item, spans: list[tuple[int, int]]) -> int:
-        return min(item.size, sum(count for _, count in spans) << self.chunk_log2)
-
     def _store_file(self, packer: Packer, item: Item, spans: list[tuple[int, int]]) -> None:
         assert item.opened is not None
         assert item.column is not None
         try:
-            for made in frames(self._crew, item.opened, item.column, spans, proof=self._proof):
+            found = frames(self._crew, item.opened, item.column, spans, proof=self._proof)
+            for span, made in zip(spans, found, strict=True):
+                # Zeros that the file system does not know as a hole: nobody acknowledges them.
+                self._progress.advance(item.bytes_of(span, self.chunk_log2) - sum(frame.raw for frame in made))
                 for frame in made:
                     item.column.set_digests(frame.position, frame.digest)
                     item.column.put(frame.position, packer.add(frame))
