@@ -627,7 +627,7 @@ class RegistryUnreachable(S3regError):
     code = "registry-unreachable"
     kind = Kind.UNAVAILABLE
     says = "{url} does not answer: {reason}"
-    remedy = "check the address and the network; the transfer goes on where it was when you repeat the command"
+    remedy = "check the address and the network, then repeat the command; a transfer goes on where it was"
 
 
 class AnswerInvalid(S3regError):

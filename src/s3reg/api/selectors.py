@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
-from s3reg.api.operations import MOST_DIGITS, body
+from s3reg.api.operations import MOST_DIGITS, body, received
 from s3reg.errors import RequestInvalid, SelectorsDisagree
 
 if TYPE_CHECKING:
@@ -41,8 +41,13 @@ class Selector:
     number: int | None
 
     def tag(self, head: Head) -> str | None:
-        """The reading that is a tag of the template; where none is, the likeliest."""
-        return next((tag for tag in self.tags if head.tagged(tag)), self.tags[0] if self.tags else None)
+        """The reading that is a tag of the template; where none is, the likeliest. Raises RequestInvalid if two are."""
+        there = [tag for tag in self.tags if head.tagged(tag)]
+        if len(there) > 1:
+            raise _wrong(
+                "tag", f"{' and '.join(map(repr, there))} are both there: write %20 for a blank, %2B for a plus"
+            )
+        return next(iter((*there, *self.tags)), None)
 
 
 def to_read() -> Selector:
@@ -98,7 +103,7 @@ def _query() -> list[tuple[str, Readings]]:
 
 
 def _body() -> list[tuple[str, Readings]]:
-    if not request.get_data():
+    if not received():
         return []
     said = body(once=True)
     if said is not None and not isinstance(said, dict):
