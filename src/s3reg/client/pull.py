@@ -21,8 +21,6 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.filesize import decimal
-
 from s3reg import wire
 from s3reg.client import fill, platform, removal
 from s3reg.client.bring import bring
@@ -320,7 +318,7 @@ class _Pull:
 
     def _shrink(self, progress: Progress) -> None:
         if self.options.shrink:
-            progress.note(f"{decimal(removal.shrink(self.library, self.template))} of other tags removed")
+            progress.note(f"{removal.shrink(self.library, self.template) / 1e6:.1f} MB of other tags removed")
 
     def _staged_files(self, items: Iterable[_Item]) -> list[StagedFile]:
         """The version's files, with the maps of those that were fetched."""
