@@ -319,6 +319,19 @@ def test_a_body_that_claims_to_be_too_large_is_refused_before_it_is_read(web):
         assert line.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_body_that_breaks_off_says_nothing(web, standing):
+    """A server hands on what came: a revert that lost its tag would take the newest version."""
+    parts = urlsplit(web.url)
+    asked = ("DELETE", f"/registry/revert?id={standing.machine.id}"), ("POST", f"{API}/revert"), ("POST", "/log")
+    sized, chunked = "Content-Length: 12", "Transfer-Encoding: chunked"
+    for method, path in asked:
+        for header, body in ((sized, b""), (sized, b"{}"), (chunked, b""), (chunked, b"5\r\n{"), (chunked, b"x\r\n{}")):
+            with socket.create_connection((parts.hostname, parts.port), timeout=60) as line:
+                line.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n".encode() + body)
+                line.shutdown(socket.SHUT_WR)
+                assert line.recv(65536).startswith(b"HTTP/1.1 400 "), (path, header, body)
+
+
 def test_a_method_that_a_path_does_not_take(web):
     native(web.open(f"{API}/plan", method="POST", json={}), 405, "method-not-allowed")
     assert "POST" in anka(web.open("/registry/vm", method="POST", json={}), 405)

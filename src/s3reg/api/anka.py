@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from s3reg import __version__
 from s3reg.api import render, selectors, shapes
 from s3reg.api.guard import asker
+from s3reg.api.operations import received
 from s3reg.api.rows import Rows
 from s3reg.api.wiring import registry, wiring
 from s3reg.errors import RequestTooLarge
@@ -101,7 +102,7 @@ def disk() -> Response:
 @blueprint.post("/log")
 def log() -> Response:
     """Keep what a machine reports, if the store takes it soon; the answer waits for neither."""
-    data = request.get_data()
+    data = received()
     if len(data) > LARGEST_EVENT:
         raise RequestTooLarge(limit=LARGEST_EVENT)
     wiring().event(asker(), _said(data))

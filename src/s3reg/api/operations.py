@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
+from werkzeug.exceptions import HTTPException
 
 from s3reg import wire
 from s3reg.api import render
@@ -95,7 +96,7 @@ def body(*, once: bool = False) -> object:
 
     `once`: a name that comes twice in one object is refused; else the last one counts.
     """
-    data = request.get_data(cache=False)
+    data = received()
     if len(data) > wire.LARGEST_BODY:
         raise RequestTooLarge(limit=wire.LARGEST_BODY)
     try:
@@ -103,6 +104,26 @@ def body(*, once: bool = False) -> object:
     except (ValueError, RecursionError) as e:
         told = "it is nested too deeply" if isinstance(e, RecursionError) else "its body is not JSON in UTF-8"
         raise RequestInvalid(reason=told, problems={}) from e
+
+
+def received() -> bytes:
+    """The request's body, whole. Raises RequestInvalid.
+
+    What is left of one whose line broke would say something else: a revert without its tag takes the newest version.
+    """
+    try:
+        data = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as e:  # each server has errors of its own for chunks that are none, or lack
+        raise _cut() from e
+    if len(data) < (request.content_length or 0):
+        raise _cut()
+    return data
+
+
+def _cut() -> RequestInvalid:
+    return RequestInvalid(reason="its body did not come as its headers say", problems={})
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
