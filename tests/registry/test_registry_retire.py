@@ -23,6 +23,7 @@ from s3reg.errors import (
     NameAmbiguous,
     NameInvalid,
     NameTaken,
+    RecordDamaged,
     SelectorsDisagree,
     StoreCopied,
     StoreUnavailable,
@@ -157,6 +158,21 @@ def test_whoever_may_not_is_refused_and_whoever_may_not_see_finds_nothing(store,
     with pytest.raises(Forbidden):
         registry.rename(Reader(Action.PUSH), BASE, name="x", operation=ONE)
     assert read_head(store) == before
+
+
+def test_whoever_may_not_see_a_template_is_not_told_of_its_damage(store, registry):
+    store.put(fmt.head_key(BASE), b"{")
+    for verb in (
+        lambda asker: registry.find(asker, BASE),
+        lambda asker: registry.describe(asker, BASE),
+        lambda asker: registry.plan(asker, BASE),
+        lambda asker: registry.revert(asker, BASE, operation=ONE),
+        lambda asker: registry.pulled(asker, BASE, TWO),
+    ):
+        with pytest.raises(RecordDamaged):
+            verb(JO)
+        with pytest.raises(TemplateNotFound):
+            verb(Reader(Action.LIST))
 
 
 def test_a_copy_of_a_store_is_not_changed(node, store):

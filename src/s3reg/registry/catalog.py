@@ -49,8 +49,8 @@ class Catalog:
         An id is looked up by itself, so that a listing full of others' damage is not in the way.
         """
         if names.is_template_id(ref):
-            head = self._records.head(names.template_id(ref))
-            if head is not None and may_list(asker, head):
+            head = head_of(self._records, asker, names.template_id(ref))
+            if head is not None and not head.deleted:
                 return head
         # Compared, not parsed: what could be no name is simply not found.
         name = unicodedata.normalize("NFC", ref)
@@ -97,6 +97,14 @@ class Catalog:
         others = [head.id for head in self.templates(asker) if head.name == name and head.id != template]
         if others:
             raise NameTaken(name=name, ids=", ".join(others))
+
+
+def head_of(records: Records, asker: Identity, template: TemplateId) -> Head | None:
+    """The template's head as it is now, though it be deleted; None if there is none, or none for the asker.
+
+    Whoever may not know of a template is not told of its damage either. Raises RecordDamaged, FormatUnknown.
+    """
+    return records.head(template) if asker.may(Action.LIST, template) else None
 
 
 def may_list(asker: Identity, head: Head) -> bool:

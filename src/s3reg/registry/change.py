@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import Forbidden, TemplateNotFound
 from s3reg.model import names
-from s3reg.model.identity import Action
 from s3reg.registry import setup
-from s3reg.registry.catalog import may_list
+from s3reg.registry.catalog import head_of, may_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from s3reg.model.identity import Identity
+    from s3reg.model.identity import Action, Identity
     from s3reg.model.template import Head
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
@@ -35,8 +34,8 @@ def change(
     """
     setup.prepare(records, write=True)
     if names.is_template_id(ref):
-        known = records.head(names.template_id(ref))
-        if known is not None and operation in known.operations and asker.may(Action.LIST, known.id):
+        known = head_of(records, asker, names.template_id(ref))
+        if known is not None and operation in known.operations:
             return known
 
     def checked(head: Head | None) -> Head:

@@ -8,7 +8,7 @@ from s3reg.errors import Forbidden, ObjectNotFound, TemplateNotFound, VersionNot
 from s3reg.model import format as fmt
 from s3reg.model.identity import Action
 from s3reg.registry import setup
-from s3reg.registry.catalog import may_list
+from s3reg.registry.catalog import head_of
 from s3reg.registry.values import Plan
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def live_packs(version: Version) -> dict[PackRef, int]:
 
 def pulled(records: Records, asker: Identity, template: TemplateId, vid: VersionId) -> None:
     """Note that the version was pulled, at most once a minute. Raises Forbidden, TemplateNotFound, VersionNotFound."""
-    head = records.head(template)
-    if head is None or not may_list(asker, head):
+    head = head_of(records, asker, template)
+    if head is None or head.deleted:
         raise TemplateNotFound(template=template)
     _check_pull(asker, head)
     if head.with_id(vid) is None:
