@@ -1,6 +1,7 @@
-"""Dies at the n-th step that changes the file system, for every n: `survives(prepare, act, check)`.
+"""Dies at the n-th step that changes the file system, for every n or a sample of them: `survives(folder, prepare, most)`.
 
-    python killing.py SCENARIO FOLDER     one scenario of `SCENARIOS`; ends with 0 if all its deaths were survived
+    python killing.py SCENARIO FOLDER MOST   one scenario of `SCENARIOS`, at MOST of its steps; ends with 0 if all its
+                                             deaths were survived, and prints the number of its steps
 
 Steps are seen by Python's own audit events, and the C library's renames by their names, so that the code under test knows
 nothing of it. Each round runs in a fork that is ended without any clean-up, as by kill -9. It is a program of its own
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import mmap
 import os
+import random
 import shutil
 import sys
 from pathlib import Path
@@ -52,12 +55,32 @@ def dies(act: Callable[[], object], step: int) -> bool:
     return status == KILLED
 
 
-def _arm(step: int) -> None:
-    left = itertools.count(step, -1)
+def steps_of(act: Callable[[], object]) -> int:
+    """Run `act` to its end in a process of its own; how many changes it made."""
+    with mmap.mmap(-1, 8) as seen:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                _arm(0, seen)
+                act()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return int.from_bytes(seen[:], "little")
+
+
+def _arm(step: int, seen: mmap.mmap | None = None) -> None:
+    """Die before the `step`-th change; `seen`: where the changes before it are counted."""
+    left = itertools.count(1)
 
     def tick() -> None:
-        if next(left) == 1:
+        at = next(left)
+        if at == step:
             os._exit(KILLED)
+        if seen is not None:
+            seen[:] = at.to_bytes(8, "little")
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         flags = arguments[2] if event == "open" else 0
@@ -74,17 +97,18 @@ def _arm(step: int) -> None:
     sys.addaudithook(hook)
 
 
-def survives(folder: Path, prepare: Callable[[Library], Callable[[], object]]) -> int:
-    """Kill what `prepare` gives at every step, in a fresh library each time; the number of steps."""
+def survives(folder: Path, prepare: Callable[[Library], Callable[[], object]], most: int) -> int:
+    """Kill what `prepare` gives at `most` of its steps, in a fresh library each time; the number of all of them."""
     whole = Library(folder / "whole")
-    prepare(whole)()
+    steps = steps_of(prepare(whole))
     after = shows(whole)
     assert after is not None
-    for step in itertools.count(1):
+    chance = random.Random(prepare.__name__)  # the same sample in every run
+    for step in sorted(chance.sample(range(1, steps + 1), min(most, steps))):
         library = Library(folder / str(step))
         act = prepare(library)
         before = shows(library)
-        died = dies(act, step)
+        assert dies(act, step), f"step {step} of {steps} was not reached"
         hidden = {vm: files for vm, files in before.items() if vm != "macos"}
         assert shows(library) in (before, hidden, after), f"step {step}: a mix"
         assert recover(library) == [], f"step {step}: not recovered"
@@ -96,9 +120,7 @@ def survives(folder: Path, prepare: Callable[[Library], Callable[[], object]]) -
         if prepare in OF_THE_LIBRARY:
             check_whole(library, step)
         shutil.rmtree(library.root)
-        if not died:
-            return step
-    raise AssertionError
+    return steps
 
 
 def shows(library: Library) -> dict[str, list[tuple[str, str]]] | None:
@@ -291,4 +313,4 @@ SCENARIOS = {
 
 
 if __name__ == "__main__":
-    sys.stdout.write(str(survives(Path(sys.argv[2]), SCENARIOS[sys.argv[1]])))
+    sys.stdout.write(str(survives(Path(sys.argv[2]), SCENARIOS[sys.argv[1]], int(sys.argv[3]))))

@@ -293,12 +293,13 @@ class TestWhatIsInTheWay:
 
 
 class TestRecovering:
+    @pytest.mark.parametrize("most", [28, pytest.param(1000, marks=pytest.mark.campaign)])
     @pytest.mark.parametrize("scenario", sorted(killing.SCENARIOS))
-    def test_killed_at_any_step_the_library_shows_the_old_the_new_or_nothing(self, scenario, tmp_path):
+    def test_killed_at_any_step_the_library_shows_the_old_the_new_or_nothing(self, scenario, most, tmp_path):
         # In memory where the machine can: what counts is the order of the steps, not the disk.
         memory = Path("/dev/shm")
         folder = memory / tmp_path.name / scenario if memory.is_dir() else tmp_path
-        program = [sys.executable, killing.__file__, scenario, folder]
+        program = [sys.executable, killing.__file__, scenario, folder, str(most)]
         try:
             ran = subprocess.run(program, capture_output=True, text=True, check=False)
         finally:
