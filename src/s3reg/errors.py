@@ -334,6 +334,15 @@ class TagTaken(S3regError):
     remedy = "choose another tag, or replace the version with --force"
 
 
+class TemplateChanged(S3regError):
+    """Somebody pushed or removed a version since the caller looked at the template. Nothing was changed."""
+
+    code = "template-changed"
+    kind = Kind.CONFLICT
+    says = "{template}: its newest version is not the one that it was"
+    remedy = "look at s3reg describe {template} again before you repeat the command"
+
+
 class NameTaken(S3regError):
     """Another template, or another local VM, carries this name."""
 

@@ -550,6 +550,8 @@ class Revert:
     number: int | None = None
     everything: bool = False
     """All versions, and the template itself."""
+    newest: str | None = None
+    """The id of the newest version that the caller knows: if another one is, nothing is removed."""
 
 
 class RevertSchema(Message):
@@ -559,6 +561,7 @@ class RevertSchema(Message):
     tag = Named(names.tag, load_default=None, allow_none=True)
     number = _count(load_default=None, allow_none=True)
     everything = fields.Boolean(load_default=False)
+    newest = Named(names.version_id, load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)

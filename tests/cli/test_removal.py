@@ -102,6 +102,20 @@ class TestRevert:
         assert done.code == 0
         assert tags(s3reg) is None
 
+    @pytest.mark.parametrize("options", [(), ("-t", "v3"), ("--all",)])
+    def test_what_was_pushed_while_somebody_thought_about_the_question_stays(
+        self, options, s3reg, versions, terminal, monkeypatch
+    ):
+        def thinks(*_, **__):
+            assert s3reg("push", "base", "-t", "v5", "-f").code == 0
+            return True
+
+        terminal("")
+        monkeypatch.setattr("click.confirm", thinks)
+        (versions.folder / "nvram").write_bytes(b"five")
+        assert s3reg("revert", "base", *options).code == 18
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4", "v5"]
+
     @pytest.mark.parametrize(
         "arguments", [("revert", "base", "--yes"), ("revert", "-y", "base"), ("-j", "revert", "base")]
     )

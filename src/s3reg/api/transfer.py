@@ -119,10 +119,12 @@ def abort_session(sid: str) -> None:
 @operations.add("POST", "/revert", takes=wire.RevertSchema, gives=wire.RevertedSchema)
 def revert_template(asked: wire.Revert) -> wire.Reverted:
     """Take a version and all newer ones out of a template, or delete it. Safe to repeat: it is done once."""
+    template, operation, newest = asked.template, asked.operation, asked.newest
     if not asked.everything:
-        gone = registry().revert(asker(), asked.template, tag=asked.tag, number=asked.number, operation=asked.operation)
+        tag, number = asked.tag, asked.number
+        gone = registry().revert(asker(), template, tag=tag, number=number, operation=operation, newest=newest)
     elif asked.tag is None and asked.number is None:
-        gone = registry().delete(asker(), asked.template, operation=asked.operation)
+        gone = registry().delete(asker(), template, operation=operation, newest=newest)
     else:
         raise SelectorsDisagree(first="everything", second="one version")
     return messages.reverted(gone)

@@ -57,7 +57,8 @@ def revert(asked: Asked, vm: str, *, tag: str | None, number: int | None, everyt
             ):
                 sys.stderr.write("nothing was removed\n")
                 raise click.exceptions.Exit(1)
-        wanted = wire.Revert(_operation(), found.id, tag=tag, number=number, everything=everything)
+        newest = found.versions[-1].id if found.versions else None
+        wanted = wire.Revert(_operation(), found.id, tag=tag, number=number, everything=everything, newest=newest)
         done = connection.ask(wire.RevertedSchema, "POST", f"{wire.PREFIX}/revert", wire.write(wanted))
     # Where the first answer was lost, the second one knows only that it is done.
     gone = list(done.removed) or going

@@ -153,20 +153,28 @@ class Registry:
     # --- Changing a template -----------------------------------------------------------------------------------------
 
     def revert(
-        self, asker: Identity, ref: str, *, tag: str | None = None, number: int | None = None, operation: str
+        self,
+        asker: Identity,
+        ref: str,
+        *,
+        tag: str | None = None,
+        number: int | None = None,
+        operation: str,
+        newest: str | None = None,
     ) -> Retired:
         """Take the version asked for, the newest by default, and all newer ones out; with the oldest goes the template.
 
-        `operation`: 32 hex digits that the caller chose; the same again does nothing more, here and below. Raises
-        TemplateNotFound, NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, Forbidden, TooBusy.
+        `operation`: 32 hex digits that the caller chose; the same again does nothing more, here and below. `newest`: the
+        id of the version that has to be the newest still. Raises TemplateNotFound, NameAmbiguous, TagNotFound,
+        VersionNotFound, SelectorsDisagree, TemplateChanged, Forbidden, TooBusy.
         """
-        return retire.revert(
-            self._records, self._catalog, asker, ref, tag=tag, number=number, operation=names.operation_id(operation)
-        )
+        once = retire.Once(names.operation_id(operation), newest)
+        return retire.revert(self._records, self._catalog, asker, ref, tag=tag, number=number, once=once)
 
-    def delete(self, asker: Identity, ref: str, *, operation: str) -> Retired:
-        """Take all versions out, and the template. Raises TemplateNotFound, NameAmbiguous, Forbidden, TooBusy."""
-        return retire.delete(self._records, self._catalog, asker, ref, operation=names.operation_id(operation))
+    def delete(self, asker: Identity, ref: str, *, operation: str, newest: str | None = None) -> Retired:
+        """Take all versions out, and the template. Raises as `revert`."""
+        once = retire.Once(names.operation_id(operation), newest)
+        return retire.delete(self._records, self._catalog, asker, ref, once=once)
 
     def rename(self, asker: Identity, ref: str, *, name: str, same_name: bool = False, operation: str) -> Head:
         """Give a template another name; `same_name`: though another one carries it. Raises NameTaken besides."""

@@ -5,9 +5,10 @@ What goes is kept in the head's `removed`, with when and who; its bytes stay unt
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from s3reg.errors import TemplateChanged
 from s3reg.model.identity import Action
 from s3reg.registry.change import change
 from s3reg.registry.values import Retired
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from s3reg.registry.records import Records
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What keeps a removal from taking more than was meant."""
+
+    operation: str
+    """Done before: nothing more is done."""
+    newest: str | None = None
+    """The id of the newest version that the caller knows; None: whichever it is."""
+
+
 def revert(
     records: Records,
     catalog: Catalog,
@@ -30,22 +41,18 @@ def revert(
     *,
     tag: str | None,
     number: int | None,
-    operation: str,
+    once: Once,
 ) -> Retired:
     """The template without the version asked for, the newest by default, and all newer ones.
 
-    Raises TemplateNotFound, NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, Forbidden.
+    Raises TemplateNotFound, NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, TemplateChanged, Forbidden.
     """
-    return _retire(
-        records, catalog, asker, ref, operation=operation, first=lambda head: head.select(tag=tag, number=number)
-    )
+    return _retire(records, catalog, asker, ref, once=once, first=lambda head: head.select(tag=tag, number=number))
 
 
-def delete(records: Records, catalog: Catalog, asker: Identity, ref: str, *, operation: str) -> Retired:
-    """The template without any version, and deleted. Raises TemplateNotFound, NameAmbiguous, Forbidden."""
-    return _retire(
-        records, catalog, asker, ref, operation=operation, first=lambda head: next(iter(head.versions), None)
-    )
+def delete(records: Records, catalog: Catalog, asker: Identity, ref: str, *, once: Once) -> Retired:
+    """The template without any version, and deleted. Raises TemplateNotFound, NameAmbiguous, TemplateChanged, Forbidden."""
+    return _retire(records, catalog, asker, ref, once=once, first=lambda head: next(iter(head.versions), None))
 
 
 def _retire(
@@ -54,7 +61,7 @@ def _retire(
     asker: Identity,
     ref: str,
     *,
-    operation: str,
+    once: Once,
     first: Callable[[Head], Entry | None],
 ) -> Retired:
     """`first` finds the oldest version that goes; None: the template has none, and goes itself."""
@@ -62,6 +69,9 @@ def _retire(
 
     def make(head: Head) -> Head:
         nonlocal gone
+        latest = head.latest()
+        if once.newest is not None and (latest is None or latest.id != once.newest):
+            raise TemplateChanged(template=head.name)
         oldest = first(head)
         if oldest is None:
             return replace(head, size=0, deleted=True)
@@ -69,7 +79,7 @@ def _retire(
         gone = head.versions[len(left.versions) :]
         return replace(left, size=records.union_size(left))
 
-    head = change(records, catalog, asker, ref, operation=operation, action=Action.DELETE_REVERT, make=make)
+    head = change(records, catalog, asker, ref, operation=once.operation, action=Action.DELETE_REVERT, make=make)
     tags = [entry.tag for entry in gone]
     emit("versions-removed", template=head.id, tags=tags, left=len(head.versions), by=asker.name)
     return Retired(head, gone)
