@@ -212,6 +212,20 @@ def test_an_operation_of_a_template_that_is_hidden_by_now_finds_nothing(registry
 
 
 @every_verb
+def test_a_change_asked_for_by_the_id_of_a_deleted_template_is_not_made_to_one_that_is_named_so(
+    node, store, registry, verb
+):
+    node.push(BASE)
+    node.push(OTHER, name=BASE)
+    registry.delete(JO, BASE, operation=TWO)
+    before = read_head(store, OTHER)
+    with pytest.raises(TemplateNotFound):
+        verb(registry, BASE)
+    assert read_head(store, OTHER) == before
+    assert registry.find(EVERYONE, BASE) == before
+
+
+@every_verb
 @pytest.mark.usefixtures("three")
 def test_a_lost_answer_of_the_swap_does_it_once_and_tells_what_was_done(store, verb):
     lost = LosesAnswer(store, prefix=fmt.HEADS)

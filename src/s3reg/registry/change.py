@@ -37,6 +37,9 @@ def change(
         known = head_of(records, asker, names.template_id(ref))
         if known is not None and operation in known.operations:
             return known
+        if known is not None and known.deleted:
+            # Not the template that is *named* so: a delete that is repeated would take that one too.
+            raise TemplateNotFound(template=ref)
 
     def checked(head: Head | None) -> Head:
         if head is None or not may_list(asker, head):
