@@ -6,12 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from faults import Counting, FailsOnCall, Wrapped
+from http_wires import Wire
 from registry.material import BASE, OTHER, Pusher, change_head
+from s3reg.api.wiring import open_store
 from s3reg.errors import StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.model.template import Entry, Head
 from s3reg.registry import Registry
+from s3reg.registry.records import READERS
+from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 from s3reg.store.s3 import S3Store
 
@@ -75,6 +79,23 @@ def test_s33_of_a_thousand_templates_of_twenty_tags_only_the_one_that_changed_is
     assert [[head.arch for head in heads].index("arm64") for heads in lists] == [7] * 3
     assert [[head.name for head in heads] for heads in lists] == [names] * 3
     assert [call.verb for call in counted.calls] == ["list", "get", "list", "list"]
+
+
+def test_what_a_list_reads_side_by_side_has_connections_that_are_kept(minio, bucket, caplog):
+    together = threading.Barrier(READERS)
+
+    def rule(passage):
+        if passage.method == "GET" and f"/{fmt.HEADS}" in passage.path:
+            together.wait(WAIT_SECONDS)
+
+    with Wire(minio.endpoint) as wire:
+        store = open_store(Settings(store=f"s3://{bucket(minio)}", s3_endpoint=wire.endpoint, threads=1))
+        for number in range(READERS):
+            head = Head(f"{number:08}-0000-4000-8000-000000000000", f"t{number:02}", "main")
+            store.put(fmt.head_key(head.id), fmt.write_head(head))
+        wire.rule = rule
+        assert len(Registry(store).templates(EVERYONE)) == READERS
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("urllib3")] == []
 
 
 class Slow(Wrapped):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
 _S3 = "s3://"
-_SPARE_CONNECTIONS = 4
+_SPARE_CONNECTIONS = 32
+"""Besides one for each thread: a call asks for a listing's stretches, or for many records, side by side."""
 
 
 class Wiring:

@@ -92,7 +92,7 @@ class Registry:
     # --- Listing -----------------------------------------------------------------------------------------------------
 
     def templates(self, asker: Identity) -> list[Head]:
-        """All templates that the asker may list, by name, then id. Damaged heads are left out and logged."""
+        """All templates that the asker may list, by name, then id; damaged ones as far as they can be read."""
         return self._catalog.templates(asker)
 
     def find(self, asker: Identity, ref: str) -> Head:
