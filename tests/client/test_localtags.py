@@ -12,7 +12,7 @@ from s3reg.client.library import Library
 from s3reg.client.localtags import check_out
 from s3reg.client.progress import Silent
 from s3reg.client.staging import Staging
-from s3reg.errors import LocalChanges, LocalTagNotFound, NotLocal, TagTaken, VmNotFound, VmRunning
+from s3reg.errors import FileChanged, LocalChanges, LocalTagNotFound, NotLocal, TagTaken, VmNotFound, VmRunning
 from s3reg.model.template import Role, bytes_digest
 from vms import UUID, make_vm, version
 
@@ -127,6 +127,17 @@ class TestWhatWouldBeLost:
         check_out(library, "macos", "v1", force=True)
         assert library.ledger.current(UUID) == "v1"
 
+    def test_what_is_kept_of_the_tag_that_is_left_may_be_damaged_and_be_kept_anew(self, library):
+        before = local_vms.contents(library)
+        kept = library.ledger.kept(library.ledger.tags(UUID)["v2"].files["nvram"])
+        kept.write_bytes(b"rot")
+        with pytest.raises(LocalChanges, match="nvram"):
+            check_out(library, "macos", "v1")
+        local_vms.tagged(library, "v3")
+        check_out(library, "macos", "v1")
+        check_out(library, "macos", "v2")
+        assert local_vms.contents(library) == before
+
     def test_a_running_vm_is_left_alone(self, library):
         place = library.img_lib / local_vms.layers(library)[0]
         program = "import sys; f = open(sys.argv[1], 'r+b'); print(flush=True); sys.stdin.read()"
@@ -157,6 +168,23 @@ class TestNoting:
             local_vms.tagged(library, "v1")
         localtags.note(library, library.find(UUID), "v1", Silent(), force=True)
         assert library.ledger.tags(UUID)["v1"].files == library.ledger.tags(UUID)["v2"].files
+
+    def test_files_keep_their_modes(self, library):
+        folder = library.vm_lib / UUID
+        for number, (name, mode) in enumerate((("nvram", 0o600), ("policy.json", 0o755))):
+            (folder / name).write_bytes(b"%d" % number)
+            (folder / name).chmod(mode)
+        local_vms.tagged(library, "v3")
+        check_out(library, "macos", "v1")
+        check_out(library, "macos", "v3")
+        assert [(folder / name).stat().st_mode & 0o777 for name in ("nvram", "policy.json")] == [0o600, 0o755]
+
+    def test_a_config_that_changed_since_the_vm_was_found_gets_no_tag(self, library):
+        found = library.find(UUID)
+        local_vms.run_on_a_layer(library, b"started and stopped")
+        with pytest.raises(FileChanged, match="config"):
+            localtags.note(library, found, "v3", Silent())
+        assert "v3" not in library.ledger.tags(UUID)
 
     def test_what_lay_in_the_folder_is_kept_once_for_all_tags(self, library):
         local_vms.tagged(library, "again")

@@ -9,8 +9,11 @@ from s3reg.client.library import Library
 from s3reg.client.localtags import check_out
 from s3reg.client.staging import Staging, recover
 from s3reg.errors import Busy, ConfigInvalid, LocalTagNotFound, VmRunning
+from s3reg.model import names
 from s3reg.model.template import Role
 from vms import OTHER, UUID, make_vm, version
+
+THIRD = names.template_id("6a1f2c3d-0000-4000-8000-000000000003")
 
 
 @pytest.fixture
@@ -81,6 +84,39 @@ class TestAVm:
             library.ledger.record(library.img_lib / layer, None, parent=parent)
         assert set(library.users()) >= {top, middle}
 
+    def test_what_lies_below_a_layer_that_is_lost_may_be_needed_again(self, library):
+        below = local_vms.layers(library)[-2]
+        make_vm(library, template=OTHER, name="other", images={"t.ank": b"t", "lost.ank": b"m"})
+        config = library.vm_lib / OTHER / "config.yaml"
+        config.write_text(config.read_text().replace("- file: lost.ank\n", ""))
+        library.ledger.record(library.img_lib / "t.ank", None, parent="lost.ank")
+        library.ledger.record(library.img_lib / "lost.ank", None, parent=below)
+        (library.img_lib / "lost.ank").rename(library.root / "unplugged")
+        removal.remove_vm(library, UUID)
+        assert below in local_vms.in_the_shared_folders(library)
+
+    def test_layers_that_a_tag_of_ankas_own_names_stay(self, library):
+        """Anka notes a tag of its own as one more configuration in the VM's folder."""
+        top, below, *_ = was = local_vms.layers(library)
+        folder = make_vm(library, template=OTHER, name="other", images={})
+        (folder / "v1.yaml").write_text(f"name: other\nuuid: {OTHER}\nhard_drives:\n- file: {top}\n")
+        (folder / "policy.yaml").write_text("- not a VM's\n")
+        removal.remove_vm(library, UUID)
+        assert local_vms.in_the_shared_folders(library) == {top, below, was[2]}
+
+    def test_layers_in_a_folder_that_is_another_librarys_stay(self, library):
+        sharing = Library(library.root.parent / "sharing")
+        sharing.create()
+        for folder in (sharing.img_lib, sharing.state_lib):
+            folder.rmdir()
+            folder.symlink_to(library.root / folder.name)
+        make_vm(sharing, template=OTHER, images={}, state_file=local_vms.layers(library)[0])
+        before = local_vms.contents(library)
+        removal.remove_vm(sharing, OTHER)
+        cleaning.clean(sharing)
+        assert sharing.vms() == []
+        assert local_vms.contents(library) == before
+
     def test_beside_a_vm_that_cannot_be_read_nothing_goes(self, library):
         (make_vm(library, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")
         before = local_vms.in_the_shared_folders(library)
@@ -113,6 +149,17 @@ class TestAVm:
         with library.lock(f"{lock}-{UUID}"), pytest.raises(Busy):
             removal.remove_vm(library, UUID)
         assert library.holds(UUID)
+
+    def test_of_several_none_goes_if_one_is_refused(self, library):
+        make_vm(library, template=OTHER, images={})
+        with library.lock(f"push-{UUID}"), pytest.raises(Busy):
+            removal.remove_vms(library, [OTHER, UUID])
+        (make_vm(library, template=THIRD, images={}) / "config.yaml").write_bytes(b"[")
+        with pytest.raises(ConfigInvalid):
+            removal.remove_vms(library, [OTHER, UUID])
+        assert len(library.vms()) == 2
+        assert removal.remove_vms(library, [OTHER, UUID, THIRD]).keys() == {OTHER, UUID, THIRD}
+        assert local_vms.in_the_shared_folders(library) == set()
 
 
 class TestATag:

@@ -250,7 +250,7 @@ def _tags(library: Library, template: TemplateId) -> Answer:
 def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: bool, cache: bool, yes: bool) -> None:
     """Delete VMs of this library with their tags, or one tag; what a registry has stays there.
 
-    Layers that another VM or tag stands on stay.
+    Layers that another VM or tag stands on stay, and those of a layer folder that is a link to another library's.
     """
     if everything and (vms or tag is not None):
         raise Invalid(reason="--all names every VM; leave the VMs and --tag out")
@@ -261,9 +261,7 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
     library = _recovered(asked)
     going = list(dict.fromkeys(_found(library, ref) for ref in vms))
     if everything:
-        # Broken ones first: while there is one, nobody knows what it stands on.
-        found = sorted(inventory.survey(library), key=lambda one: one.status is not Status.BROKEN)
-        going = [(one.id, one.name or one.id) for one in found]
+        going = [(one.id, one.name or one.id) for one in inventory.survey(library)]
     if tag is not None:
         _ask(asked, f"The tag {tag} of {going[0][1]} will be forgotten here.", yes=yes)
         output.give(_forget(library, going[0][0], tag), machine_readable=asked.machine_readable)
@@ -272,9 +270,7 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
         only_here = [name for template, name in going if not inventory.is_pushed(library, library.whatever(template))]
         warning = f" Of {', '.join(only_here)}, no registry has all bytes." if only_here else ""
         _ask(asked, f"{', '.join(name for _, name in going)} will be deleted from this library.{warning}", yes=yes)
-    for template, _ in going:
-        library.check_stopped(library.whatever(template))  # all or none of them
-    freed = {template: removal.remove_vm(library, template) for template, _ in going}
+    freed = removal.remove_vms(library, [template for template, _ in going]) if going else {}
     cleaned = cleaning.clean(library) if cache else None
     output.give(_deleted(going, freed, cleaned), machine_readable=asked.machine_readable)
 

@@ -6,6 +6,7 @@ make room, and refuses where another VM, a running VM or unpushed changes would 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from dataclasses import dataclass, field
@@ -143,13 +144,19 @@ def _check_harmless(library: Library, arrival: Arrival, replaced: list[Path], *,
     for path in going:
         digest = _digest(library, path)
         # What a local tag brings back may leave the VM, but must not be written over.
-        stays = path not in replaced and (path.name, digest) in tagged
+        stays = path not in replaced and (path.name, digest) in tagged and _is_kept(library, path, digest)
         if digest not in pushed and not stays:
             changed.add(path.name)
     if row is not None and taken and not pushed.issuperset(row.files.values()):
         changed.add(f"the local tag {arrival.tag}")
     if changed:
         raise LocalChanges(vm=arrival.name, files=", ".join(sorted(changed)))
+
+
+def _is_kept(library: Library, path: Path, digest: Digest | None) -> bool:
+    """Whether the file can be had again: layers stay where they are, others are kept, and that copy may be damaged."""
+    is_layer = path.parent in {library.img_lib, library.state_lib}
+    return is_layer or (digest is not None and filecmp.cmp(path, library.ledger.kept(digest), shallow=False))
 
 
 def _move(

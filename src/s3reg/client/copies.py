@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from s3reg.client import platform
@@ -17,9 +18,10 @@ PIECE = 4 * 1024**2
 
 
 def copy(src: Path, dst: Path) -> None:
-    """Make `dst` a durable copy of the file `src`. Raises FileExistsError, and FileChanged if `src` changed meanwhile.
+    """Make `dst` a durable copy of the file `src`, with its mode, but writable by its owner.
 
-    OSErrors pass; on any of them nothing is left at `dst`.
+    Raises FileExistsError, and FileChanged if `src` changed meanwhile. OSErrors pass; on any of them nothing is left at
+    `dst`.
     """
     source = os.open(src, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -28,6 +30,7 @@ def copy(src: Path, dst: Path) -> None:
             _check_room(source, dst)
             _copy_data(source, dst, before[0])
         try:
+            dst.chmod(stat.S_IMODE(os.fstat(source).st_mode) & 0o777 | 0o200)
             sync_file(dst)
             _check_unchanged(source, before, src.name)
         except BaseException:

@@ -219,17 +219,26 @@ class Library:
             raise unreadable[0]
         found: dict[str, str] = {}
         for vm in vms:
-            if vm.id == besides:
-                continue
-            tops = [(top, Role.IMAGE) for _, top in vm.parsed.drives]
-            if vm.parsed.state:
-                tops.append((vm.parsed.state, Role.STATE))
-            for top, role in tops:
-                found[names.folded(top)] = vm.name
-                # One that lacks a layer stands on those above it all the same.
-                with contextlib.suppress(LibraryIncomplete):
-                    for file in self._chain(vm, top, role, set(), None):
-                        found[names.folded(file.name)] = vm.name
+            # A tag of Anka's own is one more configuration in the VM's folder.
+            for parsed in [] if vm.id == besides else [vm.parsed, *_other_configs(vm)]:
+                tops = [(top, Role.IMAGE) for _, top in parsed.drives]
+                tops += [(parsed.state, Role.STATE)] if parsed.state else []
+                for top, role in tops:
+                    found |= {names.folded(name): vm.name for name in self._stands_on(vm, top, role)}
+        return found
+
+    def _stands_on(self, vm: VmFolder, top: str, role: Role) -> set[str]:
+        """The names of a layer and of all below it, also below one that is lost: it may be brought back."""
+        name: str | None = top
+        found: set[str] = set()
+        while name is not None and name not in found:
+            found.add(name)
+            path = self.path_of(name, role, vm.id)
+            if path.is_file():
+                name = layers.parent(self.ledger, path)
+            else:
+                record = self.ledger.record_of(path)
+                name = record.parent if record else None
         return found
 
     def _chain(self, vm: VmFolder, top: str, role: Role, seen: set[str], drive: int | None) -> Iterator[LocalFile]:
@@ -311,6 +320,14 @@ def hold(place: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 def written_to(vm: LocalVm) -> dict[Path, str]:
     """The files that a VM writes while it runs, with their names."""
     return {file.path: file.name for file in vm.files if file.role in LAYERS | {Role.NVRAM}}
+
+
+def _other_configs(vm: VmFolder) -> Iterator[VmConfig]:
+    """What a VM's folder has in the form of a configuration besides the VM's own."""
+    for place in sorted(vm.folder.glob("*.yaml")):
+        if place.name != vm.config_name and place.is_file():
+            with contextlib.suppress(ConfigInvalid), place.open("rb") as file:
+                yield vmconfig.parse(file.read(CONFIG_BYTES + 1), place.name)
 
 
 def _is_vm_name(text: str) -> bool:

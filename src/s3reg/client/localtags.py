@@ -47,14 +47,16 @@ def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: 
             members = [
                 TagFile(file.name, file.role, _noted(library, file, crew, progress.advance)) for file in vm.files
             ]
-        progress.finish()
-        with library.lock(PUBLISHING, wait=True):
-            for file, member in zip(vm.files, members, strict=True):
-                if file.role not in LAYERS:
-                    library.ledger.keep(member.digest, file.path)
-                if library.ledger.known(file.path) != member.digest:
-                    raise FileChanged(file=file.name)
-            library.ledger.set_tag(vm.id, tag, names.version_id(uuid.uuid4().hex), vm.name, members, local=True)
+            if bytes_digest(vm.config) != members[0].digest:
+                raise FileChanged(file=vm.config_name)  # it may name other files by now
+            progress.finish()
+            with library.lock(PUBLISHING, wait=True):
+                for file, member in zip(vm.files, members, strict=True):
+                    if file.role not in LAYERS:
+                        _keep(library, file, member.digest, crew)
+                    if library.ledger.known(file.path) != member.digest:
+                        raise FileChanged(file=file.name)
+                library.ledger.set_tag(vm.id, tag, names.version_id(uuid.uuid4().hex), vm.name, members, local=True)
 
 
 def recall(library: Library, vm: VmFolder, tag: str) -> LocalVm:
@@ -156,6 +158,14 @@ def _recalled(library: Library, vm: VmFolder, member: TagFile, crew: Crew) -> Lo
     if not path.is_file() or _read_digest(path, crew, lambda _: None) != member.digest:
         return None
     return LocalFile(member.name, member.role, path)
+
+
+def _keep(library: Library, file: LocalFile, digest: Digest, crew: Crew) -> None:
+    """Keep the file, also where what was kept of this digest is damaged."""
+    kept = library.ledger.kept(digest)
+    if kept.is_file() and _read_digest(kept, crew, lambda _: None) != digest:
+        kept.unlink()
+    library.ledger.keep(digest, file.path)
 
 
 def _known(library: Library, path: Path) -> Digest | None:

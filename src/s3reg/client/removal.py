@@ -105,19 +105,39 @@ def of_tags(library: Library, template: TemplateId, gone: Collection[str]) -> Re
 
 
 def remove_vm(library: Library, template: TemplateId) -> int:
-    """Remove a stopped VM, whole or broken, and its tags from the library; the bytes that went.
+    """`remove_vms` of one; the bytes that went."""
+    return remove_vms(library, [template])[template]
 
-    Raises VmRunning, Busy if a push or a pull of it is under way, and what `of_vm` raises.
+
+def remove_vms(library: Library, templates: Collection[TemplateId]) -> dict[TemplateId, int]:
+    """Remove stopped VMs, whole or broken, and their tags from the library; the bytes that went, by the VM's id.
+
+    All of them, or none: raises VmRunning, Busy if a push or a pull of one is under way, and what is wrong with a VM that
+    stays and cannot be read, before anything is removed.
     """
-    with library.lock(f"pull-{template}"), library.lock(f"push-{template}"), _changing(library):
-        vm = library.whatever(template)
-        library.check_stopped(vm)
-        removal = of_vm(library, vm)
-        freed, aside = removal.bytes(), _write_down(library, removal)
-        vm.folder.rename(aside / _VM)
-        platform.sync_folder(library.vm_lib)
-        _carry_out(library, removal, aside, kept=set())
-        return freed
+    with contextlib.ExitStack() as held:
+        for template in sorted(templates):
+            for what in ("pull", "push"):
+                held.enter_context(library.lock(f"{what}-{template}"))
+        held.enter_context(_changing(library))
+        vms = [library.whatever(template) for template in templates]
+        for vm in vms:
+            library.check_stopped(vm)
+        # Broken ones first: while there is one, nobody knows what it stands on.
+        going = sorted(vms, key=lambda vm: not _is_broken(library, vm.id))
+        staying = [problem for template, problem in library.scan()[1].items() if template not in templates]
+        if staying and not _is_broken(library, going[-1].id):
+            raise staying[0]
+        return {vm.id: _remove_one(library, vm) for vm in going}
+
+
+def _remove_one(library: Library, vm: LocalVm) -> int:
+    removal = of_vm(library, vm)
+    freed, aside = removal.bytes(), _write_down(library, removal)
+    vm.folder.rename(aside / _VM)
+    platform.sync_folder(library.vm_lib)
+    _carry_out(library, removal, aside, kept=set())
+    return freed
 
 
 def remove_tags(library: Library, template: TemplateId, gone: Collection[str]) -> int:
@@ -140,7 +160,7 @@ def remove_layers(library: Library, layers: Iterable[Path], kept: Collection[str
     """Remove the layers that are not `kept`, with their records; the bytes that went."""
     freed = 0
     for path in layers:
-        if names.folded(path.name) not in kept:
+        if _may_go(path, kept):
             freed += path.lstat().st_blocks * 512
             path.unlink()
             library.ledger.forget(path)
@@ -185,7 +205,12 @@ def _as_noted(library: Library, rows: Iterable[LocalTag]) -> dict[Path, Print]:
 
 
 def _unless(layers: dict[Path, Print], kept: set[str]) -> dict[Path, Print]:
-    return {path: look for path, look in layers.items() if names.folded(path.name) not in kept}
+    return {path: look for path, look in layers.items() if _may_go(path, kept)}
+
+
+def _may_go(path: Path, kept: Collection[str]) -> bool:
+    # A folder that is a link is shared with another library, and nobody knows what that one's VMs and tags stand on.
+    return names.folded(path.name) not in kept and not path.parent.is_symlink()
 
 
 def _carry_out(library: Library, removal: Removal, aside: Path, *, kept: set[str]) -> None:
