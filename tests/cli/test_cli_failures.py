@@ -167,6 +167,15 @@ def test_a_closed_pipe_ends_the_program_quietly():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_with_every_stream_closed_a_command_does_its_work(tmp_path):
+    """The next file to be opened would otherwise be the closed stream's."""
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"disk")
+    command = f'exec "{PROGRAM}" import base --disk "{disk}" <&- >&- 2>&-'
+    assert subprocess.run(["/bin/sh", "-c", command], check=False).returncode == 0
+    assert len(list((tmp_path / "library" / "img_lib").iterdir())) == 1
+
+
 def test_a_registrys_libraries_that_are_missing_are_named(s3reg, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("s3reg.cli.serv", "s3reg.api"))]:
         monkeypatch.delitem(sys.modules, name)

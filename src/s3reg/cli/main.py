@@ -84,12 +84,24 @@ for _command in (
 
 def main() -> NoReturn:
     """Run the program with this process's arguments and end the process."""
+    _open_streams()
     asking = os.environ.get(completion.VARIABLE)
     if asking:
         sys.exit(completion.answer(program, asking))
     arguments, asked = sys.argv[1:], Asked()
     watchdog = Watchdog(lambda number: _last_words(number, machine_readable=_wants_json(asked, arguments)))
     sys.exit(run(arguments, asked, watchdog))
+
+
+def _open_streams() -> None:
+    """Let a stream that the caller closed lead nowhere: the next file to be opened would get its number, and its words."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
 
 
 def run(arguments: Sequence[str], asked: Asked | None = None, watchdog: Watchdog | None = None) -> int:

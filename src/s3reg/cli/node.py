@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,7 @@ def template(connection: Connection, ref: str) -> wire.TemplateEntry:
 
 def selected(found: wire.TemplateEntry, tag: str | None = None, number: int | None = None) -> wire.VersionEntry:
     """The version asked for, the newest by default. Raises TagNotFound, VersionNotFound."""
+    tag = None if tag is None else unicodedata.normalize("NFC", tag)
     fits = [
         one for one in found.versions if (tag is None or one.tag == tag) and (number is None or one.number == number)
     ]

@@ -13,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -80,6 +81,15 @@ def failure(message: str, next_step: str, exit_code: int, name: str) -> str:
     """A failure as a program reads it."""
     more = {"exception_type": name, "remedy": next_step}
     return json.dumps({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
+
+
+def confirm(what: str, *, yes: bool, machine_readable: bool) -> None:
+    """Let a person at a terminal think better of a removal, which ends the command; a script would wait for nobody."""
+    if yes or machine_readable or not sys.stdin.isatty():
+        return
+    if not click.confirm(plain(f"{what} Go on?"), err=True):
+        sys.stderr.write("nothing was removed\n")
+        raise click.exceptions.Exit(1)
 
 
 def progress(*, machine_readable: bool) -> Progress:

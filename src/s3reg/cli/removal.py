@@ -7,7 +7,6 @@ terminal is asked whether it is meant: a script would wait for nobody.
 from __future__ import annotations
 
 import secrets
-import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -50,13 +49,9 @@ def revert(asked: Asked, vm: str, *, tag: str | None, number: int | None, everyt
         found = template(connection, vm)
         place = 0 if everything else found.versions.index(selected(found, tag, number))
         going = [one.tag for one in found.versions[place:]]
-        if not yes and not asked.machine_readable and sys.stdin.isatty():
-            with_it = "" if place else " and the template itself"
-            if not click.confirm(
-                output.plain(f"{_named(going, found.name)}{with_it} will be removed. Go on?"), err=True
-            ):
-                sys.stderr.write("nothing was removed\n")
-                raise click.exceptions.Exit(1)
+        with_it = "" if place else " and the template itself"
+        what = f"{_named(going, found.name)}{with_it} will be removed."
+        output.confirm(what, yes=yes, machine_readable=asked.machine_readable)
         newest = found.versions[-1].id if found.versions else None
         wanted = wire.Revert(_operation(), found.id, tag=tag, number=number, everything=everything, newest=newest)
         done = connection.ask(wire.RevertedSchema, "POST", f"{wire.PREFIX}/revert", wire.write(wanted))

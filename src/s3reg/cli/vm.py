@@ -5,7 +5,6 @@ The shapes are those of `anka list`, `show`, `clone` and `delete`; what is told 
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -258,21 +257,22 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
         raise Invalid(reason="name a VM to delete, or --all, or --cache")
     if tag is not None and len(vms) != 1:
         raise Invalid(reason="--tag is a tag of one VM; name that one")
-    library = _recovered(asked)
+    library, json = _recovered(asked), asked.machine_readable
     going = list(dict.fromkeys(_found(library, ref) for ref in vms))
     if everything:
         going = [(one.id, one.name or one.id) for one in inventory.survey(library)]
     if tag is not None:
-        _ask(asked, f"The tag {tag} of {going[0][1]} will be forgotten here.", yes=yes)
-        output.give(_forget(library, going[0][0], tag), machine_readable=asked.machine_readable)
+        output.confirm(f"The tag {tag} of {going[0][1]} will be forgotten here.", yes=yes, machine_readable=json)
+        output.give(_forget(library, going[0][0], tag), machine_readable=json)
         return
     if going:
         only_here = [name for template, name in going if not inventory.is_pushed(library, library.whatever(template))]
         warning = f" Of {', '.join(only_here)}, no registry has all bytes." if only_here else ""
-        _ask(asked, f"{', '.join(name for _, name in going)} will be deleted from this library.{warning}", yes=yes)
+        what = f"{', '.join(name for _, name in going)} will be deleted from this library.{warning}"
+        output.confirm(what, yes=yes, machine_readable=json)
     freed = removal.remove_vms(library, [template for template, _ in going]) if going else {}
     cleaned = cleaning.clean(library) if cache else None
-    output.give(_deleted(going, freed, cleaned), machine_readable=asked.machine_readable)
+    output.give(_deleted(going, freed, cleaned), machine_readable=json)
 
 
 def _found(library: Library, ref: str) -> tuple[TemplateId, str]:
@@ -284,7 +284,7 @@ def _found(library: Library, ref: str) -> tuple[TemplateId, str]:
 
 
 def _forget(library: Library, template: TemplateId, tag: str) -> Answer:
-    name = library.whatever(template).name
+    name, tag = library.whatever(template).name, names.tag(tag)
     if tag not in library.ledger.tags(template):
         raise LocalTagNotFound(vm=name, tag=tag)
     freed = removal.remove_tags(library, template, [tag])
@@ -305,12 +305,6 @@ def _deleted(
         told = ", ".join(f"{decimal(size)} of {what}" for what, size in parts.items())
         lines.append(f"cache: {told}")
     return Answer({**body, "freed": total}, "deleted successfully", "\n".join(lines))
-
-
-def _ask(asked: Asked, what: str, *, yes: bool) -> None:
-    """A person at a terminal may think better of it; a script would wait for nobody."""
-    if not yes and not asked.machine_readable and sys.stdin.isatty():
-        click.confirm(output.plain(f"{what} Go on?"), abort=True, err=True)
 
 
 def _recovered(asked: Asked) -> Library:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ class Library:
             if vm is not None:
                 return vm
         vms, problems = self.scan()
-        called = [vm for vm in vms if vm.name == ref]
+        called = [vm for vm in vms if vm.name == unicodedata.normalize("NFC", ref)]
         if len(called) > 1:
             raise NameAmbiguous(name=ref, ids=", ".join(vm.id for vm in called))
         if not called:

@@ -42,7 +42,9 @@ def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: 
         library.check_stopped(vm)
         if tag in library.ledger.tags(vm.id) and not force:
             raise TagTaken(template=vm.name, tag=tag)
-        progress.start("hashing", sum(file.path.stat().st_size for file in vm.files))
+        unread = sum(file.path.stat().st_size for file in vm.files if library.ledger.known(file.path) is None)
+        if unread:
+            progress.start("hashing", unread)
         with contextlib.closing(Crew()) as crew:
             members = [
                 TagFile(file.name, file.role, _noted(library, file, crew, progress.advance)) for file in vm.files
