@@ -196,6 +196,13 @@ class TestUpdating:
             import_vm(library, "macos", disks=[disk])
         assert library.find("macos") == first
 
+    def test_a_folder_in_the_old_vms_folder_is_not_lost(self, library, disk, tmp_path):
+        mine = import_vm(library, "macos", disks=[disk]).folder / "mine"
+        mine.mkdir()
+        with pytest.raises(LocalDenied, match="move it away"):
+            import_vm(library, "macos", disks=[sparse(tmp_path / "new.raw", 2)])
+        assert mine.is_dir()
+
     def test_two_of_one_name_are_not_guessed_between(self, library, disk):
         make_vm(library)
         make_vm(library, template=OTHER)

@@ -89,6 +89,8 @@ class TestFinding:
     def test_both_generations_of_config_names_are_known_and_the_newer_wins(self, library):
         folder = make_vm(library, config_name=f"{UUID}.yaml")
         assert library.find(UUID).config_name == f"{UUID}.yaml"
+        (folder / f"{UUID}.yaml").rename(folder / f"{UUID.upper()}.yaml")
+        assert library.find(UUID).config_name == f"{UUID.upper()}.yaml"
         (folder / "config.yaml").write_text(f"name: newer\nuuid: {UUID}\n")
         vm = library.find(UUID)
         assert (vm.config_name, vm.name) == ("config.yaml", "newer")

@@ -149,6 +149,10 @@ def _existing(library: Library, name: str) -> LocalVm | None:
     except VmNotFound:
         return None
     library.check_stopped(vm)
+    with platform.refusals_named(vm.folder):
+        for entry in vm.folder.iterdir():
+            if not entry.name.startswith(".") and (entry.is_symlink() or not entry.is_file()):
+                raise LocalDenied(file=str(entry), reason="it is no file of a VM, and would be lost: move it away")
     return vm
 
 

@@ -338,7 +338,7 @@ def _is_vm_name(text: str) -> bool:
 def _read_folder(folder: Path) -> VmFolder | None:
     """The VM in this folder; None if it is no VM's. Raises ConfigInvalid, LocalDenied."""
     with platform.refusals_named(folder):
-        for name in (CONFIG, f"{folder.name}.yaml"):
+        for name in _config_names(folder):
             place = folder / name
             try:
                 if not stat.S_ISREG(place.stat().st_mode):
@@ -349,6 +349,14 @@ def _read_folder(folder: Path) -> VmFolder | None:
                 continue
             return _as_vm(folder, name, data)
     return None
+
+
+def _config_names(folder: Path) -> Iterator[str]:
+    """What a VM's configuration may be called: also after the id, which file and folder may spell in different cases."""
+    yield CONFIG
+    yield (usual := f"{folder.name}.yaml")
+    if folder.is_dir():
+        yield from sorted(place.name for place in folder.iterdir() if names.folded(place.name) == names.folded(usual))
 
 
 def _as_vm(folder: Path, config_name: str, data: bytes) -> VmFolder:
