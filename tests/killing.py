@@ -151,7 +151,7 @@ def check_tidy(library: Library, step: int) -> None:
 def check_whole(library: Library, step: int) -> None:
     """Every tag can be gone back to, and no layer lies there that neither a VM nor a tag stands on."""
     for template, tag, _ in library.ledger.every_tag():
-        assert localtags.is_whole(library, library.peek(template), tag), f"step {step}: {tag} is not whole"
+        assert localtags.is_whole(library, template, tag), f"step {step}: {tag} is not whole"
     orphans = {name.casefold() for name in local_vms.in_the_shared_folders(library)} - removal.needed(library)
     assert not orphans, f"step {step} left {orphans}"
 

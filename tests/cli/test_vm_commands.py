@@ -1,5 +1,6 @@
 """`s3reg vm`: what a person reads, what a script written for the Anka CLI reads, and what is refused."""
 
+import shutil
 import subprocess
 import sys
 
@@ -226,6 +227,13 @@ class TestDelete:
             assert s3reg("vm", "delete", "other", "base", OTHER).code == 11
         assert len(base.vms()) == 2
         assert s3reg("vm", "delete", "other", "base", OTHER).code == 0
+
+    def test_of_one_that_is_gone_tags_are_listed_and_deleted(self, s3reg, base):
+        shutil.rmtree(base.vm_lib / UUID)
+        assert [row["tag"] for row in body(s3reg("-j", "vm", "tag", "base"))] == ["v1"]
+        assert s3reg("vm", "delete", "nobody").code == 3
+        assert body(s3reg("-j", "vm", "delete", "base"))["deleted"] == [{"uuid": UUID, "name": "base"}]
+        assert local_vms.in_the_shared_folders(base) == set()
 
     def test_of_several_a_broken_one_may_be_named_last(self, s3reg, base):
         (make_vm(base, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")

@@ -177,7 +177,7 @@ class LibraryLives(RuleBasedStateMachine):
             assert local_vms.contents(self.library, vm) == contents
             assert set(self.library.ledger.tags(vm)) == set(self.was[vm])
             for tag, was in self.was[vm].items():
-                assert localtags.is_whole(self.library, self.library.peek(vm), tag) == (was is not None), tag
+                assert localtags.is_whole(self.library, vm, tag) == (was is not None), tag
 
     def teardown(self):
         for vm in self.is_now:

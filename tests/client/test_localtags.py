@@ -1,5 +1,6 @@
 """Tags without a registry: what they keep, what they bring back, and when they cannot."""
 
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,22 @@ class TestGoingBack:
         with pytest.raises(NotLocal):
             check_out(library, "macos", None)
 
+    @pytest.mark.parametrize("ref", ["macos", UUID.upper()])
+    @pytest.mark.parametrize("lost", ["folder", "config", "nothing to read"])
+    def test_one_that_is_gone_or_cannot_be_read_comes_back(self, library, lost, ref):
+        before, config = local_vms.contents(library), library.vm_lib / UUID / "config.yaml"
+        if lost == "folder":
+            shutil.rmtree(config.parent)
+        elif lost == "config":
+            config.unlink()
+        else:
+            config.write_bytes(b"[")
+            with pytest.raises(LocalChanges):
+                check_out(library, ref, "v2")
+        assert localtags.is_whole(library, UUID, "v2")
+        check_out(library, ref, "v2", force=lost == "nothing to read")
+        assert local_vms.contents(library) == before
+
 
 class TestWhatWouldBeLost:
     @pytest.mark.parametrize("what", ["layer", "nvram", "extra"])
@@ -193,5 +210,5 @@ class TestNoting:
 
     def test_recalling_a_tag_that_is_not_there_is_said_so(self, library):
         with pytest.raises(LocalTagNotFound, match="v9"):
-            localtags.recall(library, library.peek(UUID), "v9")
-        assert localtags.is_whole(library, library.peek(UUID), "v1")
+            localtags.recall(library, UUID, "v9")
+        assert localtags.is_whole(library, UUID, "v1")

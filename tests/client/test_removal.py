@@ -1,5 +1,7 @@
 """What leaves a library: what nothing stands on any more, and not a byte else."""
 
+import shutil
+
 import pytest
 
 import local_vms
@@ -116,6 +118,13 @@ class TestAVm:
         cleaning.clean(sharing)
         assert sharing.vms() == []
         assert local_vms.contents(library) == before
+
+    def test_of_one_that_is_gone_the_tags_go(self, library):
+        """Anka removed the VM, and knows nothing of our tags."""
+        shutil.rmtree(library.vm_lib / UUID)
+        assert removal.remove_vm(library, UUID) > 0
+        assert local_vms.in_the_shared_folders(library) == set()
+        assert library.ledger.templates() == list((library.own / "kept").iterdir()) == []
 
     def test_beside_a_vm_that_cannot_be_read_nothing_goes(self, library):
         (make_vm(library, template=OTHER, images={}) / "config.yaml").write_bytes(b"[")

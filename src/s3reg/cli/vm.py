@@ -205,10 +205,10 @@ def tag_(asked: Asked, *, vm: str, tag: str | None, gone: str | None, force: boo
     if gone is not None:
         if tag is not None or force:
             raise Invalid(reason="--delete takes the tag; leave the rest out")
-        output.give(_forget(library, library.peek(vm).id, gone), machine_readable=asked.machine_readable)
+        output.give(_forget(library, *localtags.named(library, vm), gone), machine_readable=asked.machine_readable)
         return
     if tag is None:
-        output.give(_tags(library, library.peek(vm).id), machine_readable=asked.machine_readable)
+        output.give(_tags(library, localtags.named(library, vm)[0]), machine_readable=asked.machine_readable)
         return
     found = library.find(vm)
     with node.telling(asked) as progress:
@@ -219,10 +219,10 @@ def tag_(asked: Asked, *, vm: str, tag: str | None, gone: str | None, force: boo
 
 
 def _tags(library: Library, template: TemplateId) -> Answer:
-    current, folder = library.ledger.current(template), library.peek(template)
+    current = library.ledger.current(template)
     body, rows = [], []
     for name, row in sorted(library.ledger.tags(template).items(), key=lambda pair: pair[1].created):
-        whole = localtags.is_whole(library, folder, name)
+        whole = localtags.is_whole(library, template, name)
         dates = {"creation_date": show.moment(row.created), "last_access": show.moment(row.used)}
         body.append({"tag": name, **dates, "current": name == current, "local": row.local, "whole": whole})
         marks = [
@@ -263,10 +263,11 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
         going = [(one.id, one.name or one.id) for one in inventory.survey(library)]
     if tag is not None:
         output.confirm(f"The tag {tag} of {going[0][1]} will be forgotten here.", yes=yes, machine_readable=json)
-        output.give(_forget(library, going[0][0], tag), machine_readable=json)
+        output.give(_forget(library, *going[0], tag), machine_readable=json)
         return
     if going:
-        only_here = [name for template, name in going if not inventory.is_pushed(library, library.whatever(template))]
+        there = [(library.whatever(template), name) for template, name in going if library.holds(template)]
+        only_here = [name for vm, name in there if not inventory.is_pushed(library, vm)]
         warning = f" Of {', '.join(only_here)}, no registry has all bytes." if only_here else ""
         what = f"{', '.join(name for _, name in going)} will be deleted from this library.{warning}"
         output.confirm(what, yes=yes, machine_readable=json)
@@ -276,15 +277,14 @@ def delete(asked: Asked, *, vms: tuple[str, ...], tag: str | None, everything: b
 
 
 def _found(library: Library, ref: str) -> tuple[TemplateId, str]:
-    """Id and name of a VM, which may be broken."""
+    """Id and name of a VM, which may be broken, or gone but for its tags."""
     if names.is_template_id(ref) and library.holds(template := names.template_id(ref)):
         return template, library.whatever(template).name
-    folder = library.peek(ref)
-    return folder.id, folder.name
+    return localtags.named(library, ref)
 
 
-def _forget(library: Library, template: TemplateId, tag: str) -> Answer:
-    name, tag = library.whatever(template).name, names.tag(tag)
+def _forget(library: Library, template: TemplateId, name: str, tag: str) -> Answer:
+    tag = names.tag(tag)
     if tag not in library.ledger.tags(template):
         raise LocalTagNotFound(vm=name, tag=tag)
     freed = removal.remove_tags(library, template, [tag])

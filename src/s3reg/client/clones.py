@@ -71,7 +71,7 @@ def _at_rest(library: Library, source: VmFolder, tag: str | None) -> LocalVm:
         vm = library.whole(source)
         library.check_stopped(vm)
         return vm
-    vm = localtags.recall(library, source, names.tag(tag))
+    vm = localtags.recall(library, source.id, names.tag(tag))
     if written := platform.open_for_writing(written_to(vm)):
         raise VmRunning(vm=vm.name, reason=f"{', '.join(sorted(path.name for path in written))} is open for writing")
     return vm

@@ -8,6 +8,7 @@ changes that disk; who runs it on a layer of its own, as Anka does, leaves it as
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 import uuid
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from s3reg.client.reuse import Column
 from s3reg.client.scan import Crew, OpenFile, hash_file
 from s3reg.client.staging import StagedFile, Staging, recover
 from s3reg.client.tagbook import LAYERS, TagFile
-from s3reg.errors import ConfigInvalid, FileChanged, LocalTagNotFound, NotLocal, TagTaken
+from s3reg.errors import ConfigInvalid, FileChanged, LocalTagNotFound, NotLocal, TagTaken, VmNotFound
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import CONFIG_BYTES, Role, bytes_digest
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from s3reg.client.library import Library, VmFolder
+    from s3reg.client.library import Library
     from s3reg.client.progress import Progress
     from s3reg.client.tagbook import LocalTag
-    from s3reg.model.names import Digest
+    from s3reg.model.names import Digest, TemplateId
 
 
 def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: bool = False) -> None:
@@ -61,17 +62,35 @@ def note(library: Library, vm: LocalVm, tag: str, progress: Progress, *, force: 
                 library.ledger.set_tag(vm.id, tag, names.version_id(uuid.uuid4().hex), vm.name, members, local=True)
 
 
-def recall(library: Library, vm: VmFolder, tag: str) -> LocalVm:
+def named(library: Library, ref: str) -> tuple[TemplateId, str]:
+    """Id and name of the VM; also of one that is gone or cannot be read, as long as this library has a tag of it.
+
+    Raises what `Library.peek` raises.
+    """
+    try:
+        vm = library.peek(ref)
+    except (VmNotFound, ConfigInvalid):
+        readable = {vm.id for vm in library.vms()}
+        tags = [(template, row.name) for template, _, row in library.ledger.every_tag() if template not in readable]
+        called = unicodedata.normalize("NFC", ref)
+        found = {template: name for template, name in tags if called == name or ref.lower() == template}
+        if len(found) != 1:
+            raise
+        return next(iter(found.items()))
+    return vm.id, vm.name
+
+
+def recall(library: Library, template: TemplateId, tag: str) -> LocalVm:
     """The VM as it was under this tag: its layers where they lie in the library, its other files where they are kept.
 
     Raises LocalTagNotFound, and NotLocal unless each of them has the bytes that it had then.
     """
-    row = library.ledger.tags(vm.id).get(tag)
+    name, row = named(library, template)[1], library.ledger.tags(template).get(tag)
     if row is None:
-        raise LocalTagNotFound(vm=vm.name, tag=tag)
-    missing = NotLocal(template=vm.name, tag=tag, library=str(library.root))
+        raise LocalTagNotFound(vm=name, tag=tag)
+    missing = NotLocal(template=name, tag=tag, library=str(library.root))
     with contextlib.closing(Crew()) as crew:
-        files = [_recalled(library, vm, member, crew) for member in row.members]
+        files = [_recalled(library, template, member, crew) for member in row.members]
     there = [file for file in files if file is not None]
     config = next((file for file in there if file.role is Role.CONFIG), None)
     if len(there) < len(files) or config is None:
@@ -81,14 +100,14 @@ def recall(library: Library, vm: VmFolder, tag: str) -> LocalVm:
         parsed = vmconfig.parse(data, config.name)
     except ConfigInvalid:
         raise missing from None
-    name = parsed.name or vm.name
-    return LocalVm(vm.id, name, parsed.arch, vm.folder, config.name, data, parsed.values, tuple(there))
+    folder = library.folder_of(template)
+    return LocalVm(template, parsed.name or name, parsed.arch, folder, config.name, data, parsed.values, tuple(there))
 
 
-def is_whole(library: Library, vm: VmFolder, tag: str) -> bool:
+def is_whole(library: Library, template: TemplateId, tag: str) -> bool:
     """Whether the VM can be made this version without a registry."""
     try:
-        recall(library, vm, tag)
+        recall(library, template, tag)
     except NotLocal:
         return False
     return True
@@ -97,27 +116,27 @@ def is_whole(library: Library, vm: VmFolder, tag: str) -> bool:
 def check_out(library: Library, ref: str, tag: str | None, *, force: bool = False) -> LocalVm:
     """Make the VM the version `tag` (None: the one pulled, pushed or noted last) that this library has; the VM.
 
-    Nothing is read or moved if it is that already. Raises NotLocal, VmNotFound, NameAmbiguous, VmRunning and, unless
-    `force`, LocalChanges if the VM has bytes now that neither a tag nor a registry has.
+    One that is gone, or cannot be read, comes back so. Nothing is read or moved if it is that already. Raises NotLocal,
+    VmNotFound, NameAmbiguous, VmRunning and, unless `force`, LocalChanges if the VM has bytes now that neither a tag nor a
+    registry has.
     """
-    peeked = library.peek(ref)
-    with library.lock(f"pull-{peeked.id}", wait=True), platform.refusals_named(library.root):
+    template, name = named(library, ref)
+    with library.lock(f"pull-{template}", wait=True), platform.refusals_named(library.root):
         recover(library)
-        peeked = library.peek(peeked.id)
-        current = library.ledger.current(peeked.id)
+        current = library.ledger.current(template)
         wanted = current if tag is None else names.tag(tag)
-        row = library.ledger.tags(peeked.id).get(wanted or "")
+        row = library.ledger.tags(template).get(wanted or "")
         if wanted is None or row is None:
-            raise NotLocal(template=peeked.name, tag=wanted or "?", library=str(library.root))
-        if wanted == current and is_at(library, peeked, row):
-            return library.whole(peeked)
-        _switch(library, recall(library, peeked, wanted), wanted, row, force=force)
-        return library.find(peeked.id)
+            raise NotLocal(template=name, tag=wanted or "?", library=str(library.root))
+        if wanted == current and is_at(library, template, row):
+            return library.find(template)
+        _switch(library, recall(library, template, wanted), wanted, row, force=force)
+        return library.find(template)
 
 
-def is_at(library: Library, vm: VmFolder, row: LocalTag) -> bool:
+def is_at(library: Library, template: TemplateId, row: LocalTag) -> bool:
     """Whether the VM has the files of this version, going by what is recorded of them; small ones are read if need be."""
-    files = library.whatever(vm.id).files
+    files = library.whatever(template).files if library.holds(template) else ()
     return {(f.name, f.role, _known(library, f.path)) for f in files} == {
         (m.name, m.role, m.digest) for m in row.members
     }
@@ -148,10 +167,10 @@ def _switch(library: Library, vm: LocalVm, tag: str, row: LocalTag, *, force: bo
         staging.publish(staged, name=row.name, tag=tag, force=force, local=row.local)
 
 
-def _recalled(library: Library, vm: VmFolder, member: TagFile, crew: Crew) -> LocalFile | None:
+def _recalled(library: Library, template: TemplateId, member: TagFile, crew: Crew) -> LocalFile | None:
     """A file of a tag; None if it is not here any more, or not as it was."""
     if member.role in LAYERS:
-        path = library.path_of(member.name, member.role, vm.id)
+        path = library.path_of(member.name, member.role, template)
         record = library.ledger.record_of(path)
         if record is None or library.ledger.known(path) != member.digest:
             return None

@@ -110,7 +110,7 @@ def remove_vm(library: Library, template: TemplateId) -> int:
 
 
 def remove_vms(library: Library, templates: Collection[TemplateId]) -> dict[TemplateId, int]:
-    """Remove stopped VMs, whole or broken, and their tags from the library; the bytes that went, by the VM's id.
+    """Remove stopped VMs, whole, broken or gone but for their tags, with their tags; the bytes that went, by the VM's id.
 
     All of them, or none: raises VmRunning, Busy if a push or a pull of one is under way, and what is wrong with a VM that
     stays and cannot be read, before anything is removed.
@@ -120,15 +120,17 @@ def remove_vms(library: Library, templates: Collection[TemplateId]) -> dict[Temp
             for what in ("pull", "push"):
                 held.enter_context(library.lock(f"{what}-{template}"))
         held.enter_context(_changing(library))
-        vms = [library.whatever(template) for template in templates]
+        gone = [template for template in templates if not library.holds(template)]
+        vms = [library.whatever(template) for template in templates if template not in gone]
         for vm in vms:
             library.check_stopped(vm)
         # Broken ones first: while there is one, nobody knows what it stands on.
         going = sorted(vms, key=lambda vm: not _is_broken(library, vm.id))
         staying = [problem for template, problem in library.scan()[1].items() if template not in templates]
-        if staying and not _is_broken(library, going[-1].id):
+        if staying and (gone or not _is_broken(library, going[-1].id)):
             raise staying[0]
-        return {vm.id: _remove_one(library, vm) for vm in going}
+        freed = {vm.id: _remove_one(library, vm) for vm in going}
+        return freed | {template: _forget(library, template, library.ledger.tags(template)) for template in gone}
 
 
 def _remove_one(library: Library, vm: LocalVm) -> int:
@@ -143,10 +145,14 @@ def _remove_one(library: Library, vm: LocalVm) -> int:
 def remove_tags(library: Library, template: TemplateId, gone: Collection[str]) -> int:
     """Remove tags of a template from this node; the bytes that went. Raises what `of_tags` raises."""
     with _changing(library):
-        removal = of_tags(library, template, gone)
-        freed, aside = removal.bytes(), _write_down(library, removal)
-        _carry_out(library, removal, aside, kept=set())
-        return freed
+        return _forget(library, template, gone)
+
+
+def _forget(library: Library, template: TemplateId, gone: Collection[str]) -> int:
+    removal = of_tags(library, template, gone)
+    freed, aside = removal.bytes(), _write_down(library, removal)
+    _carry_out(library, removal, aside, kept=set())
+    return freed
 
 
 def shrink(library: Library, template: TemplateId) -> int:
