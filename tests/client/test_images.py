@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -195,6 +197,25 @@ class TestUpdating:
         with writing(first.of_role(Role.IMAGE)[0].path), pytest.raises(VmRunning):
             import_vm(library, "macos", disks=[disk])
         assert library.find("macos") == first
+
+    def test_of_two_imports_under_one_name_the_second_is_an_update(self, library, disk, tmp_path):
+        """However they meet: here the one waits while another makes the VM."""
+        with ThreadPoolExecutor(1) as beside:
+            with library.lock("clone-macos"):
+                importing = beside.submit(import_vm, library, "macos", disks=[disk])
+                make_vm(library)
+            assert importing.result().id == UUID
+        assert len(library.vms()) == 1
+
+    def test_an_import_over_a_vm_that_is_deleted_meanwhile_is_a_vm_of_its_name(self, library, disk):
+        make_vm(library)
+        with ThreadPoolExecutor(1) as beside:
+            with library.lock(f"pull-{UUID}"):
+                importing = beside.submit(import_vm, library, UUID, disks=[disk])
+                while not (library.own / "locks" / "clone-macos").exists():
+                    assert not importing.done()
+                shutil.rmtree(library.vm_lib / UUID)
+            assert importing.result().name == "macos"
 
     def test_a_folder_in_the_old_vms_folder_is_not_lost(self, library, disk, tmp_path):
         mine = import_vm(library, "macos", disks=[disk]).folder / "mine"

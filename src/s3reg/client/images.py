@@ -7,6 +7,7 @@ same VM a disk that did not change since keeps its layer.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import stat
@@ -70,10 +71,26 @@ def import_vm(
         raise Invalid(reason="one file is given twice")
     if written := platform.open_for_writing(source.path for source in sources):
         raise VmRunning(vm=name, reason=f"{', '.join(sorted(map(str, written)))} is open for writing")
-    old = _existing(library, name)
-    values = _values(config, old)
-    name = old.name if old else names.template_name(name)
+    old, _, name = _become(library, name, config)
     library.create()
+    with contextlib.ExitStack() as held:
+        # Whoever else makes a VM of this name, by import or clone, waits; and who pulls it, or deletes it.
+        held.enter_context(library.lock(f"clone-{name}", wait=True))
+        if old is not None:
+            held.enter_context(library.lock(f"pull-{old.id}", wait=True))
+        there = old is not None and library.holds(old.id)
+        return _imported(library, sources, *_become(library, old.id if old and there else name, config))
+
+
+def _become(library: Library, name: str, config: Path | None) -> tuple[LocalVm | None, dict[str, Any], str]:
+    """The VM that is updated, the values of its configuration, its name. Raises what is wrong with them."""
+    old = _existing(library, name)
+    return old, _values(config, old), old.name if old else names.template_name(name)
+
+
+def _imported(
+    library: Library, sources: list[_Source], old: LocalVm | None, values: dict[str, Any], name: str
+) -> LocalVm:
     staging = Staging(library, old.id if old else names.new_template_id(), names.version_id(uuid.uuid4().hex))
     with staging.at_work():
         kept = _unchanged(library, old, sources)
