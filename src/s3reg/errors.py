@@ -218,7 +218,7 @@ class LabelNotFound(S3regError):
     code = "label-not-found"
     kind = Kind.NOT_FOUND
     says = "{template}: no label {label!r}"
-    remedy = "s3reg show {template} label shows its labels"
+    remedy = "leave the label's name out to see its labels"
 
 
 class SessionNotFound(S3regError):
