@@ -17,9 +17,16 @@ def table(tmp_path, *rows: str) -> dict[str, list[str]]:
     servers.needs("mke2fs")
     minio = os.environ.get("S3REG_MINIO") or str(Path.home() / ".cache/s3reg/bin/minio")
     servers.needs(minio)
-    size = ["--gb", "0.02", "--templates", "30", "--rounds", "1", "--settle", "no", "--cache", tmp_path / "cache", "--tree", HOME / "src"]
+    size = [
+        "--gb=0.02",
+        "--templates=30",
+        "--rounds=1",
+        "--settle=no",
+        f"--cache={tmp_path}/cache",
+        f"--tree={HOME}/src",
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *rows, *map(str, size), "--out", str(tmp_path / "table.md")],
+        [sys.executable, "-m", "bench", *rows, *size, "--out", str(tmp_path / "table.md")],
         cwd=HOME,
         env=running.environment(S3REG_MINIO=minio),
         capture_output=True,
