@@ -167,6 +167,10 @@ class TestAVm:
         with pytest.raises(ConfigInvalid):
             removal.remove_vms(library, [OTHER, UUID])
         assert len(library.vms()) == 2
+        (library.vm_lib / OTHER / "config.yaml").write_bytes(b"[")
+        with pytest.raises(ConfigInvalid):
+            removal.remove_vms(library, [OTHER, UUID])
+        assert library.holds(OTHER)
         assert removal.remove_vms(library, [OTHER, UUID, THIRD]).keys() == {OTHER, UUID, THIRD}
         assert local_vms.in_the_shared_folders(library) == set()
 
