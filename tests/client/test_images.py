@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -29,6 +30,8 @@ from s3reg.errors import (
 from s3reg.model.template import Role, bytes_digest
 from servers import lacking
 from vms import OTHER, UUID, make_vm, version
+
+WAIT_SECONDS = 60
 
 MIB = 1024**2
 
@@ -212,8 +215,11 @@ class TestUpdating:
         with ThreadPoolExecutor(1) as beside:
             with library.lock(f"pull-{UUID}"):
                 importing = beside.submit(import_vm, library, UUID, disks=[disk])
+                until = time.monotonic() + WAIT_SECONDS
                 while not (library.own / "locks" / "clone-macos").exists():
                     assert not importing.done()
+                    assert time.monotonic() < until, "it waits for nobody who makes VMs of this name"
+                    time.sleep(0.001)
                 shutil.rmtree(library.vm_lib / UUID)
             assert importing.result().name == "macos"
 
