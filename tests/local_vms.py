@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from s3reg.client import localtags
-from s3reg.client.library import CONFIG
+from s3reg.client.library import CONFIG, Library
 from s3reg.client.progress import Silent
 from s3reg.model.template import Role
 from vms import UUID, make_vm
@@ -16,7 +16,6 @@ from vms import UUID, make_vm
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from s3reg.client.library import Library
     from s3reg.model.names import TemplateId
 
 
@@ -49,6 +48,16 @@ def run_on_a_layer(library: Library, data: bytes, ref: str = UUID) -> Path:
     (vm.folder / CONFIG).write_text(yaml.safe_dump({**values, "hard_drives": rows}, sort_keys=False))
     (vm.folder / "nvram").write_bytes(data)
     return layer
+
+
+def of_two_tags(root: Path) -> Library:
+    """A library with a VM that was v1, ran on a layer of its own, and is v2."""
+    library = Library(root)
+    layered(library)
+    tagged(library, "v1")
+    run_on_a_layer(library, b"ran")
+    tagged(library, "v2")
+    return library
 
 
 def _layer(vm: str, what: str, suffix: str) -> str:

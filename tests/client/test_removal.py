@@ -20,13 +20,7 @@ THIRD = names.template_id("6a1f2c3d-0000-4000-8000-000000000003")
 
 @pytest.fixture
 def library(in_memory):
-    """A VM that was v1, ran on a layer of its own, and is v2."""
-    found = Library(in_memory / "library")
-    local_vms.layered(found)
-    local_vms.tagged(found, "v1")
-    local_vms.run_on_a_layer(found, b"ran")
-    local_vms.tagged(found, "v2")
-    return found
+    return local_vms.of_two_tags(in_memory / "library")
 
 
 def records(library):
