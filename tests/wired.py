@@ -138,7 +138,9 @@ def wired(server: S3Server, folder: Path, *, links_to: str | None = None) -> Ite
             bucket, endpoint=server.endpoint, signing_endpoint=links_to or store_wire.endpoint, region=server.region
         )
         app = create_app(Settings(store=f"s3://{bucket}"), store)
-        logging.getLogger("s3reg").setLevel(logging.ERROR)
+        log = logging.getLogger("s3reg")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)
         http = stack.enter_context(contextlib.closing(_Served(app)))
         api_wire = stack.enter_context(Wire(http.endpoint))
         yield Wired(api_wire, store_wire, store, folder, stack)

@@ -141,7 +141,7 @@ def test_the_time_that_a_store_asks_for_is_given_to_it(place, machine, pushed):
 
 def test_c2_a_pull_after_one_that_failed_does_not_take_the_rest_for_there(place, machine, pushed):
     """Two packs came, the others did not: only those that did not are fetched by the next run."""
-    runner = place.node(tries=2)
+    runner = place.node(tries=2, stall=60)
     came = Arrived(2 * DRIVE)
 
     def too_late(passage):

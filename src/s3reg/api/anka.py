@@ -80,7 +80,7 @@ def remove_template() -> None:
 def revert() -> Response:
     """Remove a version, the newest by default, and all newer ones; with the oldest, the template."""
     asked = selectors.to_remove()
-    registry().revert(asker(), asked.id, tag=_tag(asked), number=asked.number, operation=_operation())
+    registry().revert(asker(), asked.id, tag=_tag(asked, to_remove=True), number=asked.number, operation=_operation())
     return render.anka(None)
 
 
@@ -120,11 +120,11 @@ def _said(data: bytes) -> dict[str, Any]:
     return {"content": data.decode("utf-8", "replace")}
 
 
-def _tag(asked: Selector) -> str | None:
+def _tag(asked: Selector, *, to_remove: bool = False) -> str | None:
     """The tag that is meant, by the versions that there are where it has two readings."""
     if len(asked.tags) < 2:  # noqa: PLR2004 - a single one needs no look
         return next(iter(asked.tags), None)
-    return asked.tag(registry().find(asker(), asked.id))
+    return asked.tag(registry().find(asker(), asked.id), to_remove=to_remove)
 
 
 def _operation() -> str:

@@ -40,10 +40,13 @@ class Selector:
     """The readings of its tag; none: no tag was given."""
     number: int | None
 
-    def tag(self, head: Head) -> str | None:
-        """The reading that is a tag of the template; where none is, the likeliest. Raises RequestInvalid if two are."""
+    def tag(self, head: Head, *, to_remove: bool) -> str | None:
+        """The reading that is a tag of the template, the likeliest if two are or none is.
+
+        Raises RequestInvalid if two are and one is to be removed.
+        """
         there = [tag for tag in self.tags if head.tagged(tag)]
-        if len(there) > 1:
+        if to_remove and len(there) > 1:
             raise _wrong(
                 "tag", f"{' and '.join(map(repr, there))} are both there: write %20 for a blank, %2B for a plus"
             )
