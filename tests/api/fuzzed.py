@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
+from kept import Kept
 from push_calls import Push
 from s3reg.api import create_app
 from s3reg.model import format as fmt
@@ -24,8 +25,8 @@ TAGS = {FIRST: ["v1", "a+b", "1", "os:deps/6 cores"], SECOND: ["latest"]}
 NAMES = {FIRST: "13.1-base", SECOND: "11.6"}
 
 
-class Place:
-    """A registry over a directory: two templates of a few versions, put back as they were by `begin`."""
+class Place(Kept):
+    """A registry over a directory: two templates of a few versions."""
 
     def __init__(self, folder: Path) -> None:
         self.store = FilesStore(folder)
@@ -33,30 +34,7 @@ class Place:
         for template, tags in TAGS.items():
             for tag in tags:
                 Push([self.http], template=template, name=NAMES[template], tag=tag, layers=[]).run()
-        self._marks = self.marks()
-        self._kept = {key: self.store.get(key).data for key in self._marks}
-
-    def marks(self) -> dict[str, str]:
-        """Key → ETag of everything that lies in the store: one more write of anything shows.
-
-        But for events, which are written some time after the answer.
-        """
-        return {stat.key: stat.etag for stat in self.store.list("") if not stat.key.startswith(fmt.EVENTS)}
-
-    def begin(self) -> None:
-        """Put back what the example before changed."""
-        now = self.marks()
-        if now == self._marks:
-            return
-        self.store.delete(now.keys() - self._kept.keys())
-        for key, data in self._kept.items():
-            if now.get(key) != self._marks[key]:
-                self.store.put(key, data)
-        self._marks = self.marks()
-
-    def unchanged(self) -> bool:
-        """Whether nothing was written or removed since `begin`."""
-        return self.marks() == self._marks
+        super().__init__(self.store)
 
     def tags(self) -> dict[str, list[str]]:
         """The tags of every template that is there, oldest first, as its record has them."""
