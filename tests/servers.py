@@ -36,8 +36,12 @@ if TYPE_CHECKING:
 NOT_TESTED = "not tested: "
 REGION = "us-east-1"
 _INSTALL = {
+    "curl": "install the package curl",
     "fish": "install the package fish",
+    "jq": "install the package jq",
     "mke2fs": "install the package e2fsprogs",
+    "nginx": "install the package nginx-light",
+    "openssl": "install the package openssl",
     "zsh": "install the package zsh",
     "zstd": "install the package zstd",
     "minio": "install Go, then make minio",
@@ -195,19 +199,26 @@ def run_minio(program: str, folder: Path, **environment: str) -> Iterator[S3Serv
     address = f"127.0.0.1:{port}"
     # Its data lie in a folder of their own: MinIO takes every folder beside them for a bucket.
     command = [program, "server", str(folder / "data"), "--address", address, "--quiet"]
-    with (folder / "minio.log").open("wb") as log:
+    with until_stdin_ends(command, folder / "minio.log", settings):
+        _await(f"http://{address}/minio/health/ready", folder / "minio.log")
+        yield S3Server("minio", f"http://{address}", user, password, environment.get("MINIO_SITE_REGION", REGION))
+
+
+@contextlib.contextmanager
+def until_stdin_ends(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A server that ends with the block, and with the tests however these end. What it says goes into `log`."""
+    with log.open("wb") as out:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _UNTIL_STDIN_ENDS, "sh", *command],
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=settings,
+            stdout=out,
+            stderr=out,
+            env=environment,
         )
     with process:
         assert process.stdin is not None
         try:
-            _await(f"http://{address}/minio/health/ready", folder / "minio.log")
-            yield S3Server("minio", f"http://{address}", user, password, environment.get("MINIO_SITE_REGION", REGION))
+            yield
         finally:
             process.stdin.close()
             process.wait(timeout=_START_SECONDS)
