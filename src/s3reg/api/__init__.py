@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from s3reg import wire
-from s3reg.api import anka, controller, health, objects, render, transfer
+from s3reg.api import anka, audit, controller, health, objects, render, transfer
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
 from s3reg.store.files import FilesStore
@@ -43,6 +43,7 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     app.extensions["s3reg"] = held
     render.install_errors(app)
     render.install_log(app)
+    audit.install(app)
     for blueprint in (health.blueprint, anka.blueprint, controller.blueprint, transfer.blueprint):
         app.register_blueprint(blueprint)
     if isinstance(held.store, FilesStore):

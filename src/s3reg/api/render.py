@@ -77,6 +77,7 @@ def done() -> Response:
 def failure(error: S3regError, status: int | None = None) -> Response:
     """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
     shown = _presentable(error)
+    g.code = error.code
     if _is_native():
         answer = native({"error": shown.as_dict()}, status or _status(shown))
     else:
@@ -142,6 +143,7 @@ def _unexpected(error: Exception) -> Response:
     """A defect of ours."""
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code="internal")
     hidden = _hidden()
+    g.code = hidden.code
     if _is_native():
         return native({"error": hidden.as_dict()}, _SERVER_FAULT)
     return native({"status": "FAIL", "message": "Internal server error"}, _SERVER_FAULT)

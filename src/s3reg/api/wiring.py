@@ -40,6 +40,14 @@ class Wiring:
         """Keep what a machine reported. Of all verbs this one must never wait for the store: not even to prepare it."""
         self._registry.event(asker, said)
 
+    def note(self, by: str, said: dict[str, Any]) -> bool:
+        """Keep what somebody asked for; False if there is no room for it. Never waits either."""
+        return self._registry.note(by, said)
+
+    def finish(self, seconds: float) -> None:
+        """Give the store what waits for it, before the process ends; takes at most so long."""
+        self._registry.finish(seconds)
+
     def registry(self) -> Registry:
         """The registry, ready. Raises what `Registry.prepare` raises."""
         if not self._prepared:

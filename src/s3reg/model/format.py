@@ -9,7 +9,7 @@
     gc/<gcid>.json                        immutable: what a sweep is about to remove
     pulls/<uuid>/<vid>                    empty; its time is the last pull
     damaged/<sid>/<sha256>                a pack found bad
-    events/<yyyy>/<mm>/<dd>/…             immutable: what a machine reported, named by its time
+    events/<yyyy>/<mm>/<dd>/…             immutable: what was reported or noted within a minute, named by its time
     check/…                               scratch of `store check`
     auth/signing.json                     the secret of signed links and logins
 
@@ -21,6 +21,7 @@ RecordDamaged. Fields of a mutable record that we do not know are kept when it i
 from __future__ import annotations
 
 import base64
+import calendar
 import contextlib
 import json
 import math
@@ -37,6 +38,7 @@ from s3reg.model.template import (
     Base,
     Entry,
     Event,
+    EventKind,
     File,
     Head,
     MapRef,
@@ -49,7 +51,7 @@ from s3reg.model.template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
 
@@ -62,6 +64,8 @@ LARGEST_RECORD = 64 * 1024**2
 SECRET_BYTES = 32
 """Of the signing secret, at least."""
 MOST_ENTRIES = 100_000
+MOST_EVENTS = 1000
+"""In one object."""
 MOST_PACKS_OF_A_FILE = 1_000_000
 LARGEST_SIZE = 1 << 53
 """JSON readers keep integers exact up to here."""
@@ -143,9 +147,22 @@ def pack_of_damaged_key(key: str) -> tuple[SessionId, Digest]:
     return names.session_id(sid), names.digest(sha256)
 
 
-def event_key(event: Event) -> str:
-    """Where an event lies: the keys of a day are in the order of time, to a second."""
-    return EVENTS + time.strftime("%Y/%m/%d/%H%M%S", time.gmtime(event.time)) + f"-{event.id}.json"
+def events_key(first: Event) -> str:
+    """Where events lie that were written together: keys are in the order of their first one's time, to a second."""
+    return EVENTS + time.strftime("%Y/%m/%d/%H%M%S", time.gmtime(first.time)) + f"-{first.id}.json"
+
+
+def events_prefix(day: int) -> str:
+    """Under which the events of a day lie; `day`: any second of it, since 1970. Behind it comes the time, as HHMMSS."""
+    return EVENTS + time.strftime("%Y/%m/%d/", time.gmtime(day))
+
+
+def time_of_events_key(key: str) -> int:
+    """When the first of the events there happened, in seconds since 1970. Raises NameInvalid for a foreign key."""
+    try:
+        return calendar.timegm(time.strptime(key.removeprefix(EVENTS)[:17], "%Y/%m/%d/%H%M%S"))
+    except ValueError as e:
+        raise NameInvalid(what="event's key", text=key[:80], reason="it does not begin with a time") from e
 
 
 # --- format.json -----------------------------------------------------------------------------------------------------
@@ -493,9 +510,27 @@ def _three(row: list[Any]) -> tuple[str, str, str]:
 # --- Events ----------------------------------------------------------------------------------------------------------
 
 
-def write_event(event: Event) -> bytes:
-    """An event as it lies on the store."""
-    return _dump({"v": RECORD_VERSION, "id": event.id, "time": event.time, "by": event.by, "said": event.said})
+def write_events(events: Iterable[Event]) -> bytes:
+    """Events as they lie on the store, together."""
+    rows = [
+        {"id": event.id, "time": event.time, "kind": event.kind.value, "by": event.by, "said": event.said}
+        for event in events
+    ]
+    return _dump({"v": RECORD_VERSION, "events": rows})
+
+
+def read_events(data: bytes, key: str) -> tuple[Event, ...]:
+    """The events that lie at `key`."""
+    with _reading(f"the events at {key}"):
+        raw = _record(data)
+        # The first of these records held one event, which was a report.
+        rows = _list(raw["events"], MOST_EVENTS) if "events" in raw else [{**raw, "kind": EventKind.REPORT.value}]
+        return tuple(
+            Event(
+                _string(row["id"]), _count(row["time"]), EventKind(row["kind"]), _string(row["by"]), dict(row["said"])
+            )
+            for row in rows
+        )
 
 
 # --- Reading with bounds ---------------------------------------------------------------------------------------------

@@ -268,18 +268,28 @@ class Marker:
         return False
 
 
+class EventKind(enum.Enum):
+    """Where an event comes from."""
+
+    REPORT = "report"
+    """What a machine told the registry."""
+    AUDIT = "audit"
+    """What the registry itself noted: who asked for what, and how it ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a machine reported to the registry, kept for people to read."""
+    """What was reported, or noted, kept for people to read."""
 
     id: str
     """32 hex digits."""
     time: int
     """Seconds since 1970, by the registry's clock."""
+    kind: EventKind
     by: str
-    """Who reported it."""
+    """Who reported it, or asked for it."""
     said: dict[str, Any]
-    """As it came: names to JSON values, none of them a list or an object."""
+    """Names to JSON values, none of them a list or an object."""
 
 
 def bytes_digest(data: bytes) -> Digest:

@@ -7,12 +7,14 @@ to repeat, from any replica: what one of them left half done, the same call fini
 from __future__ import annotations
 
 import time
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
+from s3reg.model.template import EventKind
 from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup
 from s3reg.registry.catalog import Catalog
-from s3reg.registry.events import Events
+from s3reg.registry.events import Events, Wanted, newest
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
@@ -28,6 +30,7 @@ from s3reg.registry.values import (
     Retired,
     Status,
 )
+from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from s3reg.model.format import StoreFormat
     from s3reg.model.identity import Identity
     from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
-    from s3reg.model.template import Base, Entry, Head, Session, Version
+    from s3reg.model.template import Base, Entry, Event, Head, Session, Version
     from s3reg.store import Link, ObjectStore, Room
 
 __all__ = [
@@ -50,6 +53,7 @@ __all__ = [
     "Registry",
     "Retired",
     "Status",
+    "Wanted",
 ]
 
 
@@ -87,7 +91,25 @@ class Registry:
 
     def event(self, asker: Identity, said: dict[str, Any]) -> None:
         """Keep what a machine reported, if the store can take it soon. Never waits, never fails."""
-        self._events.keep(asker, said)
+        if not self._events.keep(EventKind.REPORT, asker.name, said):
+            emit(
+                "event-dropped",
+                level=WARNING,
+                by=asker.name,
+                reason="the store does not take them as fast as they come",
+            )
+
+    def note(self, by: str, said: dict[str, Any]) -> bool:
+        """Keep what somebody asked for and how it ended; False if there is no room for it. Never waits, never fails."""
+        return self._events.keep(EventKind.AUDIT, by, said)
+
+    def events(self, asker: Identity, wanted: Wanted) -> list[Event]:  # noqa: ARG002 - the call's permission is all that it takes
+        """What was reported and noted: the newest of what is wanted, in the order of time."""
+        return newest(self._records, wanted)
+
+    def finish(self, seconds: float) -> None:
+        """Give the store what waits for it, at the process's end; takes at most so long."""
+        self._events.finish(seconds)
 
     # --- Listing -----------------------------------------------------------------------------------------------------
 

@@ -1,61 +1,191 @@
-"""What machines report, kept as objects for people to read. Worth less than a prompt answer: nobody waits for the store."""
+"""Events, kept as objects for people to read: what machines report, and what the registry notes of who asked for what.
+
+Worth less than a prompt answer: nobody waits for the store. What waits while it takes one object goes into the next.
+"""
 
 from __future__ import annotations
 
-import queue
+import contextlib
+import heapq
 import secrets
 import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
 from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
+from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
-from s3reg.model.template import Event
+from s3reg.model.template import Event, EventKind
 from s3reg.registry import setup
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from s3reg.model.identity import Identity
+    from collections.abc import Iterator
+
     from s3reg.registry.records import Records
 
-WAITING = 64
-"""Events that may wait for the store; the API bounds each."""
+WAITING = {EventKind.REPORT: 64, EventKind.AUDIT: 4096}
+"""Events that may wait for the store. The API bounds each: a report of 64 KiB, a line of the audit of about one."""
+TOGETHER = 256
+"""Events in one object."""
+SPAN_SECONDS = 60
+"""Between the first and the last event of an object: so much before a time must be looked at, to find all from then on."""
+DAY = 24 * 3600
+LISTED = 1000
+"""Keys that are listed before the stretch of time that they are of is divided."""
+_TIME_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events somebody wants to see."""
+
+    since: int
+    """Seconds since 1970; both ends are included."""
+    until: int
+    limit: int
+    """The newest of them."""
+    by: str | None = None
+    kind: EventKind | None = None
+    template: str | None = None
+    """By id, or by the name that it had."""
+
+    def has(self, event: Event) -> bool:
+        """Whether `event` is one of them."""
+        return (
+            self.since <= event.time <= self.until
+            and self.by in {None, event.by}
+            and self.kind in {None, event.kind}
+            and (self.template is None or self.template in {event.said.get("template"), event.said.get("name")})
+        )
 
 
 class Events:
-    """Writes events one after the other in a thread of its own. What finds the queue full is dropped, and that is logged."""
+    """Writes events in a thread of its own, those that wait together in one object."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._waiting: queue.Queue[Event] = queue.Queue(WAITING)
-        self._lock = threading.Lock()
+        self._waiting: deque[Event] = deque()
+        self._counts: Counter[EventKind] = Counter()
+        self._under_way = 0
+        self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
 
-    def keep(self, asker: Identity, said: dict[str, Any]) -> None:
-        """Write it down soon. Never waits, never fails."""
-        event = Event(secrets.token_hex(16), int(self._records.clock()), asker.name, said)
-        try:
-            self._waiting.put_nowait(event)
-        except queue.Full:
-            _dropped(event, "the store does not take them as fast as they come")
-        else:
-            self._start()
-
-    def _start(self) -> None:
-        with self._lock:
+    def keep(self, kind: EventKind, by: str, said: dict[str, Any]) -> bool:
+        """Write it down soon; False if too much waits already. Never waits, never fails."""
+        event = Event(secrets.token_hex(16), int(self._records.clock()), kind, by, said)
+        with self._changed:
+            if self._counts[kind] >= WAITING[kind]:
+                return False
+            self._counts[kind] += 1
+            self._waiting.append(event)
             if self._writer is None:
                 # A daemon: a store that hangs must not keep the process from ending.
                 self._writer = threading.Thread(target=self._write_on, name="events", daemon=True)
                 self._writer.start()
+            self._changed.notify_all()
+        return True
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all is written, at most so long; what is left then is dropped, and that is logged."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._under_way, seconds)
+            left = len(self._waiting) + self._under_way
+        if left:
+            _dropped(left, "the process ends, and the store has not taken them")
 
     def _write_on(self) -> None:
         while True:
-            event = self._waiting.get()
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                batch = self._next()
+                self._under_way = len(batch)
             try:
                 setup.prepare(self._records, write=True)
-                self._records.store.put(fmt.event_key(event), fmt.write_event(event))
+                self._records.store.put(fmt.events_key(batch[0]), fmt.write_events(batch))
             except Exception as e:  # noqa: BLE001 - whatever it is, it must not be the end of all later events
-                _dropped(event, repr(e))
+                _dropped(len(batch), repr(e))
+            with self._changed:
+                self._under_way = 0
+                self._changed.notify_all()
+
+    def _next(self) -> list[Event]:
+        """What goes into one object, taken from what waits."""
+        first = self._waiting[0]
+        batch: list[Event] = []
+        while self._waiting and len(batch) < TOGETHER:
+            if not 0 <= self._waiting[0].time - first.time <= SPAN_SECONDS:
+                break
+            batch.append(self._waiting.popleft())
+            self._counts[batch[-1].kind] -= 1
+        return batch
 
 
-def _dropped(event: Event, reason: str) -> None:
-    emit("event-dropped", level=WARNING, by=event.by, reason=reason)
+def newest(records: Records, wanted: Wanted) -> list[Event]:
+    """The newest of the events that are wanted, in the order of time.
+
+    Looks at no more days, and reads no more objects, than that takes; an object that cannot be read is logged and left out.
+    """
+    kept: list[tuple[int, str, int, Event]] = []
+    for key, began in _keys(records, wanted.since, wanted.until):
+        if len(kept) == wanted.limit and began + SPAN_SECONDS < kept[0][0]:
+            break
+        for number, event in enumerate(_read(records, key)):
+            if wanted.has(event):
+                row = (event.time, key, number, event)
+                if len(kept) < wanted.limit:
+                    heapq.heappush(kept, row)
+                else:
+                    heapq.heappushpop(kept, row)
+    return [event for _, _, _, event in sorted(kept, key=lambda row: row[:3])]
+
+
+def _read(records: Records, key: str) -> tuple[Event, ...]:
+    found = records.read(key)
+    try:
+        return fmt.read_events(found.data, key) if found else ()
+    except Exception as e:  # noqa: BLE001 - one that is damaged must not hide all others
+        emit("event-unreadable", level=WARNING, key=key, reason=str(e))
+        return ()
+
+
+def _keys(records: Records, since: int, until: int) -> Iterator[tuple[str, int]]:
+    """The keys of events that may lie between two moments, newest first, and when the first event of each happened."""
+    first = since - SPAN_SECONDS
+    for day in range(until // DAY, first // DAY - 1, -1):
+        for key in _backwards(records, fmt.events_prefix(day * DAY), (_first_key(first), _first_key(until + 1))):
+            with contextlib.suppress(NameInvalid):
+                yield key, fmt.time_of_events_key(key)
+
+
+def _first_key(moment: int) -> str:
+    """What no key of an event from this moment on is smaller than."""
+    return fmt.events_prefix(moment) + time.strftime("%H%M%S", time.gmtime(moment))
+
+
+def _backwards(records: Records, prefix: str, ends: tuple[str, str], digits: int = _TIME_DIGITS) -> Iterator[str]:
+    """The keys under a prefix between two, the greatest first. A store lists upwards: of many, the last hour's come first.
+
+    `digits`: of the time that the prefix lacks.
+    """
+    low, high = ends
+    if not low[: len(prefix)] <= prefix <= high[: len(prefix)]:
+        return
+    found: list[str] = []
+    for stat in records.store.list(prefix, after=low if low.startswith(prefix) else ""):
+        if stat.key >= high:
+            break
+        found.append(stat.key)
+        if len(found) > LISTED and digits:
+            break
+    if len(found) <= LISTED or not digits:
+        yield from reversed(found)
+        return
+    for part in range(23 if digits == _TIME_DIGITS else 59, -1, -1):
+        yield from _backwards(records, f"{prefix}{part:02d}", ends, digits - 2)
+
+
+def _dropped(count: int, reason: str) -> None:
+    emit("event-dropped", level=WARNING, count=count, reason=reason)
