@@ -1,5 +1,7 @@
 """HTTP in, HTTP out: parse, ask the registry, render.
 
+everything        guard.py      who asks, and may they; needs.py says what each route needs
+/tap/v1/*         tap.py        the login of API keys
 /registry/* /log  anka.py       as the clients of an Anka registry expect it; selectors.py reads, shapes.py answers
 /api/v1/*         controller.py what an Anka controller answers of its registry
 /transfer/v1/*    transfer.py   the native API; openapi.py describes it
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from s3reg import wire
-from s3reg.api import anka, audit, controller, health, objects, render, transfer
+from s3reg.api import anka, audit, controller, guard, health, objects, render, tap, transfer
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
 from s3reg.store.files import FilesStore
@@ -44,7 +46,8 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     render.install_errors(app)
     render.install_log(app)
     audit.install(app)
-    for blueprint in (health.blueprint, anka.blueprint, controller.blueprint, transfer.blueprint):
+    guard.install(app)
+    for blueprint in (health.blueprint, tap.blueprint, anka.blueprint, controller.blueprint, transfer.blueprint):
         app.register_blueprint(blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)

@@ -1,17 +1,109 @@
-"""Who is asking. Until there is access control, everyone may do everything: so nobody but this machine is served unasked."""
+"""Who is asking, and whether they may ask for that: looked at before a route is, and before a body is read.
+
+With access control off, everyone may do everything: so nobody but this machine is served unasked.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import ipaddress
 import socket
+import time
+from typing import TYPE_CHECKING, cast
 
-from s3reg.errors import ListenFailed, Unguarded
+from flask import g, request
+from werkzeug.exceptions import HTTPException
+
+from s3reg.api import peer
+from s3reg.api.needs import NEEDS, Need
+from s3reg.api.wiring import wiring
+from s3reg.errors import ListenFailed, S3regError, Unauthenticated, Unguarded
 from s3reg.model.identity import EVERYONE, Identity
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from s3reg.auth.gate import Gate
+
+DRAIN_SECONDS = 5.0
+"""For what a refused client is still sending: closed on before, it would not see the answer."""
+_PIECE = 64 * 1024
+
+
+def install(app: Flask) -> None:
+    """Ask whoever asks anything of `app` who they are, if access control is on."""
+    app.before_request(_admit)
 
 
 def asker() -> Identity:
-    """The identity behind the request at hand."""
-    return EVERYONE
+    """The identity behind the request at hand. Raises Unauthenticated where nobody was asked for one."""
+    found = g.get("asker")
+    if found is None:
+        raise Unauthenticated
+    return cast("Identity", found)
+
+
+def _admit() -> None:
+    gate = wiring().gate
+    if gate is None:
+        g.asker = EVERYONE
+        return
+    need = NEEDS.get(request.endpoint or "")
+    if need is not None and need.public:
+        return
+    try:
+        g.asker = _identified(gate)
+        g.asker = gate.permit(g.asker, _permissions(need))
+    except S3regError:
+        _drain()
+        raise
+
+
+def _permissions(need: Need | None) -> tuple[str, ...]:
+    """What the route at hand asks for. One that there is not asks for nothing more: that it is not there is no secret."""
+    if need is not None:
+        return need.asked().permissions
+    if request.endpoint is None:
+        return ()
+    raise LookupError(f"{request.endpoint} is missing in the table of needs")
+
+
+def _identified(gate: Gate) -> Identity:
+    """Who asks. The header counts before a certificate: who sends one means it, and is told if it is wrong."""
+    scheme, _, proof = request.headers.get("Authorization", "").strip().partition(" ")
+    match scheme.lower():
+        case "basic":
+            user, password = _basic(proof)
+            return gate.basic(user, password, peer.address())
+        case "bearer":
+            return gate.bearer(proof.strip().encode("latin-1", "replace"), peer.address())
+        case "":
+            certificate = peer.presented()
+            if certificate is not None:
+                return gate.certificate(certificate, peer.address())
+    raise Unauthenticated
+
+
+def _basic(proof: str) -> tuple[str, bytes]:
+    """User and password (RFC 7617). The password is bytes: which characters they are, no two clients agree on."""
+    text = "".join(proof.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        user, colon, password = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        raise Unauthenticated from None
+    if not colon:
+        raise Unauthenticated
+    return user.decode("utf-8", "replace"), password
+
+
+def _drain() -> None:
+    """Take what the body still brings, as far as one may be: a client that sends all before it reads sees the answer."""
+    until = time.monotonic() + DRAIN_SECONDS
+    with contextlib.suppress(HTTPException, OSError):
+        while time.monotonic() < until and request.stream.read(_PIECE):
+            pass
 
 
 def check_exposure(host: str, listen: str, *, no_auth: bool) -> None:

@@ -14,6 +14,7 @@ from s3reg.store.files import FilesStore
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
+    from s3reg.auth.gate import Gate
     from s3reg.model.identity import Identity
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
@@ -31,10 +32,29 @@ class Wiring:
     """
 
     def __init__(self, settings: Settings, store: ObjectStore | None = None, *, prepared: bool = False) -> None:
+        self.settings = settings
         self.store = store or open_store(settings)
         limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
         self._registry = Registry(self.store, limits=limits)
         self._prepared = prepared
+        self.gate = self._gate() if getattr(settings, "guarded", False) else None
+        """Who may come in; None: access control is off."""
+
+    def _gate(self) -> Gate:
+        from s3reg.auth.gate import Gate
+        from s3reg.auth.certificates import Certificates
+        from s3reg.auth.roottoken import RootTokens
+
+        settings = self.settings
+        return Gate(
+            self.store,
+            secret=lambda: self.registry().signing_secret(),
+            roots=RootTokens(settings),
+            certificates=Certificates(Path(settings.client_ca), settings.client_crl and Path(settings.client_crl)),
+            authorization=settings.authorization,
+            login_seconds=settings.login_seconds,
+            secret_seconds=settings.login_secret_seconds,
+        )
 
     def event(self, asker: Identity, said: dict[str, Any]) -> None:
         """Keep what a machine reported. Of all verbs this one must never wait for the store: not even to prepare it."""

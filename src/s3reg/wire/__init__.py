@@ -3,7 +3,7 @@
 `read(SomeSchema, raw)` gives the value or raises RequestInvalid with what is wrong with each field; `write(value)` gives
 JSON values. Names inside are checked by `model/names.py`, so what comes out of here may be used in a key. Unknown fields
 are ignored: an older end goes on talking to a newer one. URLs in answers are credentials: their values do not show
-themselves in `repr`.
+themselves in `repr`. The messages of those who may do what are in access.py.
 """
 
 from __future__ import annotations
@@ -87,11 +87,13 @@ def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def _count(most: int = 1 << 53, least: int = 0, **more: Any) -> fields.Integer:
+def count(most: int = 1 << 53, least: int = 0, **more: Any) -> fields.Integer:
+    """A whole number in these bounds."""
     return fields.Integer(strict=True, validate=validate.Range(least, most), **more)
 
 
-def _many(schema: type[Message], most: int, **more: Any) -> fields.List[Any]:
+def many(schema: type[Message], most: int, **more: Any) -> fields.List[Any]:
+    """At most so many messages."""
     return fields.List(fields.Nested(schema), validate=validate.Length(max=most), **more)
 
 
@@ -126,7 +128,7 @@ class MapLinkSchema(Message):
     makes = MapLink
     sid = Named(names.session_id, required=True)
     sha256 = Named(names.digest, required=True)
-    size = _count(LARGEST_MAP, required=True)
+    size = count(LARGEST_MAP, required=True)
     url = fields.String(load_default=None, allow_none=True)
 
 
@@ -148,9 +150,9 @@ class FileEntrySchema(Message):
     makes = FileEntry
     name = Named(names.file_name, required=True)
     role = fields.String(required=True, validate=validate.OneOf([role.value for role in Role]))
-    size = _count(required=True)
+    size = count(required=True)
     digest = Named(names.digest, required=True)
-    drive = _count(1024, load_default=None, allow_none=True)
+    drive = count(1024, load_default=None, allow_none=True)
     parent = Named(names.file_name, load_default=None, allow_none=True)
     inline = Bytes(CONFIG_BYTES, load_default=None, allow_none=True)
     map = fields.Nested(MapLinkSchema, load_default=None, allow_none=True)
@@ -185,7 +187,7 @@ class OpenRequestSchema(Message):
     force = fields.Boolean(load_default=False)
     same_name = fields.Boolean(load_default=False)
     domain = Named(names.domain, load_default=None, allow_none=True)
-    bases = _many(VersionRefSchema, MOST_BASES, load_default=())
+    bases = many(VersionRefSchema, MOST_BASES, load_default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class BaseEntrySchema(Message):
     makes = BaseEntry
     template = Named(names.template_id, required=True)
     version = Named(names.version_id, required=True)
-    files = _many(FileEntrySchema, MOST_FILES, required=True)
+    files = many(FileEntrySchema, MOST_FILES, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +259,10 @@ class SessionAnswerSchema(Message):
     session = Named(names.session_id, required=True)
     version = Named(names.version_id, required=True)
     domain = Named(names.domain, required=True)
-    chunk_log2 = _count(LARGEST_CHUNK_LOG2, SMALLEST_CHUNK_LOG2, required=True)
-    limit = _count(required=True)
-    bases = _many(BaseEntrySchema, MOST_BASES + 1, load_default=())
-    dropped = _many(DroppedBaseSchema, MOST_BASES + 1, load_default=())
+    chunk_log2 = count(LARGEST_CHUNK_LOG2, SMALLEST_CHUNK_LOG2, required=True)
+    limit = count(required=True)
+    bases = many(BaseEntrySchema, MOST_BASES + 1, load_default=())
+    dropped = many(DroppedBaseSchema, MOST_BASES + 1, load_default=())
     damaged = fields.List(fields.Nested(PackNameSchema), load_default=())
 
 
@@ -288,8 +290,8 @@ class SessionStatusSchema(Message):
     template = Named(names.template_id, required=True)
     version = Named(names.version_id, required=True)
     domain = Named(names.domain, required=True)
-    limit = _count(required=True)
-    signed = _count(required=True)
+    limit = count(required=True)
+    signed = count(required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +303,7 @@ class BasesRequest:
 
 class BasesRequestSchema(Message):
     makes = BasesRequest
-    bases = _many(VersionRefSchema, MOST_BASES, required=True)
+    bases = many(VersionRefSchema, MOST_BASES, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +320,7 @@ class UploadSchema(Message):
     makes = Upload
     kind = fields.String(required=True, validate=validate.OneOf(["pack", "map"]))
     sha256 = Named(names.digest, required=True)
-    size = _count(LARGEST_MAP, 1, required=True)
+    size = count(LARGEST_MAP, 1, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +332,7 @@ class UploadsRequest:
 
 class UploadsRequestSchema(Message):
     makes = UploadsRequest
-    objects = _many(UploadSchema, MOST_UPLOADS, required=True)
+    objects = many(UploadSchema, MOST_UPLOADS, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +349,7 @@ class UploadLinkSchema(Message):
     makes = UploadLink
     url = fields.String(required=True)
     headers = fields.Dict(fields.String(), fields.String(), required=True)
-    expires = _count(required=True)
+    expires = count(required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +361,7 @@ class UploadsAnswer:
 
 class UploadsAnswerSchema(Message):
     makes = UploadsAnswer
-    links = _many(UploadLinkSchema, MOST_UPLOADS, required=True)
+    links = many(UploadLinkSchema, MOST_UPLOADS, required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +381,7 @@ class CommitRequestSchema(Message):
     makes = CommitRequest
     tag = Named(names.tag, required=True)
     name = Named(names.template_name, required=True)
-    files = _many(FileEntrySchema, MOST_FILES, required=True)
+    files = many(FileEntrySchema, MOST_FILES, required=True)
     description = Named(names.description, load_default="")
     arch = Named(names.arch, load_default="")
     force = fields.Boolean(load_default=False)
@@ -406,10 +408,10 @@ class CommitAnswerSchema(Message):
     template = Named(names.template_id, required=True)
     name = fields.String(required=True)
     version = Named(names.version_id, required=True)
-    number = _count(required=True)
+    number = count(required=True)
     tag = fields.String(required=True)
-    size = _count(required=True)
-    stored = _count(required=True)
+    size = count(required=True)
+    stored = count(required=True)
 
 
 # --- Listing and pull ------------------------------------------------------------------------------------------------
@@ -432,13 +434,13 @@ class VersionEntry:
 class VersionEntrySchema(Message):
     makes = VersionEntry
     id = Named(names.version_id, required=True)
-    number = _count(required=True)
+    number = count(required=True)
     tag = fields.String(required=True)
     description = fields.String(required=True)
-    size = _count(required=True)
-    created = _count(required=True)
-    last_pull = _count(load_default=None, allow_none=True)
-    files = _many(FileEntrySchema, MOST_FILES, load_default=())
+    size = count(required=True)
+    created = count(required=True)
+    last_pull = count(load_default=None, allow_none=True)
+    files = many(FileEntrySchema, MOST_FILES, load_default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +461,7 @@ class TemplateEntrySchema(Message):
     name = fields.String(required=True)
     arch = fields.String(required=True)
     domain = fields.String(required=True)
-    size = _count(required=True)
+    size = count(required=True)
     versions = fields.List(fields.Nested(VersionEntrySchema), required=True)
 
 
@@ -491,8 +493,8 @@ class PackLinkSchema(Message):
     makes = PackLink
     sid = Named(names.session_id, required=True)
     sha256 = Named(names.digest, required=True)
-    size = _count(LARGEST_PACK, 1, required=True)
-    live = _count(required=True)
+    size = count(LARGEST_PACK, 1, required=True)
+    live = count(required=True)
     url = fields.String(required=True)
 
 
@@ -525,14 +527,14 @@ class PlanAnswerSchema(Message):
     arch = Named(names.arch, required=True)
     domain = Named(names.domain, required=True)
     version = Named(names.version_id, required=True)
-    number = _count(required=True)
+    number = count(required=True)
     tag = Named(names.tag, required=True)
     description = fields.String(required=True)
-    size = _count(required=True)
-    created = _count(required=True)
-    expires = _count(required=True)
-    now = _count(required=True)
-    files = _many(FileEntrySchema, MOST_FILES, required=True)
+    size = count(required=True)
+    created = count(required=True)
+    expires = count(required=True)
+    now = count(required=True)
+    files = many(FileEntrySchema, MOST_FILES, required=True)
     packs = fields.List(fields.Nested(PackLinkSchema), required=True)
 
 
@@ -559,7 +561,7 @@ class RevertSchema(Message):
     operation = Named(names.operation_id, required=True)
     template = Named(names.template_id, required=True)
     tag = Named(names.tag, load_default=None, allow_none=True)
-    number = _count(load_default=None, allow_none=True)
+    number = count(load_default=None, allow_none=True)
     everything = fields.Boolean(load_default=False)
     newest = Named(names.version_id, load_default=None, allow_none=True)
 
@@ -583,7 +585,7 @@ class RevertedSchema(Message):
     template = Named(names.template_id, required=True)
     name = fields.String(required=True)
     removed = fields.List(fields.String(), required=True)
-    left = _count(required=True)
+    left = count(required=True)
     deleted = fields.Boolean(required=True)
 
 

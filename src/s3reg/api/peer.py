@@ -1,0 +1,161 @@
+"""From where a request comes, and which certificate it brings: what the socket says, or a proxy that is known.
+
+Whatever a header says of that is believed from the configured proxies only.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from flask import request
+
+from s3reg.api.wiring import wiring
+from s3reg.errors import Unauthenticated
+from s3reg.telemetry import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3reg.auth.certificates import Presented
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+QUIET_SECONDS = 60.0
+"""Between two lines about headers from strangers."""
+MOST_HOPS = 32
+"""Entries of X-Forwarded-For that are looked at."""
+_CHAIN = "X-Amzn-Mtls-Clientcert"
+_LEAF = "X-Amzn-Mtls-Clientcert-Leaf"
+_NGINX = "Ssl-Client-Cert"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+def address() -> str:
+    """The client's address: the socket's, or what the configured proxies say of it.
+
+    Each proxy appends where it was asked from, so the list is read from the right, up to the first that is no proxy of
+    ours: whatever stands before that anybody may have written.
+    """
+    nearest = request.remote_addr or ""
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    for hop in hops[: -MOST_HOPS - 1 : -1]:
+        if not _is_proxy(nearest):
+            break
+        told = _parsed(hop)
+        if told is None:
+            break
+        nearest = str(told)
+    return nearest
+
+
+def presented() -> Presented | None:
+    """The certificate that the request brings, if any. Raises CertificateRefused for what is none.
+
+    Where proxies hand certificates on, one of a proxy's own proves nothing of who asks.
+    """
+    form = wiring().settings.proxy_certificates
+    if form and _is_proxy(request.remote_addr or ""):
+        return _FORMS[form]()
+    for name in (_NGINX, _LEAF, _CHAIN):
+        if name in request.headers:
+            _strangers.seen(request.remote_addr, name)
+    return _of_socket()
+
+
+def _of_socket() -> Presented | None:
+    sock = request.environ.get("gunicorn.socket")
+    if not isinstance(sock, ssl.SSLSocket):
+        return None
+    leaf = sock.getpeercert(binary_form=True)
+    from s3reg.auth.certificates import Presented
+
+    return Presented(leaf, checked=True) if leaf else None
+
+
+def _of_nginx() -> Presented | None:
+    """`$ssl_client_verify` and `$ssl_client_escaped_cert` (nginx, ngx_http_ssl_module)."""
+    verified = request.headers.get("Ssl-Client-Verify", "")
+    text = request.headers.get(_NGINX, "")
+    if verified in {"", "NONE"} and not text:
+        return None
+    if verified != "SUCCESS":
+        raise _refused(reason="the proxy has not verified it")
+    return _of_text(text)
+
+
+def _of_alb() -> Presented | None:
+    """Mutual TLS of an Application Load Balancer, in either mode: `verify` sends the leaf, `passthrough` the chain.
+
+    URL-encoded, with `+`, `=` and `/` as they are: a plus is no blank.
+    """
+    text = request.headers.get(_LEAF) or request.headers.get(_CHAIN)
+    return _of_text(text) if text else None
+
+
+_FORMS: dict[str, Callable[[], Presented | None]] = {"nginx": _of_nginx, "alb": _of_alb}
+
+
+def _of_text(text: str) -> Presented:
+    found = _PEM.findall(unquote_to_bytes(text.encode("latin-1", "replace")))
+    if not found:
+        raise _refused(reason="the proxy's header holds no certificate")
+    from s3reg.auth.certificates import Presented
+
+    return Presented(found[0], tuple(found[1:]))
+
+
+def _refused(reason: str) -> Unauthenticated:
+    from s3reg.errors import CertificateRefused
+
+    return CertificateRefused(reason=reason)
+
+
+def _is_proxy(text: str) -> bool:
+    found = _parsed(text)
+    return found is not None and any(found in network for network in _networks(wiring().settings.proxies))
+
+
+@functools.lru_cache(maxsize=16)
+def _networks(told: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text, strict=False) for text in told)
+
+
+def _parsed(text: str) -> Address | None:
+    """An address as sockets and proxies write it: with a port, in brackets, with a zone; None for what is none."""
+    match = _WITH_PORT.fullmatch(text)
+    try:
+        found = ipaddress.ip_address((match[1] or match[2]) if match else text)
+    except ValueError:
+        return None
+    # What a socket for both families says of an IPv4 client.
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+class _Strangers:
+    """Whoever sends what only a proxy may say: told of once a minute. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: float | None = None
+
+    def seen(self, address: str | None, header: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._told is not None and now < self._told + QUIET_SECONDS:
+                return
+            self._told = now
+        emit(
+            "certificate-header-ignored", header=header, peer=address, reason="it does not come from a configured proxy"
+        )
+
+
+_strangers = _Strangers()

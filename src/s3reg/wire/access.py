@@ -1,0 +1,275 @@
+"""The native API's messages about who may do what: API keys, groups, and what they come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import fields, validate
+
+from s3reg.model import names
+from s3reg.wire import Bytes, Message, Named, count, many
+
+LARGEST_KEY = 16 * 1024
+"""Bytes of the largest API key: RSA of 16,384 bits has 9 KiB."""
+MOST_GROUPS = 256
+"""Groups of one key."""
+MOST_GRANTS = 10_000
+"""Templates or domains that one group tells apart."""
+LONGEST_LIFE = 100 * 366 * 86_400
+"""Seconds for which a key may be made; one that should live longer is made without an end."""
+
+
+def _texts(most: int, **more: Any) -> fields.List[str]:
+    return fields.List(fields.String(), validate=validate.Length(max=most), **more)
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """Who asks, as far as the registry can tell."""
+
+    name: str
+    """`root`, `key:<id>`, `cert:<CN>`; `everyone` where access control is off."""
+    groups: tuple[str, ...]
+    access_control: bool
+    authorization: bool
+    """Whether groups decide; else any credential may do everything."""
+    permissions: tuple[str, ...] | None
+    """What its groups permit; null: everything."""
+
+
+class WhoAmISchema(Message):
+    makes = WhoAmI
+    name = fields.String(required=True)
+    groups = _texts(MOST_GROUPS, required=True)
+    access_control = fields.Boolean(required=True)
+    authorization = fields.Boolean(required=True)
+    permissions = fields.List(fields.String(), required=True, allow_none=True)
+
+
+# --- API keys --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key, without its private half."""
+
+    id: str
+    groups: tuple[str, ...]
+    created: float
+    """Seconds since 1970."""
+    expires: float | None
+    """Seconds since 1970; null: never."""
+    fingerprint: str
+    """SHA-256 of its public half (SubjectPublicKeyInfo, DER)."""
+
+
+class KeySchema(Message):
+    makes = Key
+    id = fields.String(required=True)
+    groups = fields.List(fields.String(), required=True)
+    created = fields.Float(required=True)
+    expires = fields.Float(required=True, allow_none=True)
+    fingerprint = fields.String(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAnswer:
+    """All API keys, by id."""
+
+    keys: tuple[Key, ...]
+
+
+class KeysAnswerSchema(Message):
+    makes = KeysAnswer
+    keys = fields.List(fields.Nested(KeySchema), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """Make an API key."""
+
+    id: str
+    ttl: int | None = None
+    """Seconds that it lives; null: without an end."""
+    groups: tuple[str, ...] = ()
+    public_key: bytes | None = field(default=None, repr=False)
+    """SubjectPublicKeyInfo, DER; null: the registry makes a pair, and gives the private half once."""
+
+
+class NewKeySchema(Message):
+    makes = NewKey
+    id = fields.String(required=True)
+    ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
+    groups = _texts(MOST_GROUPS, load_default=())
+    public_key = Bytes(LARGEST_KEY, load_default=None, allow_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """An API key that was made or changed."""
+
+    key: Key
+    private_key: bytes | None = field(default=None, repr=False)
+    """PKCS #1, DER: given this once and kept nowhere; null where the registry did not make it."""
+
+
+class MadeKeySchema(Message):
+    makes = MadeKey
+    key = fields.Nested(KeySchema, required=True)
+    private_key = Bytes(LARGEST_KEY, load_default=None, allow_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """Change what an API key has; its public half stays."""
+
+    id: str
+    ttl: int | None = None
+    """Seconds that it lives from now on; null: as it is."""
+    groups: tuple[str, ...] | None = None
+    """Instead of those that it has; null: as they are."""
+
+
+class KeyChangeSchema(Message):
+    makes = KeyChange
+    id = fields.String(required=True)
+    ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
+    groups = _texts(MOST_GROUPS, load_default=None, allow_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """An API key, by id."""
+
+    id: str
+
+
+class KeyNameSchema(Message):
+    makes = KeyName
+    id = fields.String(required=True)
+
+
+# --- Groups ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateGrant:
+    """What a group may do with one template."""
+
+    id: str
+    permissions: tuple[str, ...]
+
+
+class TemplateGrantSchema(Message):
+    makes = TemplateGrant
+    id = Named(names.template_id, required=True)
+    permissions = fields.List(fields.String(), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainGrant:
+    """What a group may do with every template of a domain."""
+
+    name: str
+    permissions: tuple[str, ...]
+
+
+class DomainGrantSchema(Message):
+    makes = DomainGrant
+    name = Named(names.domain, required=True)
+    permissions = fields.List(fields.String(), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEntry:
+    """What a group gives its members."""
+
+    name: str
+    permissions: tuple[str, ...] = ()
+    """What its members may call."""
+    templates: tuple[TemplateGrant, ...] | None = None
+    """null: everything, with every template."""
+    domains: tuple[DomainGrant, ...] = ()
+    gen: int | None = None
+    """Grows with every change. To change a group, that of the group as it was read; null: there must be none yet."""
+
+
+class GroupEntrySchema(Message):
+    makes = GroupEntry
+    name = fields.String(required=True)
+    permissions = fields.List(fields.String(), load_default=())
+    templates = many(TemplateGrantSchema, MOST_GRANTS, load_default=None, allow_none=True)
+    domains = many(DomainGrantSchema, MOST_GRANTS, load_default=())
+    gen = count(load_default=None, allow_none=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsAnswer:
+    """All groups, by name."""
+
+    groups: tuple[GroupEntry, ...]
+
+
+class GroupsAnswerSchema(Message):
+    makes = GroupsAnswer
+    groups = fields.List(fields.Nested(GroupEntrySchema), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupName:
+    """A group, by name."""
+
+    name: str
+
+
+class GroupNameSchema(Message):
+    makes = GroupName
+    name = fields.String(required=True)
+
+
+# --- What they come to -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A permission, and the groups that give it."""
+
+    permission: str
+    groups: tuple[str, ...]
+
+
+class GivenSchema(Message):
+    makes = Given
+    permission = fields.String(required=True)
+    groups = fields.List(fields.String(), required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What an API key may do with a template, and why."""
+
+    key: Key
+    template: str
+    name: str
+    domain: str
+    authorization: bool
+    """Whether groups decide; else the key may do everything."""
+    calls: tuple[Given, ...]
+    """What may be called at all."""
+    actions: tuple[Given, ...]
+    """What may be done with this template, as far as it may be called."""
+    unknown: tuple[str, ...] = ()
+    """Groups of the key that there are not: they give nothing."""
+
+
+class ExplainedSchema(Message):
+    makes = Explained
+    key = fields.Nested(KeySchema, required=True)
+    template = Named(names.template_id, required=True)
+    name = fields.String(required=True)
+    domain = fields.String(required=True)
+    authorization = fields.Boolean(required=True)
+    calls = fields.List(fields.Nested(GivenSchema), required=True)
+    actions = fields.List(fields.Nested(GivenSchema), required=True)
+    unknown = fields.List(fields.String(), load_default=())
