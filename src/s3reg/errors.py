@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     """It was there and its time is over; start anew."""
     DAMAGED = (500, 8)
     """Bytes are not what a record says they are."""
+    TOO_MANY = (429, 12)
+    """Too often in too short a time; the same call may succeed later."""
     UNSUPPORTED = (501, 9)
     """A format, feature or promise that this release or this store lacks."""
     UNAVAILABLE = (503, 10)
@@ -155,6 +157,14 @@ class Unguarded(Invalid):
     code = "unguarded"
     says = "other machines could reach {listen}, and nobody is asked who they are"
     remedy = "listen on 127.0.0.1, or say with --no-auth that everyone who reaches the registry may do everything"
+
+
+class DomainUnclear(Invalid):
+    """A new template may go into several domains, and none was named."""
+
+    code = "domain-unclear"
+    says = "template {template} is new, and may be made in several domains: {domains}"
+    remedy = "name one of them with --domain"
 
 
 class ConfigInvalid(Invalid):
@@ -404,6 +414,15 @@ class DomainMismatch(S3regError):
     remedy = "a template's domain is chosen when it is made; leave --domain out"
 
 
+class TemplateIdTaken(S3regError):
+    """A template was to be made, and its id is of one that the asker may not know of: that is all it may learn."""
+
+    code = "template-id-taken"
+    kind = Kind.CONFLICT
+    says = "no template can be made under the id {template}"
+    remedy = "push a clone: s3reg vm clone gives it an id of its own"
+
+
 class TooBusy(S3regError):
     """A record kept changing under a compare-and-swap."""
 
@@ -431,7 +450,7 @@ class Unauthenticated(S3regError):
     code = "unauthenticated"
     kind = Kind.UNAUTHENTICATED
     says = "Authentication Required"
-    remedy = "give --api-key-id and --api-key, or --cert and --key, or an address like http://USER:PASSWORD@HOST"
+    remedy = "give --api-key-id and --api-key, or --cert and --key, or --root-token; s3reg add and set remember them"
 
 
 class CredentialRefused(Unauthenticated):
@@ -452,6 +471,68 @@ class ApiKeyInvalid(Invalid):
     remedy = "give --api-key the file, or the text, that the registry gave out with the key; an encrypted one decrypted"
 
 
+class CertificateRefused(Unauthenticated):
+    """A client certificate was given, and is not, or not any more, one that the registry takes."""
+
+    code = "certificate-refused"
+    says = "the client certificate is refused: {reason}"
+    remedy = "ask whoever runs the registry for another certificate, or for what its log says of this one"
+
+
+class TooManyFailures(S3regError):
+    """So many wrong credentials came from one address, or for one name, that no more of them are looked at for a while."""
+
+    code = "too-many-failures"
+    kind = Kind.TOO_MANY
+    says = "too many failed logins; try again in {seconds} s"
+    remedy = "wait, and check the credential; a login that was made before goes on working"
+
+
+class AccessOff(S3regError):
+    """API keys and groups are asked for where access control is off."""
+
+    code = "access-off"
+    kind = Kind.UNSUPPORTED
+    says = "access control is off"
+    remedy = "set S3REG_ROOT_TOKEN for the registry and start it again"
+
+
+class KeyNotFound(S3regError):
+    """No API key has this id."""
+
+    code = "key-not-found"
+    kind = Kind.NOT_FOUND
+    says = "API key {key!r} not found"
+    remedy = "s3reg keys list shows those that there are"
+
+
+class KeyTaken(S3regError):
+    """An API key with this id exists, and has not ended."""
+
+    code = "key-taken"
+    kind = Kind.CONFLICT
+    says = "the API key {key!r} already exists"
+    remedy = "choose another id, or revoke that key first"
+
+
+class GroupNotFound(S3regError):
+    """No group has this name."""
+
+    code = "group-not-found"
+    kind = Kind.NOT_FOUND
+    says = "group {group!r} not found"
+    remedy = "s3reg groups list shows those that there are"
+
+
+class GroupChanged(S3regError):
+    """Somebody changed, made or deleted the group since the caller looked at it. Nothing was changed."""
+
+    code = "group-changed"
+    kind = Kind.CONFLICT
+    says = "the group {group!r} is not the one that it was"
+    remedy = "look at it again before you repeat the change"
+
+
 class Forbidden(S3regError):
     """The credential is known and does not allow this."""
 
@@ -459,6 +540,14 @@ class Forbidden(S3regError):
     kind = Kind.FORBIDDEN
     says = "not allowed: {reason}"
     remedy = "ask whoever runs the registry"
+
+
+class DomainRefused(Forbidden):
+    """A template was to be made in a domain in which the asker may make none. `domains`: those in which it may."""
+
+    code = "domain-refused"
+    says = "not allowed: {asker} may not make templates in domain {domain!r}; it may in: {domains}"
+    remedy = "name another with --domain, or ask whoever runs the registry for list and push_tag in that one"
 
 
 class LinkRefused(S3regError):

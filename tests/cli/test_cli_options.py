@@ -18,6 +18,7 @@ VALUES = {
     "ca_bundle": "ca.pem",
     "key_id": "ci",
     "api_key": "node.key",
+    "root_token": "@token",
     "library": "vms",
     "log_level": "info",
 }

@@ -1,28 +1,54 @@
 """What proves who asks, as people give it: options, addresses, the environment, and what `add` and `set` remember."""
 
+import itertools
+import ssl
 import stat
 
+import click
 import pytest
 import yaml
 
+import machines
 import sites
 import tap
+import wires
+from machines import KIB
 from s3reg.api import create_app
+from s3reg.cli.main import SERVER_COMMANDS, program
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
 TOKEN = "c0ffee:@/%+token"
 WRITTEN = "c0ffee%3A%40%2F%25%2Btoken"
 UNAUTHENTICATED, MISUSED = 4, 2
-COMMANDS = (
-    "push base -t",
-    "list",
-    "describe base",
-    "show base",
-    "check-download-size base",
-    "pull base",
-    "revert base --yes",
-)
+ARGUMENTS = {
+    ("add",): ["other", "URL"],
+    ("push",): ["base", "-t", "v1"],
+    ("rename",): ["base", "other"],
+    ("revert",): ["base", "--yes"],
+}
+"""Of commands that take something else than the name of a VM, or nothing."""
+LOCAL = {"completion", "delete", "export", "import", "list-repos", "set", "shim", "vm"}
+"""Commands that ask no registry; `set` asks where it changes something, as all the others are tried with it."""
+
+
+def asking(group=program, before=()):
+    """Every command that asks a registry, as the words that name it; those of the group `registry` are the same ones."""
+    for name, command in group.commands.items():
+        path = (*before, name)
+        if isinstance(command, click.Group) and name not in {"registry", *LOCAL}:
+            yield from asking(command, path)
+        elif before or name not in {"registry", *LOCAL, *SERVER_COMMANDS}:
+            yield path
+
+
+def words_of(path, url):
+    """The command, with what it has to be given."""
+    command = program
+    for name in path:
+        command = command.commands[name]
+    wanted = [param for param in command.params if isinstance(param, click.Argument) and param.required]
+    return [url if word == "URL" else word for word in (*path, *ARGUMENTS.get(path, ["base"] * len(wanted)))]
 
 
 @pytest.fixture
@@ -46,23 +72,106 @@ def known(tmp_path):
     return lambda name: yaml.safe_load((tmp_path / "remotes.yaml").read_text())["remotes"][name]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_c12_every_command_logs_in_wherever_the_key_stands(command, s3reg, guard, key, disk):
-    s3reg("import", "base", "--disk", disk)
-    s3reg("add", "here", guard.url, "-f")
-    assert s3reg(*key, "push", "base", "-t", "v1").code == 0
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A VM that may be pushed, and a folder to be in."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    machines.make(tmp_path / "library", sizes=(30 * KIB,), state_size=0, name="base")
 
-    def run(tag, *before, after=()):
-        words = command.split()
-        return s3reg(*before, *words, *([tag] if words[0] == "push" else []), *after)
 
-    refused = run("v2")
-    assert refused.code == UNAUTHENTICATED
-    assert refused.err.startswith("s3reg: Authentication Required\n       give --api-key-id and --api-key, or")
-    assert run("v2", *key[:2], after=key[2:]).code == 0
-    s3reg(*key, "push", "base", "-t", "v3")
-    guard.end_sessions()
-    assert run("v4", "registry", *key[2:], after=key[:2]).code == 0
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("path", sorted(asking()), ids=" ".join)
+def test_c12_every_command_shows_its_credential_wherever_that_stands(path, s3reg, monkeypatch, tmp_path):
+    guard = tap.Guard(root=TOKEN)
+    guard.admit("ci")
+    key_file = str(tap.kept(tap.key(), tmp_path))
+    (tmp_path / "token").write_text(f"{TOKEN}\nthe one before\n")
+    ways = {
+        "Bearer": {"--api-key-id": "ci", "--api-key": key_file},
+        "Basic": {"--root-token": f"@{tmp_path / 'token'}"},
+    }
+    variables = {
+        "Bearer": {"S3REG_REGISTRY_API_KEY_ID": "ci", "S3REG_REGISTRY_API_KEY": key_file},
+        "Basic": {"S3REG_REGISTRY_ROOT_TOKEN": TOKEN},
+    }
+
+    def shown(*words):
+        """The scheme of the credential with which the registry was asked, or the refusal to answer without one."""
+        guard.seen.clear()
+        done = s3reg(*words)
+        proofs = {seen.proof.split()[0] for seen in guard.seen if seen.proof}
+        if done.code == UNAUTHENTICATED and not proofs:
+            assert done.err.startswith("s3reg: Authentication Required\n       give --api-key-id and --api-key, or")
+            return "refused"
+        assert done.code != UNAUTHENTICATED
+        assert len(proofs) == 1
+        return proofs.pop()
+
+    with sites.serving(guard) as url:
+        words = words_of(path, url)
+        s3reg("add", "known", url, "-f")
+        assert shown(*words) == "refused"
+        for scheme, options in ways.items():
+            given = list(itertools.chain(*options.items()))
+            assert shown(*given, *words) == scheme
+            assert shown(*words, *given) == scheme
+            assert shown(*given[:2], *words, *given[2:]) == scheme
+            with monkeypatch.context() as patch:
+                for name, value in variables[scheme].items():
+                    patch.setenv(name, value)
+                assert shown(*words) == scheme
+            if path[0] != "add":
+                assert shown("set", "known", *given) == scheme
+                assert shown(*words) == shown(*words, "-r", url) == scheme
+                s3reg("set", "known", "-f", *(word if word in options else "" for word in given))
+                assert shown(*words) == "refused"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("path", sorted(asking()), ids=" ".join)
+def test_c12_every_command_shows_its_certificate_and_checks_the_registry_s(path, s3reg, monkeypatch, tmp_path):
+    context, ca = wires.certificate(tmp_path)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(ca)
+    leaf, key = tmp_path / "leaf.pem", tmp_path / "key.pem"
+    (tmp_path / "both.pem").write_bytes(leaf.read_bytes() + key.read_bytes())
+    presented = []
+
+    def look(environ, start_response):
+        presented.append(environ.get("SSL_CLIENT_CERT"))
+        return tap.fine(environ, start_response)
+
+    def shown(*words):
+        """Whether the registry was asked, and with the certificate."""
+        presented.clear()
+        s3reg(*words)
+        assert set(presented) in ({leaf.read_text()}, {None}, set())
+        return None if not presented else presented[0] is not None
+
+    with sites.serving(look, context) as url:
+        words = words_of(path, url)
+        s3reg("add", "known", url, "-f")
+        assert shown(*words) is None, "nobody vouches for the registry"
+        assert shown(*words, "--insecure") is False
+        assert shown("--cacert", ca, *words) is False
+        assert shown("--cacert", ca, "--cert", leaf, *words, "--key", key) is True
+        assert shown(*words, "--insecure", "--cert", tmp_path / "both.pem") is True
+        with monkeypatch.context() as patch:
+            patch.setenv("S3REG_CA_BUNDLE", str(ca))
+            patch.setenv("S3REG_REGISTRY_CERT", str(leaf))
+            patch.setenv("S3REG_REGISTRY_KEY", str(key))
+            assert shown(*words) is True
+        if path[0] != "add":
+            assert shown("set", "known", "--cacert", ca, "--cert", leaf, "--key", key) is True
+            assert shown(*words) is True
+            s3reg("set", "known", "-f", "--cacert", "", "--cert", "")
+            assert shown(*words) is None
+            s3reg("set", "known", "--insecure")
+            assert shown(*words) is False
+            assert shown(*words, "--no-insecure") is None
+            s3reg("set", "known", "--no-insecure", "-f")
+            assert shown(*words) is None
 
 
 def test_c12_add_and_set_remember_a_key_s_text(s3reg, guard, key, known, tmp_path):

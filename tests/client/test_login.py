@@ -391,7 +391,7 @@ class TestPasswords:
     def test_one_that_is_refused_is_said_once(self, place):
         here = place(root="0123456789")
         line = here.with_password("root:hunter2hunter2")
-        assert "hunter2" not in f"{refused(line, 'the user and password')} {line.url}"
+        assert "hunter2" not in f"{refused(line, 'the root token')} {line.url}"
         assert here.paths == [STATUS]
 
     def test_a_key_goes_before_a_password(self, place):

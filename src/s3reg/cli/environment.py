@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s3reg.client.remotes import ADDRESS_VARIABLES, API_KEY_ID_VARIABLES, API_KEY_VARIABLES, FILE_VARIABLE
+from s3reg.client.remotes import (
+    ADDRESS_VARIABLES,
+    API_KEY_ID_VARIABLES,
+    API_KEY_VARIABLES,
+    CERTIFICATE_VARIABLES,
+    FILE_VARIABLE,
+    KEY_VARIABLES,
+    ROOT_TOKEN_VARIABLES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,11 @@ class Variable:
 REGISTRY = Variable(ADDRESS_VARIABLES, "The registry's address, when no option names one.")
 API_KEY_ID = Variable(API_KEY_ID_VARIABLES, "As --api-key-id; not remembered by add and set.")
 API_KEY = Variable(API_KEY_VARIABLES, "As --api-key; not remembered by add and set.")
+ROOT_TOKEN = Variable(
+    ROOT_TOKEN_VARIABLES, "The root token itself, unless there is an API key; not remembered by add and set."
+)
+CERTIFICATE = Variable(CERTIFICATE_VARIABLES, "As --cert; not remembered by add and set.")
+KEY = Variable(KEY_VARIABLES, "As --key; not remembered by add and set.")
 CA_BUNDLE = Variable(("S3REG_CA_BUNDLE", "ANKA_CA_BUNDLE"), "As --cacert.")
 REMOTES = Variable((FILE_VARIABLE,), "The file of registries; default: ~/.config/s3reg/remotes.yaml.")
 LIBRARY = Variable(("S3REG_LIBRARY",), "As --library.")
@@ -37,6 +50,9 @@ VARIABLES = (
     REGISTRY,
     API_KEY_ID,
     API_KEY,
+    ROOT_TOKEN,
+    CERTIFICATE,
+    KEY,
     CA_BUNDLE,
     REMOTES,
     LIBRARY,

@@ -2,31 +2,33 @@
 
 `s3reg -j --library DIR list` and `s3reg list -j --library DIR` are the same call. They are declared once, here; adding a
 command to an `OpenGroup` gives it all of them but the spellings that it has itself (`delete -a` means all). What is said
-after the command's name wins over what is said before it, and that over the environment.
+after the command's name wins over what is said before it, that over the environment, and that over what is remembered of
+a registry. An empty text (`--api-key-id ""`) says that there is none: `set` forgets by it.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from s3reg.cli import candidates, environment
-from s3reg.client.connection import Access
-from s3reg.client.login import keepable
-from s3reg.client.remotes import ADDRESS_VARIABLES, Remote, Remotes, remotes_path
+from s3reg.client.login import ROOT, keepable, root_token, whole_path
+from s3reg.client.remotes import ADDRESS_VARIABLES, Remote, Remotes, remotes_path, with_environment
 from s3reg.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from s3reg.client.connection import Access
+
 _WHOLE = 500
 """Characters of a sentence that is not to be cut."""
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False)
 _NO = {"", "0", "f", "false", "n", "no", "off"}
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -39,13 +41,16 @@ class Asked:
     """A configured registry's name, or an address."""
     registry: str | None = None
     """An address."""
-    certificate: Path | None = None
-    key: Path | None = field(default=None, repr=False)
-    ca_bundle: Path | None = None
-    insecure: bool = False
+    certificate: str | None = None
+    """Of this and the next six, an empty text says that there is none."""
+    key: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    insecure: bool | None = None
     key_id: str | None = None
     api_key: str | None = field(default=None, repr=False)
     """The name of a file, or the key's text."""
+    root_token: str | None = field(default=None, repr=False)
+    """The token, or @ and the name of its file."""
     library: Path | None = None
     machine_readable: bool = False
     debug: bool = False
@@ -71,19 +76,43 @@ class Asked:
         remote = self.remotes().chosen(remote=self.remote, address=self.registry, environment=variables)
         return Remote(remote.name, self.access(remote.access))
 
+    def reached(self, known: Access, address: str | None) -> Access:
+        """How a registry that is to be remembered so is reached now: as the environment says too."""
+        return self.access(with_environment(known, os.environ, address))
+
     def access(self, known: Access) -> Access:
-        """`known`, with what the options say instead. Paths become absolute: a stored one must work from everywhere."""
-        return Access(
-            known.url,
-            ca_bundle=_absolute(self.ca_bundle) or known.ca_bundle,
-            certificate=_absolute(self.certificate) or known.certificate,
-            key=_absolute(self.key) or known.key,
-            insecure=self.insecure or known.insecure,
-            user=known.user,
-            password=known.password,
-            key_id=self.key_id or known.key_id,
-            api_key=keepable(self.api_key) if self.api_key else known.api_key,
-        )
+        """`known`, with what the options say instead. Raises Invalid, LocalDenied.
+
+        Paths become absolute: a stored one must work from everywhere.
+        """
+        if self.ca_bundle is not None:
+            known = replace(known, ca_bundle=_whole(self.ca_bundle))
+        if self.insecure is not None:
+            known = replace(known, insecure=self.insecure)
+        if self.certificate is not None:
+            # Without --key, the certificate's file has the key: the one that is known is another certificate's.
+            known = replace(known, certificate=_whole(self.certificate), key=None)
+        if self.key is not None:
+            known = replace(known, key=_whole(self.key))
+        return self._logged_in(known)
+
+    def _logged_in(self, known: Access) -> Access:
+        """`known`, with the credential that the options name instead of the one it has."""
+        halves = [half for half in (self.key_id, self.api_key) if half is not None]
+        if self.root_token and any(halves):
+            raise Invalid(reason="--root-token and --api-key are two credentials; give one of them")
+        if self.root_token is not None:
+            token = root_token(self.root_token) or None
+            known = replace(known, user=ROOT if token else None, password=token)
+        if self.root_token or (halves and not any(halves)):
+            return replace(known, key_id=None, api_key=None)
+        if any(halves):
+            known = replace(known, user=None, password=None)
+        if self.key_id is not None:
+            known = replace(known, key_id=self.key_id or None)
+        if self.api_key is not None:
+            known = replace(known, api_key=keepable(self.api_key) if self.api_key else None)
+        return known
 
 
 class _Option(click.Option):
@@ -111,7 +140,14 @@ class _Shared:
     """None for a flag."""
     metavar: str | None = None
     variable: environment.Variable | None = None
+    off: str | None = None
+    """What takes a flag back."""
     complete: Callable[[click.Context, click.Parameter, str], list[str]] | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Everything that may be written."""
+        return (*self.spellings, *([self.off] if self.off else []))
 
     def option(self, taken: set[str], *, outermost: bool, hidden: bool) -> click.Option | None:
         """The option without the spellings that are taken, or None if none is left."""
@@ -119,6 +155,8 @@ class _Shared:
         if not any(spelling.startswith("--") for spelling in left):
             return None
         more: dict[str, Any] = {"is_flag": True} if self.kind is None else {"type": self.kind, "metavar": self.metavar}
+        if self.off is not None:
+            left[-1] += f"/{self.off}"
         return _Option(
             [f"shared_{self.asks}", *left],
             # Only the outermost option looks at the environment: else it would overrule what stands before the command.
@@ -145,7 +183,13 @@ SHARED = (
         complete=candidates.remotes,
     ),
     _Shared("registry", ("-a", "--registry-path"), "A registry by its address.", str, "URL"),
-    _Shared("certificate", ("-c", "-i", "--cert", "--pem"), "Client certificate (PEM).", _FILE, "FILE"),
+    _Shared(
+        "certificate",
+        ("-c", "-i", "--cert", "--pem"),
+        "Client certificate (PEM), with its key unless --key names that.",
+        _FILE,
+        "FILE",
+    ),
     _Shared("key", ("-k", "--key"), "The certificate's private key (PEM).", _FILE, "FILE"),
     _Shared(
         "ca_bundle",
@@ -155,9 +199,16 @@ SHARED = (
         "FILE",
         environment.CA_BUNDLE,
     ),
-    _Shared("insecure", ("--insecure",), "Do not check the registry's certificate."),
+    _Shared("insecure", ("--insecure",), "Do not check the registry's certificate.", off="--no-insecure"),
     _Shared("key_id", ("--api-key-id",), "Log in with the API key of this id.", str, "ID"),
     _Shared("api_key", ("--api-key",), "The key itself: its file, or its text.", str, "FILE|KEY"),
+    _Shared(
+        "root_token",
+        ("--root-token",),
+        "The registry's root token, or behind an @ the file that begins with it.",
+        str,
+        "TOKEN|@FILE",
+    ),
     _Shared("library", ("--library",), "The folder with this node's VMs.", _FOLDER, "DIR", environment.LIBRARY),
     _Shared(
         "machine_readable",
@@ -246,5 +297,5 @@ def _keep(asks: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     return keep
 
 
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.expanduser().absolute())
+def _whole(name: str) -> str | None:
+    return whole_path(name) if name else None

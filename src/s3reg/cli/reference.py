@@ -39,7 +39,7 @@ def text() -> str:
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
     yield "Every command takes these, before its name or after it; what a command spells otherwise itself is its own.\n"
-    yield _table(("option", "meaning"), [(_spelled(s.spellings, s.metavar), s.help) for s in SHARED])
+    yield _table(("option", "meaning"), [(_spelled(s.told, s.metavar), s.help) for s in SHARED])
     with click.Context(program, info_name="s3reg") as root:
         for path, command in _walk(root, "s3reg"):
             arguments = [param.make_metavar(root) for param in command.params if isinstance(param, click.Argument)]

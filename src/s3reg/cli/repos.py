@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,8 +10,8 @@ import click
 from s3reg.cli import candidates, output
 from s3reg.cli.output import Answer, Columns
 from s3reg.client.connection import Access, Connection
-from s3reg.client.remotes import Remote, with_environment
-from s3reg.errors import Invalid
+from s3reg.client.remotes import Remote
+from s3reg.errors import Forbidden, Invalid
 
 if TYPE_CHECKING:
     from s3reg.cli.options import Asked
@@ -29,9 +29,10 @@ def add(asked: Asked, name: str, url: str, force: bool) -> None:
 
     Certificates, a login and --insecure are remembered with it.
     """
-    remote = Remote(name, asked.access(Access.at(url)))
+    written = Access.at(url)
+    remote = Remote(name, asked.access(written))
     if not force:
-        check(remote.access)
+        check(asked.reached(written, url))
     asked.remotes().add(remote)
     message = f"registry {name} added"
     output.give(Answer({}, message, f"{message}: {remote.access.url}"), machine_readable=asked.machine_readable)
@@ -45,13 +46,14 @@ def add(asked: Asked, name: str, url: str, force: bool) -> None:
 def set_(asked: Asked, name: str, url: str | None, force: bool) -> None:
     """Make a registry the default.
 
-    With a URL, certificates or a login, change how it is reached.
+    With a URL, certificates or a login, change how it is reached; an empty text (--api-key-id "") forgets one.
     """
     remotes = asked.remotes()
     known = remotes.find(name).access
-    access = asked.access(Access.at(url) if url else known)
+    wanted = Access.at(url) if url else known
+    access = asked.access(wanted)
     if access != known and not force:
-        check(access)
+        check(asked.reached(wanted, url))
     remotes.change(name, access)
     message = f"registry {name} is the default"
     output.give(Answer({}, message, message), machine_readable=asked.machine_readable)
@@ -98,10 +100,12 @@ def list_repos(asked: Asked, name: str | None, only_default: bool) -> None:
 
 
 def check(access: Access) -> None:
-    """Ask the registry how it is; whoever waits at a terminal is told soon. Raises RegistryUnreachable."""
-    connection = Connection(with_environment(access, os.environ), tries=2)
+    """Ask the registry how it is; whoever waits at a terminal is told soon. Raises RegistryUnreachable, Unauthenticated."""
+    connection = Connection(access, tries=2)
     try:
-        connection.call("GET", "/registry/status")
+        # Who may not see this is somebody whom the registry knows.
+        with contextlib.suppress(Forbidden):
+            connection.call("GET", "/registry/status")
     finally:
         connection.close()
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LARGEST_ANSWER = 256 * 1024**2
 LARGEST_PLAIN = 64 * 1024
+LONGEST_REASON = 300
 _LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
 """Somebody has to do something about these: a minute of retries would only hide what is wrong."""
 _OK = 200
@@ -47,6 +48,7 @@ _BAD_REQUEST = 400
 _UNAUTHENTICATED = 401
 _FORBIDDEN = 403
 _BAD_RANGE = 416
+_TOO_MANY = 429
 _RETRIED = {408, 429, 500, 502, 503, 504}
 _GARBLED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "XAmzContentChecksumMismatch", "IncompleteBody"}
 """What S3 servers call a body that is not the one that was signed."""
@@ -79,12 +81,14 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     if answer.status == _UNAUTHENTICATED:
         raise Unauthenticated
     error = _told(body)
+    if answer.status == _TOO_MANY:
+        raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
     if error is not None and (error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL} or isinstance(error, _LASTING)):
         raise error
     if answer.status in _RETRIED:
         raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
     if answer.status == _FORBIDDEN and body is not None and body.get("status") == "FAIL":
-        raise Forbidden(reason="the registry says that whoever asks may not do this")
+        raise Forbidden(reason=_why(body.get("message")))
     words = "something else than this API has" if error is None else str(error.detail.get("reason"))
     words = SPEAKS_TLS if body is None and _wants_tls(answer, said) else words
     raise AnswerInvalid(url=url, reason=f"it says {answer.status}, {words}")
@@ -106,6 +110,13 @@ def _parsed(data: bytes) -> dict[str, Any] | None:
         body = json.loads(data)
         return body if isinstance(body, dict) else None
     return None
+
+
+def _why(message: Any) -> str:
+    """Why somebody is not allowed something, in the words that Anka's dialect has instead of an error of ours."""
+    said = message.strip() if isinstance(message, str) else ""
+    words = said.removeprefix(Forbidden.says.partition("{")[0])[:LONGEST_REASON]
+    return words or "the registry says that whoever asks may not do this"
 
 
 def _told(body: dict[str, Any] | None) -> S3regError | None:

@@ -43,6 +43,8 @@ Post = Callable[[str, dict[str, str]], tuple[int, bytes]]
 EARLY = 30.0
 """Seconds before its end at which a session is made anew; of a short one, a fifth of its time."""
 LARGEST_KEY = 64 * 1024
+LARGEST_TOKEN = 4096
+ROOT = "root"
 LARGEST_DATA = 4096
 """Bytes of a session's data: it goes into a header of each call."""
 _OK = 200
@@ -69,7 +71,32 @@ def credential(access: Access, url: str, post: Post) -> Credential:
 
 def keepable(api_key: str) -> str:
     """An API key as it may be kept and used from every directory: its text as it is, its file by the whole path."""
-    return api_key if _is_text(api_key) else str(_path(api_key).absolute())
+    return api_key if _is_text(api_key) else whole_path(api_key)
+
+
+def whole_path(name: str) -> str:
+    """A file's name as it may be kept and used from every directory."""
+    return str(_path(name).absolute())
+
+
+def root_token(given: str) -> str:
+    """A root token as people give it: itself, or @ and the name of a file that begins with it. Raises LocalDenied."""
+    if not given.startswith("@"):
+        return given
+    name = given[1:]
+    reason = "it is empty"
+    try:
+        with _path(name).open("rb") as file:
+            line = file.readline(LARGEST_TOKEN + 1)
+    except (OSError, ValueError) as e:
+        line, reason = b"", str(getattr(e, "strerror", e))
+    # As bytes that are no text go through a command line.
+    token = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+    if not token or len(line) > LARGEST_TOKEN:
+        raise LocalDenied(
+            file=name, reason=f"it should hold the root token ({reason if not token else 'it is longer'})"
+        )
+    return token
 
 
 class Nobody:
@@ -86,13 +113,14 @@ class Password:
     def __init__(self, user: str, password: str, url: str) -> None:
         self._headers = {"authorization": f"Basic {_base64(f'{user}:{password}')}"}
         self._url = url
+        self._what = "the root token" if user in {ROOT, ""} else "the user and password"
 
     def used(self, ask: Callable[[dict[str, str]], Value]) -> Value:
         """What `ask` gives. Raises CredentialRefused."""
         try:
             return ask(self._headers)
         except Unauthenticated:
-            raise CredentialRefused(url=self._url, what="the user and password", reason="it answers 401") from None
+            raise CredentialRefused(url=self._url, what=self._what, reason="it answers 401") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +246,7 @@ def _end(asked: float, ttl: Any) -> float | None:
 
 
 def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
 
 
 def _is_text(api_key: str) -> bool:

@@ -1,8 +1,8 @@
 """The registries that this node knows: names for addresses, and how to reach each. The last one added is the default.
 
 They lie in one YAML file, `~/.config/s3reg/remotes.yaml`, which only its owner may read. Certificates and keys are kept as
-absolute paths: a path given relative to one directory must work from another. A password, and an API key that was given as
-text, lie there as they are; what the environment says is never kept.
+absolute paths: a path given relative to one directory must work from another. A root token, and an API key that was given
+as text, lie there as they are; what the environment says is never kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from s3reg.client.connection import Access
-from s3reg.client.login import keepable
+from s3reg.client.login import ROOT, keepable, whole_path
 from s3reg.errors import Invalid, NameInvalid, NoRegistry, RegistryUnknown, RemotesInvalid, RemoteTaken
 from s3reg.model import config
 
@@ -30,6 +30,9 @@ ADDRESS_VARIABLES = ("S3REG_REGISTRY", "ANKA_REGISTRY")
 """The address of the registry to use when no option names one. The second is what scripts written for Anka set."""
 API_KEY_ID_VARIABLES = ("S3REG_REGISTRY_API_KEY_ID", "ANKA_REGISTRY_API_KEY_ID")
 API_KEY_VARIABLES = ("S3REG_REGISTRY_API_KEY", "ANKA_REGISTRY_API_KEY")
+ROOT_TOKEN_VARIABLES = ("S3REG_REGISTRY_ROOT_TOKEN",)
+CERTIFICATE_VARIABLES = ("S3REG_REGISTRY_CERT",)
+KEY_VARIABLES = ("S3REG_REGISTRY_KEY",)
 REMOTES = Path("s3reg", "remotes.yaml")
 LARGEST_FILE = 1024**2
 LONGEST_NAME = 255
@@ -88,8 +91,8 @@ class Remotes:
     def chosen(self, *, remote: str | None, address: str | None, environment: Mapping[str, str]) -> Remote:
         """The registry that was asked for by name or address, else by the environment, else the default.
 
-        `remote` is a name or an address, as in Anka 3. An API key of the environment takes the place of the one that is
-        known, but not of a password in the address. Raises RegistryUnknown, NoRegistry.
+        `remote` is a name or an address, as in Anka 3. What the environment says takes the place of what is known, but not
+        of a password in the address. Raises RegistryUnknown, NoRegistry.
         """
         if address is None and remote is not None and "://" in remote:
             address, remote = remote, None
@@ -101,8 +104,7 @@ class Remotes:
             found = self.default() if remote is None else self.find(remote)
         if found is None:
             raise NoRegistry
-        explicit = address is not None and Access.at(address).user is not None
-        return found if explicit else replace(found, access=with_environment(found.access, environment))
+        return replace(found, access=with_environment(found.access, environment, address))
 
     def add(self, remote: Remote) -> None:
         """Know `remote` and make it the default. Adding the same again is no error; raises RemoteTaken, NameInvalid."""
@@ -177,9 +179,23 @@ def remotes_path(environment: Mapping[str, str]) -> Path:
     return Path(given) if given else (folder if folder.is_absolute() else Path.home() / ".config") / REMOTES
 
 
-def with_environment(access: Access, environment: Mapping[str, str]) -> Access:
-    """`access` with the API key, or the half of one, that the environment names."""
+def with_environment(access: Access, environment: Mapping[str, str], address: str | None) -> Access:
+    """`access` with what the environment says instead: a certificate; an API key, or half of one; else a root token.
+
+    A user and a password in `address`, if somebody wrote one, stand before a key and a token.
+    """
+    certificate, key = _first(environment, CERTIFICATE_VARIABLES), _first(environment, KEY_VARIABLES)
+    if certificate:
+        # Without a key's file of its own, the certificate's has it: the one that is known is another certificate's.
+        access = replace(access, certificate=whole_path(certificate), key=None)
+    if key:
+        access = replace(access, key=whole_path(key))
+    if address is not None and Access.at(address).user is not None:
+        return access
     key_id, api_key = _first(environment, API_KEY_ID_VARIABLES), _first(environment, API_KEY_VARIABLES)
+    token = _first(environment, ROOT_TOKEN_VARIABLES)
+    if token and not key_id and not api_key:
+        return replace(access, user=ROOT, password=token, key_id=None, api_key=None)
     return replace(access, key_id=key_id or access.key_id, api_key=keepable(api_key) if api_key else access.api_key)
 
 
