@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from faults import Counting
+from registry.askers import guest
 from registry.material import BASE, OTHER, Pusher, change_head, read_head
 from s3reg.errors import (
     FormatUnknown,
@@ -15,18 +16,10 @@ from s3reg.errors import (
     VersionNotFound,
 )
 from s3reg.model import format as fmt
-from s3reg.model.identity import EVERYONE, Identity
+from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
 
-
-class Nobody(Identity):
-    """May do nothing."""
-
-    def may(self, action, template):
-        return False
-
-
-NOBODY = Nobody("nobody")
+NOBODY = guest("nobody")
 
 
 def events(caplog):

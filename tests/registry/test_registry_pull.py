@@ -5,18 +5,14 @@ from dataclasses import replace
 import pytest
 
 from faults import Counting
+from registry.askers import guest
 from registry.material import BASE, CHUNK, Pusher, change_head, chunk, config, file_map, mapped, put_pack
 from s3reg.errors import Forbidden, TagNotFound, TemplateNotFound, VersionNotFound
 from s3reg.model import format as fmt
-from s3reg.model.identity import EVERYONE, Action, Identity
+from s3reg.model.identity import EVERYONE
 from s3reg.registry import Limits, Registry
 
-
-class Lister(Identity):
-    """May list, not pull."""
-
-    def may(self, action, template):
-        return action is Action.LIST
+LISTER = guest("lister", main="list")
 
 
 def test_a_plan_has_a_link_for_every_map_and_pack(node, registry):
@@ -86,7 +82,7 @@ def test_what_cannot_be_pulled_is_told_apart(node, store, registry):
     with pytest.raises(TemplateNotFound):
         registry.plan(EVERYONE, "nope")
     with pytest.raises(Forbidden):
-        registry.plan(Lister("l"), BASE)
+        registry.plan(LISTER, BASE)
     change_head(store, versions=(), removed=(replace(done.entry, removed=1, removed_by="x"),))
     with pytest.raises(VersionNotFound):
         registry.plan(EVERYONE, BASE)
@@ -114,7 +110,7 @@ def test_only_pulls_of_versions_that_are_there_are_noted(node, store, registry):
     with pytest.raises(VersionNotFound):
         registry.pulled(EVERYONE, BASE, "0" * 32)
     with pytest.raises(Forbidden):
-        registry.pulled(Lister("l"), BASE, "0" * 32)
+        registry.pulled(LISTER, BASE, "0" * 32)
     with pytest.raises(TemplateNotFound):
         registry.pulled(EVERYONE, "00000000-0000-4000-8000-00000000000f", "0" * 32)
     assert list(store.list(fmt.PULLS)) == []
@@ -136,4 +132,4 @@ def test_who_may_only_list_gets_no_config(node, registry):
 
     assert registry.config(EVERYONE, "sequoia", tag="v1")["name"]
     with pytest.raises(Forbidden):
-        registry.config(Lister("lister"), "sequoia", tag="v1")
+        registry.config(LISTER, "sequoia", tag="v1")

@@ -32,7 +32,8 @@ from s3reg.errors import (
     VersionNotFound,
 )
 from s3reg.model import format as fmt
-from s3reg.model.identity import EVERYONE, Action, Identity
+from s3reg.model.identity import EVERYONE, Action, Identity, Rights
+from s3reg.model.names import MAIN_DOMAIN
 from s3reg.registry import ProposedFile, Registry
 from s3reg.store.files import FilesStore
 
@@ -41,17 +42,9 @@ JO = Identity("jo")
 SEEDS, MANY_SEEDS = 10, 5_000
 
 
-class Reader(Identity):
-    """May do everything but what is named."""
-
-    def __init__(self, *forbidden):
-        super().__init__("reader")
-        object.__setattr__(self, "forbidden", forbidden)
-
-    __slots__ = ("forbidden",)
-
-    def may(self, action, template):
-        return action not in self.forbidden
+def without(*forbidden):
+    """Somebody who may do everything but what is named."""
+    return Identity("reader", rights=Rights(domains={MAIN_DOMAIN: frozenset(Action) - set(forbidden)}))
 
 
 def tags(head):
@@ -148,15 +141,15 @@ def test_s11_what_is_not_there_is_refused_and_nothing_is_written(store, selector
 def test_whoever_may_not_is_refused_and_whoever_may_not_see_finds_nothing(store, registry):
     before = read_head(store)
     for forbidden, error in ((Action.DELETE_REVERT, Forbidden), (Action.LIST, TemplateNotFound)):
-        asker = Reader(forbidden)
+        asker = without(forbidden)
         with pytest.raises(error):
             registry.revert(asker, BASE, operation=ONE)
         with pytest.raises(error):
             registry.delete(asker, BASE, operation=ONE)
     with pytest.raises(Forbidden):
-        registry.set_arch(Reader(Action.SET_ARCH), BASE, arch="arm64", operation=ONE)
+        registry.set_arch(without(Action.SET_ARCH), BASE, arch="arm64", operation=ONE)
     with pytest.raises(Forbidden):
-        registry.rename(Reader(Action.PUSH), BASE, name="x", operation=ONE)
+        registry.rename(without(Action.PUSH), BASE, name="x", operation=ONE)
     assert read_head(store) == before
 
 
@@ -172,7 +165,7 @@ def test_whoever_may_not_see_a_template_is_not_told_of_its_damage(store, registr
         with pytest.raises(RecordDamaged):
             verb(JO)
         with pytest.raises(TemplateNotFound):
-            verb(Reader(Action.LIST))
+            verb(without(Action.LIST))
 
 
 def test_a_copy_of_a_store_is_not_changed(node, store):
@@ -206,7 +199,7 @@ def test_the_same_operation_is_done_once_whichever_replica_is_asked(store, verb)
 def test_an_operation_of_a_template_that_is_hidden_by_now_finds_nothing(registry):
     registry.delete(JO, BASE, operation=ONE)
     with pytest.raises(TemplateNotFound):
-        registry.delete(Reader(Action.LIST), BASE, operation=ONE)
+        registry.delete(without(Action.LIST), BASE, operation=ONE)
     with pytest.raises(TemplateNotFound):
         registry.delete(JO, BASE, operation=TWO)
 

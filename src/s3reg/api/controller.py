@@ -35,7 +35,7 @@ def list_templates() -> Response:
     heads = registry().templates(asker())
     if request.args.get("apiVer") == "v1":
         return render.anka([{"id": head.id, "name": head.name} for head in heads])
-    pulls = registry().last_pulls(asker())
+    pulls = registry().last_pulls(asker(), heads)
     return render.anka([shapes.listed_with_times(head, pulls) for head in heads])
 
 

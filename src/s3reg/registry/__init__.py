@@ -18,6 +18,7 @@ from s3reg.registry.events import Events, Wanted, newest
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
+from s3reg.registry.sight import may_list
 from s3reg.registry.values import (
     Committed,
     Described,
@@ -33,7 +34,7 @@ from s3reg.registry.values import (
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from s3reg.model.format import StoreFormat
     from s3reg.model.identity import Identity
@@ -86,7 +87,7 @@ class Registry:
         return setup.status(self._records)
 
     def disk(self, asker: Identity) -> Room:
-        """How much room there is, so that what is not free is what the templates hold, as far as that can be known."""
+        """How much room there is, so that what is not free is what the templates hold that the asker may list."""
         return disk.room(self.store, self._catalog, asker)
 
     def event(self, asker: Identity, said: dict[str, Any]) -> None:
@@ -135,14 +136,18 @@ class Registry:
         """The config of a version, as JSON values: it may hold a display's password. Raises Forbidden besides."""
         return self._catalog.config(asker, ref, tag=tag, number=number)
 
-    def last_pulls(self, asker: Identity) -> dict[VersionId, int]:  # noqa: ARG002 - ids without templates tell nothing
-        """When versions were last pulled, in seconds since 1970; those that never were are missing."""
-        return pulls.last_pulls(self._records)
+    def last_pulls(self, asker: Identity, heads: Iterable[Head]) -> dict[VersionId, int]:
+        """When versions of these templates were last pulled, in seconds since 1970; those that never were are missing."""
+        return pulls.last_pulls(self._records, [head for head in heads if may_list(asker, head)])
 
     # --- Push --------------------------------------------------------------------------------------------------------
 
     def open(self, asker: Identity, opening: Opening) -> Opened:
-        """A new push session. Raises TagTaken, NameTaken, DomainMismatch, Forbidden."""
+        """A new push session.
+
+        Raises TagTaken, NameTaken, DomainMismatch, Forbidden; DomainRefused, DomainUnclear, TemplateIdTaken where the
+        template would be new.
+        """
         return self._pushing.open(asker, opening)
 
     def add_bases(self, asker: Identity, sid: SessionId, bases: Sequence[Base]) -> Opened:
@@ -156,7 +161,7 @@ class Registry:
     def sign_uploads(self, asker: Identity, sid: SessionId, objects: Sequence[tuple[str, Digest, int]]) -> list[Link]:
         """Links to upload `pack`s and `map`s of these digests and sizes; the session's heartbeat too.
 
-        Raises SessionNotFound, SessionExpired, SessionTooLarge.
+        Raises SessionNotFound, SessionExpired, SessionTooLarge, Forbidden.
         """
         return self._pushing.sign_uploads(asker, sid, objects)
 
@@ -164,12 +169,12 @@ class Registry:
         """Make the session's version visible, or, if it is already, say the same again.
 
         Raises TagTaken, NameTaken, ParentUnknown, NameInvalid, ConfigInvalid, CommitInvalid, DomainMismatch,
-        SessionNotFound, SessionExpired.
+        TemplateIdTaken, Forbidden, SessionNotFound, SessionExpired.
         """
         return commit.commit(self._pushing, asker, sid, proposal)
 
     def abort(self, asker: Identity, sid: SessionId) -> None:
-        """Give a session up. What it uploaded, the sweep removes. A session that is gone is no error."""
+        """Give a session up. What it uploaded, the sweep removes. One that is gone, or somebody else's, is no error."""
         self._pushing.abort(asker, sid)
 
     # --- Changing a template -----------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from s3reg.registry.records import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from s3reg.model.identity import Identity
-    from s3reg.model.names import Digest, SessionId, TemplateId
+    from s3reg.model.names import Digest, Domain, SessionId, TemplateId
     from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Head, Marker, Session, Version
     from s3reg.registry.records import Records
@@ -32,20 +32,36 @@ NOT_THERE = "there is no such version"
 """Said of what the asker may not list too: it must not learn the difference."""
 
 
-def allowed(asker: Identity, wanted: Iterable[Base], room: int) -> tuple[tuple[Base, ...], Dropped]:
-    """Those of `wanted`, each once, that the asker may pull, at most `room`; and the others, with the reason."""
+def allowed(
+    records: Records, asker: Identity, wanted: Iterable[Base], room: int, *, known: Container[Base] = ()
+) -> tuple[tuple[Base, ...], Dropped]:
+    """Those of `wanted`, each once, that the asker may pull; and the others, with the reason.
+
+    At most `room` of them besides those of `known`.
+    """
     kept: list[Base] = []
     dropped: Dropped = []
-    for base in dict.fromkeys(wanted):
-        if not asker.may(Action.LIST, base.template):
+    bases = list(dict.fromkeys(wanted))
+    domains = _domains(records, {base.template for base in bases if not may_use(asker, base.template, None)})
+    for base in bases:
+        domain = domains.get(base.template)
+        if not asker.may(Action.LIST, base.template, domain):
             dropped.append((base, NOT_THERE))
-        elif not asker.may(Action.PULL, base.template):
+        elif not asker.may(Action.PULL, base.template, domain):
             dropped.append((base, "you may not pull it"))
-        elif len(kept) >= room:
+        elif base in known:
+            kept.append(base)
+        elif room <= 0:
             dropped.append((base, "the push has as many bases as it may have"))
         else:
             kept.append(base)
+            room -= 1
     return tuple(kept), dropped
+
+
+def may_use(asker: Identity, template: TemplateId, domain: Domain | None) -> bool:
+    """Whether the asker may build on this template's versions."""
+    return asker.may(Action.LIST, template, domain) and asker.may(Action.PULL, template, domain)
 
 
 def inspect(records: Records, session: Session, wanted: Iterable[Base]) -> tuple[dict[Base, Version], Dropped]:
@@ -112,6 +128,10 @@ def _found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
         except NameInvalid:
             emit("foreign-key", level=WARNING, key=stat.key)
     return bad
+
+
+def _domains(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Domain]:
+    return {head.id: head.domain for head in _heads(records, templates).values() if not head.deleted}
 
 
 def _heads(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Head]:

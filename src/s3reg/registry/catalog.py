@@ -5,18 +5,13 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from s3reg.errors import (
-    Forbidden,
-    NameAmbiguous,
-    NameTaken,
-    RecordDamaged,
-    TemplateNotFound,
-)
+from s3reg.errors import NameAmbiguous, NameTaken, RecordDamaged, TemplateNotFound
 from s3reg.model import names
 from s3reg.model.identity import Action
 from s3reg.model.template import Base
 from s3reg.registry.heads import Heads
 from s3reg.registry.pulls import last_pulls
+from s3reg.registry.sight import check, head_of, may_list
 from s3reg.registry.values import Described
 
 if TYPE_CHECKING:
@@ -74,7 +69,7 @@ class Catalog:
                 raise
             head = damaged[0]
         versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions])
-        return Described(head, tuple(versions), last_pulls(self._records, head.id))
+        return Described(head, tuple(versions), last_pulls(self._records, [head], head.id))
 
     def version(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> tuple[Head, Entry, Version]:
         """One version, the newest by default. Raises TagNotFound, VersionNotFound."""
@@ -85,8 +80,7 @@ class Catalog:
     def config(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> Any:
         """The config of a version, as JSON values. Raises Forbidden, TagNotFound, VersionNotFound."""
         head, _, version = self.version(asker, ref, tag=tag, number=number)
-        if not asker.may(Action.READ_CONFIG, head.id):
-            raise Forbidden(reason=f"{asker.name} may not read configurations of template {head.id}")
+        check(asker, Action.READ_CONFIG, head.id, head.domain)
         return version.config
 
     def check_name(self, asker: Identity, name: str, template: TemplateId) -> None:
@@ -97,16 +91,3 @@ class Catalog:
         others = [head.id for head in self.templates(asker) if head.name == name and head.id != template]
         if others:
             raise NameTaken(name=name, ids=", ".join(others))
-
-
-def head_of(records: Records, asker: Identity, template: TemplateId) -> Head | None:
-    """The template's head as it is now, though it be deleted; None if there is none, or none for the asker.
-
-    Whoever may not know of a template is not told of its damage either. Raises RecordDamaged, FormatUnknown.
-    """
-    return records.head(template) if asker.may(Action.LIST, template) else None
-
-
-def may_list(asker: Identity, head: Head) -> bool:
-    """Whether this template exists for the asker."""
-    return not head.deleted and asker.may(Action.LIST, head.id)

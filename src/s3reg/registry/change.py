@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3reg.errors import Forbidden, TemplateNotFound
+from s3reg.errors import TemplateNotFound
 from s3reg.model import names
 from s3reg.registry import setup
-from s3reg.registry.catalog import head_of, may_list
+from s3reg.registry.sight import check, head_of, may_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +44,7 @@ def change(
     def checked(head: Head | None) -> Head:
         if head is None or not may_list(asker, head):
             raise TemplateNotFound(template=ref)
-        if not asker.may(action, head.id):
-            raise Forbidden(reason=f"{asker.name} has no {action.value} on template {head.id}")
+        check(asker, action, head.id, head.domain)
         return make(head)
 
     head = records.change_head(catalog.find(asker, ref).id, operation, checked)

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import (
     CommitInvalid,
-    DomainMismatch,
+    FormatUnknown,
+    RecordDamaged,
     S3regError,
     SessionExpired,
     SessionNotFound,
     TagTaken,
 )
 from s3reg.model import format as fmt
+from s3reg.model.bounded import LARGEST_RECORD
+from s3reg.model.identity import Action
 from s3reg.model.names import VersionId
 from s3reg.model.template import Entry, File, Head, SessionState, Version
-from s3reg.registry import bases, proposals, setup
-from s3reg.registry.push import check_owner, check_push, is_new, lineage_domain
+from s3reg.registry import bases, lineage, proposals, setup
+from s3reg.registry.lineage import is_new
+from s3reg.registry.push import check_owner
+from s3reg.registry.sight import check, may_list
 from s3reg.registry.values import Committed, Proposal
 from s3reg.telemetry import emit
 
@@ -45,18 +50,27 @@ def commit(pushing: Pushing, asker: Identity, sid: SessionId, proposal: Proposal
         return _committed_before(pushing, asker, sid)
     session, _ = found
     check_owner(asker, session)
-    check_push(asker, session.template)
-    head = records.head(session.template)
+    head = _allowed(records, asker, session)
     if not _is_known(head, session.version):
         try:
             _check_open(session)
             head = _make(pushing, asker, session, proposal, head)
         except (SessionNotFound, SessionExpired):
             # Perhaps the same call, on another replica, came first: then the session is gone because all is done.
-            head = records.head(session.template)
+            head = _allowed(records, asker, session)
             if not _is_known(head, session.version):
                 raise
     return _finish(records, session, head)
+
+
+def _allowed(records: Records, asker: Identity, session: Session) -> Head | None:
+    """The head under which the session's version belongs, read now; the rights of its owner may be others than at open.
+
+    Raises Forbidden, DomainRefused, DomainMismatch, TemplateIdTaken.
+    """
+    place = lineage.read(records, asker, session.template)
+    lineage.check_push(asker, session.template, place, session.domain)
+    return place.head
 
 
 def _make(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> Head | None:
@@ -65,7 +79,7 @@ def _make(pushing: Pushing, asker: Identity, session: Session, proposal: Proposa
     proposal, config = proposals.checked(proposal)
     _check_place(pushing, asker, session, proposal, head)
     try:
-        version = _version(pushing, session, proposal, config)
+        version = _version(pushing, asker, session, proposal, config)
     except CommitInvalid:
         # A session that was given up meanwhile has lost what it uploaded: then that is the reason.
         _check_still_open(records, session)
@@ -75,17 +89,20 @@ def _make(pushing: Pushing, asker: Identity, session: Session, proposal: Proposa
 
 def _check_place(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> None:
     """What would make the replacing of the head fail, looked for before the work. Names are looked at here only."""
-    _succeeded(head, session, proposal)
     if head is not None and head.tagged(proposal.tag) and not proposal.force:
         raise TagTaken(template=head.name, tag=proposal.tag)
     if is_new(head) and not proposal.same_name:
         pushing.catalog.check_name(asker, proposal.name, session.template)
 
 
-def _version(pushing: Pushing, session: Session, proposal: Proposal, config: dict[str, Any]) -> Version:
+def _version(
+    pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, config: dict[str, Any]
+) -> Version:
     """The version as its record will have it: sizes, packs and live bytes computed, not believed."""
     records = pushing.records
-    usable = [version for version in records.versions(session.usable) if version is not None]
+    # What may not be pulled any more must not be had by building on it.
+    pullable = [base for base in session.usable if bases.may_use(asker, base.template, session.domain)]
+    usable = [version for version in records.versions(pullable) if version is not None]
     damaged = bases.damaged_packs(records, usable)
     grounds = pushing.evidence.grounds(session, usable, damaged)
     files = tuple(
@@ -119,7 +136,7 @@ def _written(records: Records, version: Version) -> Version:
     Raises CommitInvalid if that one was of other files: a record that may have been seen never changes.
     """
     data = fmt.write_version(version)
-    if len(data) > fmt.LARGEST_RECORD:
+    if len(data) > LARGEST_RECORD:
         raise CommitInvalid(reason="its record would be larger than any that is read")
     lies = records.create(fmt.version_key(version.template, version.id), data)
     there = fmt.read_version(lies, version.template, version.id)
@@ -130,7 +147,7 @@ def _written(records: Records, version: Version) -> Version:
 
 
 def _publish(records: Records, asker: Identity, session: Session, proposal: Proposal, version: Version) -> Head | None:
-    """The compare-and-swap that decides. Raises TagTaken, DomainMismatch, SessionExpired, SessionNotFound, TooBusy."""
+    """The compare-and-swap that decides. Raises TagTaken, SessionExpired, SessionNotFound, TooBusy; as `_allowed`."""
     entry = Entry(
         id=version.id,
         seq=0,
@@ -143,13 +160,19 @@ def _publish(records: Records, asker: Identity, session: Session, proposal: Prop
     def place(head: Head | None) -> Head | None:
         if _is_known(head, version.id):
             return None
+        place = lineage.place_of(asker, head)
+        lineage.check_push(asker, session.template, place, session.domain)
         new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name)
         new = replace(new, size=records.union_size(new))
         # Last, after the head was read: see the module.
         _check_still_open(records, session)
         return new
 
-    return records.change_head(session.template, version.id, place)
+    try:
+        return records.change_head(session.template, version.id, place)
+    except (RecordDamaged, FormatUnknown):
+        _allowed(records, asker, session)  # the damage, too, is only for who may know of the template
+        raise
 
 
 def _check_still_open(records: Records, session: Session) -> None:
@@ -168,15 +191,16 @@ def _check_open(session: Session) -> None:
 def _succeeded(head: Head | None, session: Session, proposal: Proposal) -> Head:
     """The head to which the version is added: a new one, a deleted one come back, or the template's as it is.
 
-    A push never renames a template that is there. Raises DomainMismatch.
+    A push never renames a template that is there.
     """
-    domain = lineage_domain(head)
-    if domain is not None and domain != session.domain:
-        raise DomainMismatch(template=session.template, domain=domain, asked=session.domain)
     if head is None:
         return Head(id=session.template, name=proposal.name, domain=session.domain, arch=proposal.arch)
+    if lineage.lineage_domain(head) is None:
+        # Of whatever had this id before, perhaps somebody else's, nothing is handed on but what orders the writes.
+        fresh = Head(id=head.id, name=proposal.name, domain=session.domain, arch=proposal.arch)
+        return replace(fresh, gen=head.gen, operations=head.operations)
     if head.deleted:
-        return replace(head, name=proposal.name, domain=session.domain, arch=proposal.arch or head.arch)
+        return replace(head, name=proposal.name, arch=proposal.arch or head.arch)
     return replace(head, arch=head.arch or proposal.arch)
 
 
@@ -184,8 +208,8 @@ def _committed_before(pushing: Pushing, asker: Identity, sid: SessionId) -> Comm
     """The answer to a commit that is repeated after its session is gone: all that is left to find it by is its id."""
     vid = VersionId(sid)
     for head in pushing.catalog.heads():
-        if head.with_id(vid) is not None:
-            check_push(asker, head.id)
+        if head.with_id(vid) is not None and may_list(asker, head):
+            check(asker, Action.PUSH, head.id, head.domain)
             return _answer(pushing.records, head, vid, sid)
     raise SessionNotFound(session=sid)
 

@@ -16,8 +16,11 @@ BOUNDLESS = 1 << 50
 
 
 def room(store: ObjectStore, catalog: Catalog, asker: Identity) -> Room:
-    """Of a directory, its disk's. Of a bucket, total minus free is the sum of the sizes of the templates in it."""
-    found = store.room()
+    """Of a directory, its disk's. Of a bucket, total minus free is the sum of the sizes of the templates in it.
+
+    A disk tells of all templates: to an asker that may not list them all, a directory looks as a bucket does.
+    """
+    found = store.room() if asker.domains() is None else None
     if found is not None:
         return found
     return Room(free=BOUNDLESS, total=BOUNDLESS + sum(head.size for head in catalog.templates(asker)))

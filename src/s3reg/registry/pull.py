@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3reg.errors import Forbidden, ObjectNotFound, TemplateNotFound, VersionNotFound
+from s3reg.errors import ObjectNotFound, TemplateNotFound, VersionNotFound
 from s3reg.model import format as fmt
 from s3reg.model.identity import Action
 from s3reg.registry import setup
-from s3reg.registry.catalog import head_of
+from s3reg.registry.sight import check, head_of
 from s3reg.registry.values import Plan
 
 if TYPE_CHECKING:
     from s3reg.model.identity import Identity
     from s3reg.model.names import TemplateId, VersionId
     from s3reg.model.packs import PackRef
-    from s3reg.model.template import Head, Version
+    from s3reg.model.template import Version
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
 
@@ -26,7 +26,7 @@ PULL_NOTE_SECONDS = 60
 def plan(records: Records, catalog: Catalog, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> Plan:
     """What a node needs to pull a version. Raises Forbidden, TemplateNotFound, TagNotFound, VersionNotFound."""
     head = catalog.find(asker, ref)
-    _check_pull(asker, head)
+    check(asker, Action.PULL, head.id, head.domain)
     entry = head.select(tag=tag, number=number)
     version = records.version(head.id, entry.id)
     now = int(records.clock())
@@ -65,7 +65,7 @@ def pulled(records: Records, asker: Identity, template: TemplateId, vid: Version
     head = head_of(records, asker, template)
     if head is None or head.deleted:
         raise TemplateNotFound(template=template)
-    _check_pull(asker, head)
+    check(asker, Action.PULL, head.id, head.domain)
     if head.with_id(vid) is None:
         raise VersionNotFound(template=head.name, version=vid)
     if setup.status(records).copied:
@@ -77,8 +77,3 @@ def pulled(records: Records, asker: Identity, template: TemplateId, vid: Version
     except ObjectNotFound:
         pass
     records.store.put(key, b"")
-
-
-def _check_pull(asker: Identity, head: Head) -> None:
-    if not asker.may(Action.PULL, head.id):
-        raise Forbidden(reason=f"{asker.name} may not pull template {head.id}")

@@ -10,18 +10,27 @@ from s3reg.model import format as fmt
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from s3reg.model.names import TemplateId, VersionId
+    from s3reg.model.template import Head
     from s3reg.registry.records import Records
 
 
-def last_pulls(records: Records, template: TemplateId | None = None) -> dict[VersionId, int]:
-    """In seconds since 1970, by the store's clock, of one template's versions or of all; never pulled ones are missing."""
+def last_pulls(records: Records, heads: Iterable[Head], template: TemplateId | None = None) -> dict[VersionId, int]:
+    """In seconds since 1970, by the store's clock, of these heads' versions; those that were never pulled are missing.
+
+    `template`: they are all of this one. What is noted of other versions, gone ones too, is left out: whose they were, or
+    are, is not known here.
+    """
+    wanted = {(head.id, entry.id) for head in heads for entry in head.versions}
     pulls: dict[VersionId, int] = {}
     for stat in records.store.list(fmt.pulls_prefix(template)):
         try:
-            _, version = fmt.version_of_pull_key(stat.key)
+            pulled = fmt.version_of_pull_key(stat.key)
         except NameInvalid:
             emit("foreign-key", level=WARNING, key=stat.key)
         else:
-            pulls[version] = int(stat.modified)
+            if pulled in wanted:
+                pulls[pulled[1]] = int(stat.modified)
     return pulls

@@ -8,8 +8,6 @@ from logging import WARNING
 from typing import TYPE_CHECKING
 
 from s3reg.errors import (
-    DomainMismatch,
-    Forbidden,
     FormatUnknown,
     Invalid,
     RecordDamaged,
@@ -17,7 +15,7 @@ from s3reg.errors import (
     SessionNotFound,
     SessionTooLarge,
     TagTaken,
-    TemplateNotFound,
+    TemplateIdTaken,
     TooBusy,
 )
 from s3reg.model import format as fmt
@@ -25,10 +23,12 @@ from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.identity import Action
 from s3reg.model.maps import LARGEST_MAP
-from s3reg.model.names import MAIN_DOMAIN, SessionId, VersionId
+from s3reg.model.names import SessionId, VersionId
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import Base, Session, SessionState
-from s3reg.registry import bases, setup
+from s3reg.registry import bases, lineage, setup
+from s3reg.registry.lineage import is_new
+from s3reg.registry.sight import check
 from s3reg.registry.values import Opened, Opening
 from s3reg.telemetry import emit
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from s3reg.model.identity import Identity
     from s3reg.model.names import Digest, Domain, TemplateId
-    from s3reg.model.template import Head, Version
+    from s3reg.model.template import Version
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.evidence import Evidence
     from s3reg.registry.records import Records
@@ -58,27 +58,25 @@ class Pushing:
     def open(self, asker: Identity, opening: Opening) -> Opened:
         """A new push session. Raises TagTaken, NameTaken, DomainMismatch, Forbidden."""
         setup.prepare(self.records, write=True)
-        check_push(asker, opening.template)
-        opening = replace(
-            opening, name=names.template_name(opening.name), tag=names.tag(opening.tag), arch=names.arch(opening.arch)
-        )
-        head = self.records.head(opening.template)
-        domain = lineage_domain(head) or opening.domain or MAIN_DOMAIN
-        if opening.domain not in {None, domain}:
-            raise DomainMismatch(template=opening.template, domain=domain, asked=opening.domain)
+        opening = _canonical(opening)
+        place = lineage.read(self.records, asker, opening.template)
+        head = place.head
+        domain = lineage.domain_of(asker, opening.template, head, opening.domain)
         # Early and best effort: what counts is the commit's compare-and-swap. But nobody likes to hear it after 90 GB.
         if head is not None and head.tagged(opening.tag) and not opening.force:
             raise TagTaken(template=head.name, tag=opening.tag)
         if is_new(head) and not opening.same_name:
             self.catalog.check_name(asker, opening.name, opening.template)
+        if place.hidden:
+            raise TemplateIdTaken(template=opening.template)
         latest = head.latest() if head is not None and not is_new(head) else None
-        lineage = Base(opening.template, latest.id) if latest else None
+        newest = Base(opening.template, latest.id) if latest else None
         wanted, dropped = bases.allowed(
-            asker, [*([lineage] if lineage else []), *opening.bases], self.records.limits.bases
+            self.records, asker, [*([newest] if newest else []), *opening.bases], self.records.limits.bases
         )
         session = self._begin(asker, opening.template, domain, wanted)
         emit("session-opened", session=session.id, template=session.template, owner=session.owner)
-        return self._with_bases(asker, session, wanted, dropped, lineage)
+        return self._with_bases(asker, session, wanted, dropped, newest)
 
     def add_bases(self, asker: Identity, sid: SessionId, wanted: Iterable[Base]) -> Opened:
         """More versions to build on; of what is asked for, the answer holds what may be used."""
@@ -90,11 +88,11 @@ class Pushing:
             nonlocal dropped, rooted
             check_alive(self.records, asker, session, stat)
             known = set(session.bases)
-            fresh = [base for base in wanted if base not in known]
             # Those that the session names already are looked at again: perhaps an earlier answer was lost half way.
-            again = [base for base in wanted if base in known]
-            more, dropped = bases.allowed(asker, fresh, self.records.limits.bases - len(known))
-            rooted = tuple(dict.fromkeys([*again, *more]))
+            rooted, dropped = bases.allowed(
+                self.records, asker, wanted, self.records.limits.bases - len(known), known=known
+            )
+            more = [base for base in rooted if base not in known]
             if not more:
                 return None
             return replace(session, bases=(*session.bases, *more), opened=opened_at(session, stat))
@@ -136,16 +134,16 @@ class Pushing:
         ]
 
     def abort(self, asker: Identity, sid: SessionId) -> None:
-        """Give the session up: no commit of it succeeds any more. One that is gone is no error."""
+        """Give the session up: no commit of it succeeds any more. One that is gone, or somebody else's, is no error."""
 
         def expire(session: Session, stat: Stat) -> Session | None:
-            check_owner(asker, session)
             if session.state is SessionState.EXPIRED:
                 return None
             return replace(session, state=SessionState.EXPIRED, opened=opened_at(session, stat))
 
         setup.prepare(self.records, write=True)
-        if self.records.session(sid) is None:
+        found = self.records.session(sid)
+        if found is None or found[0].owner != asker.name:
             return
         self.records.change_session(sid, expire)
         emit("session-aborted", session=sid)
@@ -177,7 +175,7 @@ class Pushing:
         session: Session,
         wanted: tuple[Base, ...],
         dropped: bases.Dropped,
-        lineage: Base | None,
+        newest: Base | None,
     ) -> Opened:
         """The answer to an opening, once the session's record names `wanted`.
 
@@ -201,16 +199,16 @@ class Pushing:
         sign, seconds = self.records.store.sign_get, self.records.limits.link_seconds
         return Opened(
             session=session,
-            chunk_log2=self._chunk_log2(lineage, versions),
+            chunk_log2=self._chunk_log2(newest, versions),
             bases=versions,
             map_links={ref: sign(fmt.map_key(session.domain, ref.sid, ref.sha256), seconds=seconds) for ref in refs},
             dropped=(*dropped, *more),
             damaged=tuple(sorted(bases.damaged_packs(self.records, versions))),
         )
 
-    def _chunk_log2(self, lineage: Base | None, versions: Sequence[Version]) -> int:
-        """The chunk size of the template's latest version, though it be no base; else of a base; else the default."""
-        first = self.records.versions([lineage]) if lineage else []
+    def _chunk_log2(self, newest: Base | None, versions: Sequence[Version]) -> int:
+        """The chunk size of the template's newest version, though it be no base; else of a base; else the default."""
+        first = self.records.versions([newest]) if newest else []
         for version in (*first, *versions):
             if version is None:
                 continue
@@ -224,13 +222,15 @@ class Pushing:
         return CHUNK_LOG2
 
 
-def check_push(asker: Identity, template: TemplateId) -> None:
-    """Raise unless the asker may push to this template: Forbidden, or TemplateNotFound if it may not even list it."""
-    if asker.may(Action.PUSH, template):
-        return
-    if asker.may(Action.LIST, template):
-        raise Forbidden(reason=f"{asker.name} may not push to template {template}")
-    raise TemplateNotFound(template=template)
+def _canonical(opening: Opening) -> Opening:
+    """The opening with its names in their canonical spelling. Raises NameInvalid."""
+    return replace(
+        opening,
+        name=names.template_name(opening.name),
+        tag=names.tag(opening.tag),
+        arch=names.arch(opening.arch),
+        domain=None if opening.domain is None else names.domain(opening.domain),
+    )
 
 
 def check_owner(asker: Identity, session: Session) -> None:
@@ -242,6 +242,9 @@ def check_owner(asker: Identity, session: Session) -> None:
 def check_alive(records: Records, asker: Identity, session: Session, stat: Stat) -> None:
     """Raise unless the asker's session takes a heartbeat still. Both times are the store's: no clock of ours is asked."""
     check_owner(asker, session)
+    # Rights may have been taken away since it was opened. Whether there is such a template is not asked, and not told.
+    for action in (Action.LIST, Action.PUSH):
+        check(asker, action, session.template, session.domain)
     too_old = session.opened is not None and stat.modified - session.opened > records.limits.age_seconds
     if session.state is not SessionState.OPEN or too_old:
         raise SessionExpired(session=session.id)
@@ -250,18 +253,3 @@ def check_alive(records: Records, asker: Identity, session: Session, stat: Stat)
 def opened_at(session: Session, stat: Stat) -> int:
     """When the session was opened, by the store's clock: what its first writing left, noted at the second."""
     return int(stat.modified) if session.opened is None else session.opened
-
-
-def is_new(head: Head | None) -> bool:
-    """Whether a push would make this template appear."""
-    return head is None or head.deleted
-
-
-def lineage_domain(head: Head | None) -> Domain | None:
-    """The domain that a template's versions share; None where there is none that could be shared with.
-
-    A deleted head with nothing in it stands for no template: a sweep leaves one behind to fence off a late commit.
-    """
-    if head is None or (head.deleted and not head.versions and not head.removed):
-        return None
-    return head.domain

@@ -18,6 +18,7 @@ from s3reg.errors import (
     TooBusy,
 )
 from s3reg.model import format as fmt
+from s3reg.model.bounded import LARGEST_RECORD, LARGEST_SIZE
 from s3reg.model.template import Base, union_bytes
 from s3reg.registry.recent import Recent
 from s3reg.store import ABSENT, Match
@@ -26,7 +27,7 @@ from s3reg.telemetry import emit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from s3reg.model.names import SessionId, TemplateId, VersionId
+    from s3reg.model.names import Domain, SessionId, TemplateId, VersionId
     from s3reg.model.template import Head, Session, Version
     from s3reg.registry.values import Limits
     from s3reg.store import Object, ObjectStore, Stat
@@ -64,7 +65,7 @@ class Records:
     def read(self, key: str) -> Object | None:
         """The object, or None where there is none. At most what a record may have is read, and one byte."""
         try:
-            return self.store.get(key, length=fmt.LARGEST_RECORD + 1)
+            return self.store.get(key, length=LARGEST_RECORD + 1)
         except ObjectNotFound:
             return None
 
@@ -72,6 +73,12 @@ class Records:
         """The template's head as it is now. Raises RecordDamaged, FormatUnknown."""
         found = self.read(fmt.head_key(template))
         return fmt.read_head(found.data, template) if found else None
+
+    def domain_of_damaged(self, template: TemplateId) -> Domain | None:
+        """The domain of a head that cannot be read whole, as far as it tells one."""
+        found = self.read(fmt.head_key(template))
+        head = fmt.read_damaged_head(found.data, template, "") if found else None
+        return (head.domain or None) if head else None
 
     def session(self, sid: SessionId) -> tuple[Session, Stat] | None:
         """The session as it is now, and when it was last written. Raises RecordDamaged, FormatUnknown."""
@@ -116,7 +123,7 @@ class Records:
         found = self.versions([Base(head.id, entry.id) for entry in head.versions])
         lost = [entry.size for entry, version in zip(head.versions, found, strict=True) if version is None]
         union = union_bytes(version for version in found if version is not None)
-        return min(max([union, *lost]), fmt.LARGEST_SIZE)
+        return min(max([union, *lost]), LARGEST_SIZE)
 
     # --- Writing -----------------------------------------------------------------------------------------------------
 
