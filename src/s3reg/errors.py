@@ -533,6 +533,14 @@ class GroupChanged(S3regError):
     remedy = "look at it again before you repeat the change"
 
 
+class PermissionUnknown(Invalid):
+    """A group should be given a permission that there is not."""
+
+    code = "permission-unknown"
+    says = "there is no permission {permission!r}; there are {known}"
+    remedy = "choose among these; they are spelt as Anka spells them"
+
+
 class Forbidden(S3regError):
     """The credential is known and does not allow this."""
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
 from s3reg.model import format as records
+from s3reg.model import format_access
+from s3reg.model.bounded import LARGEST_RECORD, MOST_ENTRIES
 from s3reg.model.format import StoreFormat
 from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
 from s3reg.model.packs import LARGEST_PACK, PackRef
@@ -96,7 +98,7 @@ RECORDS = {
     "version": (VERSION, records.write_version, lambda data: records.read_version(data, TEMPLATE, V2)),
     "session": (SESSION, records.write_session, lambda data: records.read_session(data, SID)),
     "marker": (MARKER, records.write_marker, records.read_marker),
-    "signing": (SECRET, records.write_signing, records.read_signing),
+    "signing": (SECRET, format_access.write_signing, format_access.read_signing),
 }
 every_record = pytest.mark.parametrize("name", RECORDS)
 
@@ -298,7 +300,7 @@ def test_a_hostile_depth_inside_a_record_is_damage():
 
 def test_a_record_larger_than_any_is_not_read():
     with pytest.raises(RecordDamaged):
-        records.read_head(golden("head") + b" " * records.LARGEST_RECORD, TEMPLATE)
+        records.read_head(golden("head") + b" " * LARGEST_RECORD, TEMPLATE)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
@@ -360,7 +362,7 @@ def test_lists_have_a_longest_length():
     for name, path in (("head", ("ops",)), ("session", ("bases",)), ("version", ("files",)), ("marker", ("packs",))):
         raw = json.loads(golden(name))
         one = raw[path[0]][0]
-        bad = changed(raw, path, lambda here, key, one=one: here.__setitem__(key, [one] * (records.MOST_ENTRIES + 1)))
+        bad = changed(raw, path, lambda here, key, one=one: here.__setitem__(key, [one] * (MOST_ENTRIES + 1)))
         with pytest.raises(RecordDamaged, match="too long"):
             RECORDS[name][2](json.dumps(bad).encode())
 
@@ -370,7 +372,7 @@ def test_a_damaged_secret_is_not_quoted():
     secret = raw["secret"]
     for bad in (raw | {"secret": secret[:-5]}, raw | {"secret": secret + "!"}, raw | {"secret": [secret]}):
         with pytest.raises(RecordDamaged) as damaged:
-            records.read_signing(json.dumps(bad).encode())
+            format_access.read_signing(json.dumps(bad).encode())
         assert secret[:8] not in str(damaged.value)
         assert secret[:8] not in str(damaged.value.detail)
 
@@ -414,7 +416,7 @@ def test_unknown_fields_of_an_immutable_record_do_not_matter():
 def test_keys_are_derived_as_the_format_says():
     assert [
         records.FORMAT_KEY,
-        records.SIGNING_KEY,
+        format_access.SIGNING_KEY,
         records.head_key(TEMPLATE),
         records.version_key(TEMPLATE, V0),
         records.map_key("main", SID, D1),

@@ -6,7 +6,7 @@ The names are Anka's, a misspelt one included, because scripts send them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3reg.model.identity import Action
 
@@ -64,6 +64,17 @@ class ApiKey:
     """Seconds since 1970, to the microsecond."""
     expires: float | None
     """Seconds since 1970; None: never."""
+    gen: int = 0
+    """Grows with every change."""
+    deleted: bool = False
+    damaged: str | None = None
+    """What is wrong with a record that could not be read: its id may be where it lies, and all else says nothing."""
+    unknown: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Fields of a later release, kept."""
+
+    def ended(self, now: float) -> bool:
+        """Whether it opens nothing any more."""
+        return self.deleted or (self.expires is not None and now >= self.expires)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +87,9 @@ class Group:
     """None: every action with every template."""
     domains: Mapping[Domain, frozenset[Action]] = field(default_factory=dict)
     gen: int = 0
-    """Grows with every change."""
+    """Grows with every change; 0: it was never written."""
+    deleted: bool = False
+    damaged: str | None = None
+    """What is wrong with a record that could not be read: its name may be where it lies, and it gives nothing."""
+    unknown: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Fields of a later release, kept."""

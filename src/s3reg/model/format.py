@@ -11,7 +11,7 @@
     damaged/<sid>/<sha256>                a pack found bad
     events/<yyyy>/<mm>/<dd>/…             immutable: what was reported or noted within a minute, named by its time
     check/…                               scratch of `store check`
-    auth/signing.json                     the secret of signed links and logins
+    auth/…                                credentials and groups: model/format_access.py
 
 Keys are derived here and nowhere else: records and messages hold ids and digests, so that no client can have another key
 signed. A record of a newer version than ours is refused with FormatUnknown; one that does not hold what it must, with
@@ -23,14 +23,25 @@ from __future__ import annotations
 import base64
 import calendar
 import contextlib
-import json
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.errors import FormatUnknown, NameInvalid
 from s3reg.model import names
+from s3reg.model.bounded import (
+    MISSHAPEN,
+    MOST_ENTRIES,
+    RECORD_VERSION,
+    count,
+    dump,
+    entries,
+    load,
+    reading,
+    record,
+    string,
+    truth,
+)
 from s3reg.model.packs import LARGEST_PACK, PackRef
 from s3reg.model.template import (
     CONFIG_BYTES,
@@ -51,29 +62,18 @@ from s3reg.model.template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
 
 T = TypeVar("T")
 
 FORMAT = 1
-RECORD_VERSION = 1
-LARGEST_RECORD = 64 * 1024**2
-"""Bytes of the largest JSON record that is read."""
-SECRET_BYTES = 32
-"""Of the signing secret, at least."""
-MOST_ENTRIES = 100_000
 MOST_EVENTS = 1000
 """In one object."""
 MOST_PACKS_OF_A_FILE = 1_000_000
-LARGEST_SIZE = 1 << 53
-"""JSON readers keep integers exact up to here."""
 
-_MISSHAPEN = (NameInvalid, LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading a record raises that does not have the shape of one; base64's own error is a ValueError."""
 FORMAT_KEY = "format.json"
-SIGNING_KEY = "auth/signing.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
 EVENTS = "events/"
@@ -182,40 +182,24 @@ class StoreFormat:
 def write_format(value: StoreFormat) -> bytes:
     """`format.json`."""
     features = {"read": sorted(value.read), "write": sorted(value.write), "sweep": sorted(value.sweep)}
-    return _dump({"format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
+    return dump({"format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
 
 
 def read_format(data: bytes) -> StoreFormat:
     """`format.json` read; a format that is not ours is refused."""
-    with _reading("format.json"):
-        raw = _load(data)
-        if _count(raw["format"]) != FORMAT:
+    with reading("format.json"):
+        raw = load(data)
+        if count(raw["format"]) != FORMAT:
             raise FormatUnknown(what="the store", feature=f"format {raw['format']}")
         features = raw["features"]
         return StoreFormat(
-            _string(raw["store"]),
-            _string(raw["made_as"]),
+            string(raw["store"]),
+            string(raw["made_as"]),
             *(
-                frozenset(_string(name) for name in _list(features[use], MOST_ENTRIES))
+                frozenset(string(name) for name in entries(features[use], MOST_ENTRIES))
                 for use in ("read", "write", "sweep")
             ),
         )
-
-
-def write_signing(secret: bytes) -> bytes:
-    """`auth/signing.json`."""
-    return _dump({"v": RECORD_VERSION, "secret": base64.b64encode(secret).decode()})
-
-
-def read_signing(data: bytes) -> bytes:
-    """The secret of signed links and logins. What is wrong with the record is said without quoting it."""
-    try:
-        secret = base64.b64decode(_string(_record(data)["secret"]), validate=True)
-    except (KeyError, TypeError, ValueError, RecursionError) as e:
-        raise RecordDamaged(what=SIGNING_KEY, reason=type(e).__name__) from None
-    if len(secret) < SECRET_BYTES:
-        raise RecordDamaged(what=SIGNING_KEY, reason="its secret is too short")
-    return secret
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
@@ -226,7 +210,7 @@ _HEAD_FIELDS = {"v", "gen", "ops", "id", "name", "arch", "domain", "size", "vers
 
 def write_head(head: Head) -> bytes:
     """A head as it lies on the store."""
-    return _dump(
+    return dump(
         {
             **head.unknown,
             "v": RECORD_VERSION,
@@ -246,8 +230,8 @@ def write_head(head: Head) -> bytes:
 
 def read_head(data: bytes, template: TemplateId) -> Head:
     """The head of `template`."""
-    with _reading(f"the head of template {template}"):
-        raw = _record(data)
+    with reading(f"the head of template {template}"):
+        raw = record(data)
         if raw["id"] != template:
             raise ValueError("it is for another template")
         head = Head(
@@ -255,12 +239,12 @@ def read_head(data: bytes, template: TemplateId) -> Head:
             name=names.template_name(raw["name"]),
             domain=names.domain(raw["domain"]),
             arch=names.arch(raw["arch"]),
-            gen=_count(raw["gen"]),
-            operations=tuple(_string(op) for op in _list(raw["ops"], MOST_ENTRIES)),
-            size=_count(raw["size"]),
-            versions=tuple(_entry(entry) for entry in _list(raw["versions"], MOST_ENTRIES)),
-            removed=tuple(_entry(entry) for entry in _list(raw["removed"], MOST_ENTRIES)),
-            deleted=_truth(raw["deleted"]),
+            gen=count(raw["gen"]),
+            operations=tuple(string(op) for op in entries(raw["ops"], MOST_ENTRIES)),
+            size=count(raw["size"]),
+            versions=tuple(_entry(entry) for entry in entries(raw["versions"], MOST_ENTRIES)),
+            removed=tuple(_entry(entry) for entry in entries(raw["removed"], MOST_ENTRIES)),
+            deleted=truth(raw["deleted"]),
             unknown={name: value for name, value in raw.items() if name not in _HEAD_FIELDS},
         )
         seqs = [entry.seq for entry in head.versions]
@@ -277,23 +261,23 @@ def read_damaged_head(data: bytes, template: TemplateId, reason: str) -> Head | 
     Its versions are those before the first that is damaged: so each has its number.
     """
     try:
-        raw = _record(data)
+        raw = record(data)
         name = names.template_name(raw["name"])
         if raw["id"] != template:
             return None
-    except (FormatUnknown, *_MISSHAPEN):
+    except (FormatUnknown, *MISSHAPEN):
         return None
-    entries: list[Entry] = []
-    with contextlib.suppress(*_MISSHAPEN):
-        for entry in _list(raw["versions"], MOST_ENTRIES):
-            entries.append(_entry(entry))  # noqa: PERF401 - what came before the damaged one is kept
+    readable: list[Entry] = []
+    with contextlib.suppress(*MISSHAPEN):
+        for entry in entries(raw["versions"], MOST_ENTRIES):
+            readable.append(_entry(entry))  # noqa: PERF401 - what came before the damaged one is kept
     return Head(
         id=template,
         name=name,
-        domain=_readable(names.domain, raw.get("domain"), names.MAIN_DOMAIN),
+        domain=_readable(names.domain, raw.get("domain"), names.UNKNOWN_DOMAIN),
         arch=_readable(names.arch, raw.get("arch"), ""),
-        size=_readable(_count, raw.get("size"), 0),
-        versions=tuple(entries),
+        size=_readable(count, raw.get("size"), 0),
+        versions=tuple(readable),
         deleted=raw.get("deleted") is True,
         damaged=reason,
     )
@@ -302,7 +286,7 @@ def read_damaged_head(data: bytes, template: TemplateId, reason: str) -> Head | 
 def _readable(read: Callable[[object], T], value: object, otherwise: T) -> T:
     try:
         return read(value)
-    except _MISSHAPEN:
+    except MISSHAPEN:
         return otherwise
 
 
@@ -324,13 +308,13 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 def _entry(raw: dict[str, Any]) -> Entry:
     return Entry(
         id=names.version_id(raw["id"]),
-        seq=_count(raw["seq"]),
+        seq=count(raw["seq"]),
         tag=names.tag(raw["tag"]),
         description=names.description(raw["description"]),
-        size=_count(raw["size"]),
-        created=_count(raw["created"]),
-        removed=_count(raw["removed"]) if "removed" in raw else None,
-        removed_by=_string(raw["removed_by"]) if "removed" in raw else None,
+        size=count(raw["size"]),
+        created=count(raw["created"]),
+        removed=count(raw["removed"]) if "removed" in raw else None,
+        removed_by=string(raw["removed_by"]) if "removed" in raw else None,
         unknown={name: value for name, value in raw.items() if name not in _ENTRY_FIELDS},
     )
 
@@ -340,7 +324,7 @@ def _entry(raw: dict[str, Any]) -> Entry:
 
 def write_version(version: Version) -> bytes:
     """A version as it lies on the store."""
-    return _dump(
+    return dump(
         {
             "v": RECORD_VERSION,
             "id": version.id,
@@ -356,8 +340,8 @@ def write_version(version: Version) -> bytes:
 
 def read_version(data: bytes, template: TemplateId, vid: VersionId) -> Version:
     """The version `vid` of `template`."""
-    with _reading(f"version {vid} of template {template}"):
-        raw = _record(data)
+    with reading(f"version {vid} of template {template}"):
+        raw = record(data)
         if (raw["id"], raw["template"]) != (vid, template):
             raise ValueError("it is another version")
         return Version(
@@ -365,9 +349,9 @@ def read_version(data: bytes, template: TemplateId, vid: VersionId) -> Version:
             template=template,
             domain=names.domain(raw["domain"]),
             session=names.session_id(raw["session"]),
-            created=_count(raw["created"]),
+            created=count(raw["created"]),
             config=raw["config"],
-            files=tuple(_file(file) for file in _list(raw["files"], MOST_FILES)),
+            files=tuple(_file(file) for file in entries(raw["files"], MOST_FILES)),
         )
 
 
@@ -392,7 +376,7 @@ def _file(raw: dict[str, Any]) -> File:
     inline = base64.b64decode(raw["inline"], validate=True) if "inline" in raw else None
     if (inline is None) == ("map" not in raw):
         raise ValueError("a file has either its bytes or a map")
-    size = _count(raw["size"])
+    size = count(raw["size"])
     if inline is not None and (len(inline) != size or size > CONFIG_BYTES):
         raise ValueError("an inline file has another size than it says")
     return File(
@@ -400,22 +384,22 @@ def _file(raw: dict[str, Any]) -> File:
         role=Role(raw["role"]),
         size=size,
         digest=names.digest(raw["digest"]),
-        drive=None if raw["drive"] is None else _count(raw["drive"]),
+        drive=None if raw["drive"] is None else count(raw["drive"]),
         parent=None if raw["parent"] is None else names.file_name(raw["parent"]),
         inline=inline,
         map=_map_ref(raw["map"]) if "map" in raw else None,
         # Not optional beside a map: a sweep would take the packs of a file that lost the list for unused.
-        packs=tuple(_pack_use(use) for use in _list(raw["packs"], MOST_PACKS_OF_A_FILE)) if "map" in raw else (),
+        packs=tuple(_pack_use(use) for use in entries(raw["packs"], MOST_PACKS_OF_A_FILE)) if "map" in raw else (),
     )
 
 
 def _map_ref(raw: dict[str, Any]) -> MapRef:
-    return MapRef(names.session_id(raw["sid"]), names.digest(raw["sha256"]), _count(raw["size"]))
+    return MapRef(names.session_id(raw["sid"]), names.digest(raw["sha256"]), count(raw["size"]))
 
 
 def _pack_use(raw: list[Any]) -> PackUse:
     sid, sha256, size, live = raw
-    if not 0 < _count(size) <= LARGEST_PACK or _count(live) > size:
+    if not 0 < count(size) <= LARGEST_PACK or count(live) > size:
         raise ValueError("a pack has an impossible size")
     return PackUse(PackRef(names.session_id(sid), names.digest(sha256), size), live)
 
@@ -429,7 +413,7 @@ _SESSION_FIELDS = {
 
 def write_session(session: Session) -> bytes:
     """A session as it lies on the store."""
-    return _dump(
+    return dump(
         {
             **session.unknown,
             "v": RECORD_VERSION,
@@ -450,28 +434,28 @@ def write_session(session: Session) -> bytes:
 
 def read_session(data: bytes, sid: SessionId) -> Session:
     """The session `sid`."""
-    with _reading(f"session {sid}"):
-        raw = _record(data)
+    with reading(f"session {sid}"):
+        raw = record(data)
         if raw["id"] != sid:
             raise ValueError("it is another session")
         return Session(
             id=sid,
             state=SessionState(raw["state"]),
-            owner=_string(raw["owner"]),
+            owner=string(raw["owner"]),
             template=names.template_id(raw["template"]),
             version=names.version_id(raw["version"]),
             domain=names.domain(raw["domain"]),
             bases=_bases(raw["bases"]),
             usable=_bases(raw["usable"]),
-            limit=_count(raw["limit"]),
-            signed=_count(raw["signed"]),
-            opened=None if raw["opened"] is None else _count(raw["opened"]),
+            limit=count(raw["limit"]),
+            signed=count(raw["signed"]),
+            opened=None if raw["opened"] is None else count(raw["opened"]),
             unknown={name: value for name, value in raw.items() if name not in _SESSION_FIELDS},
         )
 
 
 def _bases(raw: object) -> tuple[Base, ...]:
-    return tuple(Base(names.template_id(t), names.version_id(v)) for t, v in _list(raw, MOST_ENTRIES))
+    return tuple(Base(names.template_id(t), names.version_id(v)) for t, v in entries(raw, MOST_ENTRIES))
 
 
 # --- Markers ---------------------------------------------------------------------------------------------------------
@@ -479,7 +463,7 @@ def _bases(raw: object) -> tuple[Base, ...]:
 
 def write_marker(marker: Marker) -> bytes:
     """A sweep's marker as it lies on the store."""
-    return _dump(
+    return dump(
         {
             "v": RECORD_VERSION,
             "id": marker.id,
@@ -492,13 +476,13 @@ def write_marker(marker: Marker) -> bytes:
 
 def read_marker(data: bytes) -> Marker:
     """A sweep's marker."""
-    with _reading("a sweep's marker"):
-        raw = _record(data)
+    with reading("a sweep's marker"):
+        raw = record(data)
         return Marker(
-            _string(raw["id"]),
-            frozenset(_three(row) for row in _list(raw["packs"], MOST_ENTRIES)),
-            frozenset(_three(row) for row in _list(raw["maps"], MOST_ENTRIES)),
-            frozenset((names.template_id(t), names.version_id(v)) for t, v in _list(raw["versions"], MOST_ENTRIES)),
+            string(raw["id"]),
+            frozenset(_three(row) for row in entries(raw["packs"], MOST_ENTRIES)),
+            frozenset(_three(row) for row in entries(raw["maps"], MOST_ENTRIES)),
+            frozenset((names.template_id(t), names.version_id(v)) for t, v in entries(raw["versions"], MOST_ENTRIES)),
         )
 
 
@@ -516,88 +500,16 @@ def write_events(events: Iterable[Event]) -> bytes:
         {"id": event.id, "time": event.time, "kind": event.kind.value, "by": event.by, "said": event.said}
         for event in events
     ]
-    return _dump({"v": RECORD_VERSION, "events": rows})
+    return dump({"v": RECORD_VERSION, "events": rows})
 
 
 def read_events(data: bytes, key: str) -> tuple[Event, ...]:
     """The events that lie at `key`."""
-    with _reading(f"the events at {key}"):
-        raw = _record(data)
+    with reading(f"the events at {key}"):
+        raw = record(data)
         # The first of these records held one event, which was a report.
-        rows = _list(raw["events"], MOST_EVENTS) if "events" in raw else [{**raw, "kind": EventKind.REPORT.value}]
+        rows = entries(raw["events"], MOST_EVENTS) if "events" in raw else [{**raw, "kind": EventKind.REPORT.value}]
         return tuple(
-            Event(
-                _string(row["id"]), _count(row["time"]), EventKind(row["kind"]), _string(row["by"]), dict(row["said"])
-            )
+            Event(string(row["id"]), count(row["time"]), EventKind(row["kind"]), string(row["by"]), dict(row["said"]))
             for row in rows
         )
-
-
-# --- Reading with bounds ---------------------------------------------------------------------------------------------
-
-
-def _dump(value: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except UnicodeEncodeError:
-        # A lone surrogate, in a config or in a field that we do not know: JSON can say it, UTF-8 cannot.
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    if len(data) > LARGEST_RECORD:
-        raise ValueError("it is larger than any record")
-    raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
-    if not isinstance(raw, dict):
-        raise TypeError("it is not a JSON object")
-    return raw
-
-
-def _record(data: bytes) -> dict[str, Any]:
-    raw = _load(data)
-    if _count(raw["v"]) != RECORD_VERSION:
-        raise FormatUnknown(what="a record", feature=f"version {raw['v']}")
-    return raw
-
-
-@contextlib.contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Whatever is wrong with a record's shape, said as RecordDamaged with its name."""
-    try:
-        yield
-    except (KeyError, IndexError) as e:
-        raise RecordDamaged(what=what, reason=f"it lacks {e}") from e
-    except _MISSHAPEN as e:
-        raise RecordDamaged(what=what, reason=str(e)[:200]) from e
-
-
-def _finite(text: str) -> float:
-    """A number as JSON has it: what Python reads besides could not be written again."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is not a number of JSON")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_SIZE:
-        raise ValueError(f"{str(value)[:40]!r} is not a count")
-    return value
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]!r} is not text")
-    return value
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{str(value)[:40]!r} is neither true nor false")
-    return value
-
-
-def _list(value: object, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise TypeError("a list is missing or too long")
-    return value

@@ -25,11 +25,15 @@ Domain = NewType("Domain", str)
 """A set of templates that may share chunks."""
 
 MAIN_DOMAIN = Domain("main")
+UNKNOWN_DOMAIN = Domain("")
+"""Of a damaged record that does not tell its own: no right is for it."""
 LONGEST_NAME = 255
 """Characters of a template name or tag."""
 LONGEST_FILE_NAME = 255
 """Bytes in UTF-8: what APFS, ext4 and XFS take."""
 LONGEST_DESCRIPTION = 4096
+LONGEST_KEY_ID = 128
+"""Characters of an API key's id, or of a group's name."""
 ARCHES = ("", "amd64", "arm64")
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -107,6 +111,19 @@ def description(text: object) -> str:
     return words
 
 
+def key_id(text: object) -> str:
+    """`text` as an API key's id: 1 to 128 characters in NFC, no control characters; neither `root` nor `everyone`."""
+    name = _label("API key id", text, LONGEST_KEY_ID)
+    if name in {"root", "everyone"}:
+        raise NameInvalid(what="API key id", text=name, reason="it names somebody who has no key")
+    return name
+
+
+def group_name(text: object) -> str:
+    """`text` as a group's name: 1 to 128 characters in NFC, no control characters."""
+    return _label("group name", text, LONGEST_KEY_ID)
+
+
 def arch(text: object) -> str:
     """`text` as an architecture: `arm64`, `amd64`, or empty for not known."""
     if text not in ARCHES:
@@ -151,11 +168,11 @@ def _match(what: str, text: object, pattern: re.Pattern[str], reason: str) -> st
     return str(text)
 
 
-def _label(what: str, text: object) -> str:
+def _label(what: str, text: object, longest: int = LONGEST_NAME) -> str:
     name = unicodedata.normalize("NFC", _text(what, text))
     for bad, reason in (
         (not name, "it is empty"),
-        (len(name) > LONGEST_NAME, f"longer than {LONGEST_NAME} characters"),
+        (len(name) > longest, f"longer than {longest} characters"),
         (_unprintable(name), "it has control characters"),
         (name != name.strip(), "it begins or ends with a blank"),
     ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.errors import CommitInvalid, ParentUnknown
 from s3reg.model import config, names
-from s3reg.model.format import LARGEST_SIZE
+from s3reg.model.bounded import LARGEST_SIZE
 from s3reg.model.template import (
     CONFIG_BYTES,
     INLINE_BYTES,

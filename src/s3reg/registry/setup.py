@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from s3reg import crypto
 from s3reg.errors import FormatUnknown, RecordDamaged, StoreCopied
 from s3reg.model import format as fmt
+from s3reg.model import format_access
 from s3reg.model.format import StoreFormat
 from s3reg.registry.values import Status
 
@@ -43,10 +44,12 @@ def prepare(records: Records, *, write: bool) -> StoreFormat:
 
 def signing_secret(records: Records) -> bytes:
     """The secret that every replica signs with; made by whichever asks first."""
-    found = records.read(fmt.SIGNING_KEY)
+    found = records.read(format_access.SIGNING_KEY)
     if found is not None:
-        return fmt.read_signing(found.data)
-    return fmt.read_signing(records.create(fmt.SIGNING_KEY, fmt.write_signing(crypto.new_secret())))
+        return format_access.read_signing(found.data)
+    return format_access.read_signing(
+        records.create(format_access.SIGNING_KEY, format_access.write_signing(crypto.new_secret()))
+    )
 
 
 def status(records: Records) -> Status:

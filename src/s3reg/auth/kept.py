@@ -1,0 +1,83 @@
+"""What was read a moment ago, so that not every call reads it again."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+V = TypeVar("V")
+
+KEPT_SECONDS = 2.0
+MOST_KEPT = 10_000
+_TURNS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[V]):
+    value: V
+    began: int
+    """When reading it began, in ticks: later than whatever had a lower number."""
+    at: float
+    """The same by the clock."""
+
+
+class Kept(Generic[V]):
+    """Values by name, as they were at most 2 s ago. What `read` raises is not kept. Safe to share between threads."""
+
+    def __init__(self, read: Callable[[str], V], clock: Callable[[], float]) -> None:
+        self._read = read
+        self._clock = clock
+        self._ticks = itertools.count(1)
+        self._lock = threading.Lock()
+        self._turns = tuple(threading.Lock() for _ in range(_TURNS))
+        self._kept: OrderedDict[str, _Read[V]] = OrderedDict()
+        self._changed = 0
+        """When something was last changed by this process: what was being read then may be what it was before."""
+
+    def get(self, name: str, enough: Callable[[V], bool] = lambda _: True) -> V:
+        """The value that is kept, if it is young and `enough`; else as it is now. Many who ask at once share one read."""
+        asked = next(self._ticks)
+        kept = self.seen(name)
+        if kept is not None and 0 <= self._clock() - kept.at < KEPT_SECONDS and enough(kept.value):
+            return kept.value
+        with self._turns[hash(name) % _TURNS]:
+            kept = self.seen(name)
+            if kept is not None and kept.began > asked:
+                return kept.value
+            return self._now(name)
+
+    def seen(self, name: str) -> _Read[V] | None:
+        """What was read last, however long ago, if it is kept still."""
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is not None:
+                self._kept.move_to_end(name)
+            return kept
+
+    def forget(self, name: str) -> None:
+        """It was changed: who asks from here on sees it as it is now."""
+        with self._lock:
+            self._changed = next(self._ticks)
+            self._kept.pop(name, None)
+
+    def _now(self, name: str) -> V:
+        began, at = next(self._ticks), self._clock()
+        try:
+            value = self._read(name)
+        except BaseException:
+            with self._lock:
+                self._kept.pop(name, None)
+            raise
+        with self._lock:
+            if began > self._changed:
+                self._kept[name] = _Read(value, began, at)
+                self._kept.move_to_end(name)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return value
