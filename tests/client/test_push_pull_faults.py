@@ -417,6 +417,22 @@ class TestCommits:
         assert not baker.log(machine).exists()
         check(baker, machine, "v1", bytes_of(baker, machine))
 
+    @pytest.mark.parametrize(("asked", "goes_to"), [("one", "one"), (None, "one"), ("two", "two")])
+    def test_a_killed_push_goes_on_unless_another_domain_is_asked_for_now(self, asked, goes_to, site, baker, machine):
+        def die(_, path):
+            if path.endswith("/commit"):
+                raise Killed
+
+        baker.line.before = die
+        with pytest.raises(Killed):
+            baker.push(machine, domain="one")
+        baker.line.before = lambda *_: None
+        baker.push(machine, domain=asked)
+        assert {stat.key.split("/")[1] for stat in site.store.list("maps/")} == {"one", goes_to}
+        found = baker.line.ask(wire.TemplateEntrySchema, "GET", "/transfer/v1/template", query={"ref": machine.id})
+        assert found.domain == goes_to
+        check(baker, machine, "v1", bytes_of(baker, machine))
+
     def test_what_the_registry_had_committed_meanwhile_is_not_taken_for_what_is_pushed_now(self, site, baker, machine):
         """The first run's commit was still on its way when the second looked."""
         first = bytes_of(baker, machine)

@@ -105,8 +105,7 @@ def test_somebody_elses_session_reads_as_none(node, registry):
         registry.sign_uploads(other, session.id, [])
     with pytest.raises(SessionNotFound):
         registry.session(other, session.id)
-    with pytest.raises(SessionNotFound):
-        registry.abort(other, session.id)
+    registry.abort(other, session.id)  # as of one that is gone: no error, and nothing done
     assert registry.session(node.asker, session.id) == session
 
 

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from s3reg.model.template import Head
 
 
+LISTS_KEPT = 8
+"""Askers that may list different templates ask in turns."""
+BYTES_KEPT = 32 * 1024**2
+"""Of lists besides the last one."""
+
+
 class Rows:
     """Lists in one shape: `before`, an array of the heads' rows, `after`. Safe between threads."""
 
@@ -21,16 +27,26 @@ class Rows:
         self._before, self._after = before, after
         self._made: dict[TemplateId, tuple[Head, str]] = {}
         """One for each template ever listed; a head never goes from its store either."""
-        self._last: tuple[list[Head], bytes] = ([], f"{before}[]{after}".encode())
+        self._lists: tuple[tuple[list[Head], bytes], ...] = ()
+        """The last ones, newest first."""
 
     def answer(self, heads: list[Head]) -> bytes:
-        """The list of these heads, in this order. Where they are those of the last list, it is that one."""
-        last, found = self._last
-        # Heads that are the same objects are not looked into.
-        if heads != last:
-            found = f"{self._before}[{','.join(map(self._of, heads))}]{self._after}".encode()
-            self._last = (heads, found)
+        """The list of these heads, in this order. Where they are those of one of the last lists, it is that one."""
+        for listed, answer in self._lists:
+            # Heads that are the same objects are not looked into.
+            if heads == listed:
+                return answer
+        found = f"{self._before}[{','.join(map(self._of, heads))}]{self._after}".encode()
+        self._keep(heads, found)
         return found
+
+    def _keep(self, heads: list[Head], found: bytes) -> None:
+        kept, room = [(heads, found)], BYTES_KEPT
+        for listed, answer in self._lists[: LISTS_KEPT - 1]:
+            room -= len(answer)
+            if room >= 0:
+                kept.append((listed, answer))
+        self._lists = tuple(kept)
 
     def _of(self, head: Head) -> str:
         made = self._made.get(head.id)

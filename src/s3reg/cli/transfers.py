@@ -79,7 +79,7 @@ _FORCE_NAME = click.option("--force-name", is_flag=True, help="Let two carry one
 @click.option("-l", "--local", is_flag=True, help="Note the tag in this library only; send nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace the version that has the tag.")
 @click.option("--base", "bases", metavar="TEMPLATE", multiple=True, help="Reuse what this template has too.")
-@click.option("--domain", help="Where a new template may share chunks; default: main.")
+@click.option("--domain", help="The domain of a new template; default: main, else the only one that you may use.")
 @_FORCE_NAME
 @click.option("--no-proof", is_flag=True, help="Send frames without decoding them again first: faster on a fast line.")
 @click.option("-s", "--shallow", is_flag=True, help="Changes nothing: a version always has the layers of older ones.")

@@ -61,6 +61,7 @@ class PushOptions:
     same_name: bool = False
     """Let two templates carry one name."""
     domain: str | None = None
+    """Of a new template; None: the registry chooses."""
     bases: tuple[str, ...] = ()
     """Templates whose newest version to build on, by name or id."""
     proof: bool = True
@@ -201,13 +202,12 @@ class _Push:
     def _session(self, began: Began | None) -> tuple[wire.SessionAnswer, bool]:
         """The session that a killed push left, if it is still open, or a new one; and whether it is the former."""
         if began is not None:
-            try:
+            with contextlib.suppress(SessionExpired, SessionNotFound):
                 answer = self._resume(began)
-            except (SessionExpired, SessionNotFound):
-                self.shelf = Shelf()
-            else:
-                self.progress.note("going on where an earlier push was interrupted")
-                return answer, True
+                if self.options.domain in {None, answer.domain}:
+                    self.progress.note("going on where an earlier push was interrupted")
+                    return answer, True
+            self.shelf = Shelf()
         request = wire.OpenRequest(
             template=self.template,
             name=self.name,
