@@ -1,11 +1,15 @@
 """The settings: one table, read from the environment and the flags, and nothing taken on trust."""
 
 import dataclasses
+import ipaddress
+import secrets
 
 import pytest
 
 from s3reg import settings
 from s3reg.errors import SettingInvalid
+
+TOKEN, PREVIOUS = secrets.token_urlsafe(), secrets.token_urlsafe()
 
 
 def test_without_anything_every_setting_has_its_default():
@@ -24,6 +28,19 @@ def test_the_environment_spells_every_setting():
         "S3REG_S3_INSECURE": "1",
         "S3REG_LISTEN": "[::1]:80",
         "S3REG_NO_AUTH": "true",
+        "S3REG_ROOT_TOKEN": TOKEN,
+        "S3REG_ROOT_TOKEN_PREVIOUS": PREVIOUS,
+        "S3REG_ROOT_TOKEN_FILE": "/run/token",
+        "S3REG_ROOT_TOKEN_SECRET": "registry/root",
+        "S3REG_AUTHORIZATION": "on",
+        "S3REG_LOGIN_SECONDS": "600",
+        "S3REG_LOGIN_SECRET_SECONDS": "20",
+        "S3REG_TLS_CERT": "/etc/tls.pem",
+        "S3REG_TLS_KEY": "/etc/tls.key",
+        "S3REG_CLIENT_CA": "/etc/clients.pem",
+        "S3REG_CLIENT_CRL": "/etc/crl.pem",
+        "S3REG_PROXIES": "10.0.0.7, 10.1.0.0/16,fd00::/8",
+        "S3REG_PROXY_CERTIFICATES": "ALB",
         "S3REG_LINK_SECONDS": "60",
         "S3REG_SESSION_BYTES": "1048576",
         "S3REG_WORKERS": "3",
@@ -34,6 +51,8 @@ def test_the_environment_spells_every_setting():
     assert set(spelled) == {row.variable for row in settings.table()}
     assert dataclasses.astuple(settings.read(spelled)) == (
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
+        TOKEN, PREVIOUS, "/run/token", "registry/root", True, 600, 20, "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem",
+        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb",
         60, 1048576, 3, 8, "debug", "json",
     )  # fmt: skip
 

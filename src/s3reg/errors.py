@@ -156,7 +156,10 @@ class Unguarded(Invalid):
 
     code = "unguarded"
     says = "other machines could reach {listen}, and nobody is asked who they are"
-    remedy = "listen on 127.0.0.1, or say with --no-auth that everyone who reaches the registry may do everything"
+    remedy = (
+        "set S3REG_ROOT_TOKEN, which turns access control on; or listen on 127.0.0.1; "
+        "or say with --no-auth that everyone who reaches the registry may do everything"
+    )
 
 
 class DomainUnclear(Invalid):
@@ -477,6 +480,15 @@ class CertificateRefused(Unauthenticated):
     code = "certificate-refused"
     says = "the client certificate is refused: {reason}"
     remedy = "ask whoever runs the registry for another certificate, or for what its log says of this one"
+
+
+class RootTokenUnreadable(S3regError):
+    """The registry cannot tell whether a root token is right, because it could never read it."""
+
+    code = "root-token-unreadable"
+    kind = Kind.UNAVAILABLE
+    says = "the root token cannot be read from {source!r}: {reason}"
+    remedy = "write it there again, as docs/reference.md says of S3REG_ROOT_TOKEN_FILE and S3REG_ROOT_TOKEN_SECRET"
 
 
 class TooManyFailures(S3regError):

@@ -2,13 +2,15 @@
 
 The field `s3_endpoint` is the environment's `S3REG_S3_ENDPOINT` and the flag `--s3-endpoint`; a flag wins. Credentials are
 no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent; an unknown `S3REG_…`
-variable is refused, because a misspelt one would otherwise be a setting that silently does nothing.
+variable is refused, because a misspelt one would otherwise be a setting that silently does nothing. A secret has no flag,
+because every user of a machine sees the flags of its processes; it is shown nowhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
+SHORTEST_TOKEN = 10
+"""Characters of a root token."""
+PROXY_KINDS = ("nginx", "alb")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ELSEWHERE = frozenset(
     {
         # what a node takes from its environment: cli/environment.py
@@ -79,8 +85,25 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
-def _of(default: Any, unit: str, meaning: str, parse: Callable[[str], Any]) -> Any:
-    return field(default=default, metadata={"unit": unit, "meaning": meaning, "parse": parse})
+def _token(text: str) -> str:
+    if len(text) < SHORTEST_TOKEN:
+        raise ValueError(f"a root token has at least {SHORTEST_TOKEN} characters")
+    return text
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(ipaddress.ip_network(part.strip()))
+        except ValueError:
+            raise ValueError("write addresses and networks, like 10.0.0.7,10.1.0.0/16,fd00::/8") from None
+    return tuple(found)
+
+
+def _of(default: Any, unit: str, meaning: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
+    told = {"unit": unit, "meaning": meaning, "parse": parse, "secret": secret}
+    return field(default=default, repr=not secret, metadata=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,52 @@ class Settings:
     no_auth: bool = _of(
         False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _truth
     )
+    root_token: str | None = _of(
+        None, "text", "The root token, of at least 10 characters: turns access control on.", _token, secret=True
+    )
+    root_token_previous: str | None = _of(
+        None, "text", "The root token before it, which is valid too until this is taken away.", _token, secret=True
+    )
+    root_token_file: str | None = _of(
+        None,
+        "FILE",
+        "Has the root token in its first line, the one before it in its second; read again on change.",
+        _text,
+    )
+    root_token_secret: str | None = _of(
+        None,
+        "NAME or ARN",
+        "Of the secret in AWS Secrets Manager that is the root token; read again every minute.",
+        _text,
+    )
+    authorization: bool = _of(
+        False, "yes or no", "An API key or certificate may do only what its groups permit; without: everything.", _truth
+    )
+    login_seconds: int = _of(300, "seconds", "How long an API key's login works.", _whole(10, 86_400))
+    login_secret_seconds: int = _of(
+        10, "seconds", "How long a node has to answer what it was handed at its login.", _whole(1, 600)
+    )
+    tls_cert: str | None = _of(
+        None, "FILE", "The server's certificate and its intermediates (PEM): serve TLS; read again on change.", _text
+    )
+    tls_key: str | None = _of(
+        None, "FILE", "Its private key (PEM, not encrypted); default: it is in the certificate's file.", _text
+    )
+    client_ca: str | None = _of(
+        None, "FILE", "Certificates (PEM) of the CAs whose client certificates are taken; read again on change.", _text
+    )
+    client_crl: str | None = _of(
+        None, "FILE", "Revocation lists (PEM, or one in DER) of all these CAs; read again on change.", _text
+    )
+    proxies: tuple[Network, ...] = _of(
+        (), "ADDRESSES", "Proxies, by address or network: believed when they say who connected to them.", _networks
+    )
+    proxy_certificates: str | None = _of(
+        None,
+        ", ".join(PROXY_KINDS),
+        "The kind of proxy that passes on client certificates in headers.",
+        _choice(*PROXY_KINDS),
+    )
     link_seconds: int = _of(
         3600, "seconds", "How long a signed link works; at most the 7 days that S3 allows.", _whole(60, 604_800)
     )
@@ -118,6 +187,11 @@ class Settings:
         "plain", ", ".join(FORMATS), "Lines for people, or one JSON object a line.", _choice(*FORMATS)
     )
 
+    @property
+    def guarded(self) -> bool:
+        """Whether access control is on: there is a root token."""
+        return any((self.root_token, self.root_token_file, self.root_token_secret))
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -125,7 +199,8 @@ class Setting:
 
     name: str
     variable: str
-    flag: str
+    flag: str | None
+    """None: it is a secret, and stands in the environment only."""
     default: Any
     unit: str
     meaning: str
@@ -144,7 +219,7 @@ def table() -> Iterator[Setting]:
         yield Setting(
             row.name,
             PREFIX + row.name.upper(),
-            "--" + row.name.replace("_", "-"),
+            None if row.metadata["secret"] else "--" + row.name.replace("_", "-"),
             row.default,
             row.metadata["unit"],
             row.metadata["meaning"],
@@ -165,8 +240,55 @@ def read(environ: Mapping[str, str], **overrides: str | None) -> Settings:
         try:
             values[row.name] = row.parse(text)
         except ValueError as e:
-            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=f"{text!r}: {e}") from None
+            reason = str(e) if row.flag is None else f"{text!r}: {e}"
+            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=reason) from None
     return Settings(**values)
+
+
+def check(read: Settings) -> None:
+    """Raise SettingInvalid if two settings contradict each other, or one lacks another that it stands on."""
+    for name, wrong, reason in _contradictions(read):
+        if wrong:
+            raise SettingInvalid(name=PREFIX + name.upper(), reason=reason)
+
+
+def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
+    sources = [name for name in ("root_token", "root_token_file", "root_token_secret") if getattr(read, name)]
+    spelled = " and ".join(PREFIX + name.upper() for name in sources)
+    yield "root_token", len(sources) > 1, f"the root token comes from one place, and {spelled} are set"
+    yield (
+        "root_token_previous",
+        read.root_token_previous is not None and read.root_token is None,
+        "it goes with S3REG_ROOT_TOKEN; a file has it in its second line, Secrets Manager keeps it itself",
+    )
+    yield (
+        "no_auth",
+        read.no_auth and read.guarded,
+        f"access control is on, because {spelled} is set; leave one of them out",
+    )
+    for name in ("authorization", "client_ca", "proxy_certificates"):
+        yield (
+            name,
+            bool(getattr(read, name)) and not read.guarded,
+            "access control is off: it is turned on by a root token, S3REG_ROOT_TOKEN, _FILE or _SECRET",
+        )
+    yield "tls_key", read.tls_key is not None and read.tls_cert is None, "it has no certificate: set S3REG_TLS_CERT"
+    yield (
+        "client_ca",
+        read.client_ca is not None and read.tls_cert is None and read.proxy_certificates is None,
+        "nobody could show a certificate: set S3REG_TLS_CERT, or S3REG_PROXY_CERTIFICATES behind a proxy",
+    )
+    yield "client_crl", read.client_crl is not None and read.client_ca is None, "revoked by whom? Set S3REG_CLIENT_CA"
+    yield (
+        "proxy_certificates",
+        read.proxy_certificates is not None and not read.proxies,
+        "anybody could send such headers: say in S3REG_PROXIES which addresses the proxy has",
+    )
+    yield (
+        "proxy_certificates",
+        read.proxy_certificates is not None and read.client_ca is None,
+        "the certificates are checked against S3REG_CLIENT_CA, which is not set",
+    )
 
 
 def _refuse_unknown(environ: Mapping[str, str], known: set[str]) -> None:

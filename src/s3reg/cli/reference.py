@@ -82,7 +82,13 @@ def _settings() -> Iterator[str]:
     yield "Of `s3reg serve` and `s3reg store check`, as an option or in the environment; the option wins."
     yield "Credentials come from where every AWS tool takes them.\n"
     rows = [
-        (f"`{row.flag}`", f"`{row.variable}`", "" if row.default is None else str(row.default), row.unit, row.meaning)
+        (
+            f"`{row.flag}`" if row.flag else "",
+            f"`{row.variable}`",
+            "" if row.default is None else str(row.default),
+            row.unit,
+            row.meaning,
+        )
         for row in settings.table()
     ]
     yield _table(("option", "variable", "default", "value", "meaning"), rows)

@@ -31,28 +31,35 @@ def _options(*prefixes: str) -> Callable[[click.Command], click.Command]:
 
     def add(command: click.Command) -> click.Command:
         for row in settings.table():
-            if row.name.startswith(prefixes):
-                command.params.append(_option(row))
+            if row.flag is not None and row.name.startswith(prefixes):
+                command.params.append(_option(row, row.flag))
         return command
 
     return add
 
 
-def _option(row: settings.Setting) -> click.Option:
+def _option(row: settings.Setting, flag: str) -> click.Option:
     told = f"{row.meaning} [{row.variable}]"
     if row.is_switch:
-        return click.Option([row.flag, row.name], flag_value="yes", default=None, help=told)
-    return click.Option([row.flag, row.name], metavar=row.unit, default=None, help=told)
+        return click.Option([flag, row.name], flag_value="yes", default=None, help=told)
+    return click.Option([flag, row.name], metavar=row.unit, default=None, help=told)
+
+
+def _secrets() -> str:
+    """What the command takes from its environment only, for its help."""
+    rows = [f"{row.variable}: {row.meaning}" for row in settings.table() if row.flag is None]
+    return "\n\n".join(["In the environment only, because everybody sees a process's options:", *rows])
 
 
 @_options("")
-@click.command()
+@click.command(epilog=_secrets())
 def serve(**flags: str | None) -> None:
     """Serve a registry.
 
     Credentials for S3 are found where every AWS tool finds them: environment, profile, role.
     """
     read = settings.read(os.environ, **flags)
+    settings.check(read)
     telemetry.configure(level=read.log_level, form=read.log_format)
     with serving.listening(read) as sock:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.

@@ -20,7 +20,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from s3reg.api import create_app
-from s3reg.api.guard import check_exposure
+from s3reg.cli.exposure import check_exposure
 from s3reg.errors import ListenFailed, SettingInvalid
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def address(listen: str) -> Address:
 def listening(settings: Settings) -> socket.socket:
     """A socket that listens where the settings say. Raises SettingInvalid, Unguarded, ListenFailed."""
     where = address(settings.listen)
-    check_exposure(where.host, settings.listen, no_auth=settings.no_auth)
+    check_exposure(where.host, settings)
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(
             where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
