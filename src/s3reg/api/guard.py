@@ -1,6 +1,6 @@
 """Who is asking, and whether they may ask for that: looked at before a route is, and before a body is read.
 
-With access control off, everyone may do everything: so nobody but this machine is served unasked.
+With access control off, everyone may do everything.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import ipaddress
-import socket
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -19,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from s3reg.api import peer
 from s3reg.api.needs import NEEDS, Need
 from s3reg.api.wiring import wiring
-from s3reg.errors import ListenFailed, S3regError, Unauthenticated, Unguarded
+from s3reg.errors import S3regError, Unauthenticated
 from s3reg.model.identity import EVERYONE, Identity
 
 if TYPE_CHECKING:
@@ -104,17 +102,3 @@ def _drain() -> None:
     with contextlib.suppress(HTTPException, OSError):
         while time.monotonic() < until and request.stream.read(_PIECE):
             pass
-
-
-def check_exposure(host: str, listen: str, *, no_auth: bool) -> None:
-    """Raise Unguarded if other machines could reach `host` although nobody is asked who they are."""
-    if not no_auth and not _is_loopback(host, listen):
-        raise Unguarded(listen=listen)
-
-
-def _is_loopback(host: str, listen: str) -> bool:
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError as e:
-        raise ListenFailed(listen=listen, reason=e.strerror) from e
-    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
