@@ -14,6 +14,7 @@ import base64
 import functools
 import json
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -61,24 +62,39 @@ def public_der(key: rsa.RSAPrivateKey) -> bytes:
 
 
 class Closed:
-    """One replica. `settings` are further fields of Settings; `token` is its root token, else a new one.
+    """One replica over the directory `folder`. `settings` are further fields of Settings.
 
-    `store`: the store that it works on, where that is not just the directory.
+    `store`: what it works on, where that is not just the directory; `token`: its root token, else a new one; `clock`: what
+    access control takes for the time.
     """
 
     def __init__(
-        self, folder: Path, *, store: ObjectStore | None = None, token: str | None = None, **settings: Any
+        self,
+        folder: Path,
+        *,
+        store: ObjectStore | None = None,
+        token: str | None = None,
+        clock: Callable[[], float] = time.time,
+        **settings: Any,
     ) -> None:
         self.folder = folder
         self.token = token or secrets.token_urlsafe(24)
+        self.clock = clock
         self.settings = settings
         self.store = store or FilesStore(folder)
-        self.app = create_app(Settings(store=str(folder), root_token=self.token, **settings), self.store)
+        told = Settings(store=str(folder), root_token=self.token, **settings)
+        self.app = create_app(told, self.store, clock=clock)
         self.http: FlaskClient = self.app.test_client()
 
     def replica(self) -> Closed:
         """Another process over the same store, as far as one can be had in this one."""
-        return Closed(self.folder, token=self.token, **self.settings)
+        return Closed(self.folder, token=self.token, clock=self.clock, **self.settings)
+
+    def client(self, headers: Headers) -> FlaskClient:
+        """Asks with these headers each time."""
+        made = self.app.test_client()
+        made.environ_base |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+        return made
 
     @property
     def gate(self) -> Gate:

@@ -1,0 +1,136 @@
+"""A closed registry with three templates, put back as it was before each call, and credentials of every sort."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from access_kit import Closed
+from kept import Kept
+from push_calls import Layer, Push
+from s3reg.model import format as fmt
+from s3reg.model import names
+from s3reg.model.access import PERMISSIONS
+from s3reg.model.identity import Action, Identity
+from s3reg.registry import Opening
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from access_kit import Headers
+
+OPEN, OTHER, FAR = (f"{digit * 8}-aaaa-4bbb-8ccc-00000000000{digit}" for digit in "123")
+"""Two templates in the domain `main`, one in `far`."""
+NAMES = {OPEN: "13.1-base", OTHER: "11.6", FAR: "far-away"}
+SIZES = {OPEN: 3000, OTHER: 500, FAR: 70}
+DOMAINS = {OPEN: "main", OTHER: "main", FAR: "far"}
+ALL = frozenset(PERMISSIONS)
+EVERY_ACTION = tuple(action.value for action in Action)
+
+
+class Clock:
+    """The time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class House:
+    """The registry, root's client, and what lies there."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.clock = Clock()
+        self.closed = Closed(folder / "store", folder=folder, clock=self.clock, **settings)
+        root = self.closed.client(self.closed.root)
+        for template in (OPEN, OTHER, FAR):
+            layers = [Layer(f"{template[0] * 32}.ank", template[0].encode() * SIZES[template])]
+            for tag in ("a", "b"):
+                push = Push([root], template=template, name=NAMES[template], tag=tag, layers=layers)
+                push.open(domain=DOMAINS[template])
+                done = push.commit()
+                root.post("/transfer/v1/pulls", json={"template": template, "version": done["version"]})
+                if template == OPEN:
+                    self.newest = done["version"]
+        self.closed.group("victims", "list_vms", templates={})
+        self.closed.make("victim", ["victims"])
+        self.keep()
+
+    def keep(self) -> None:
+        """From now on, this is how it is before each call."""
+        self._kept = Kept(self.closed.store)
+        self.begin, self.marks, self.unchanged = self._kept.begin, self._kept.marks, self._kept.unchanged
+
+    # --- What calls are about ---
+
+    def session(self, owner: str) -> str:
+        """An open push session of the asker of this name."""
+        opening = Opening(names.template_id(OPEN), NAMES[OPEN], "new")
+        return self.registry.open(Identity(owner), opening).session.id
+
+    @property
+    def registry(self):
+        """The verbs themselves: for what a test needs beforehand, whoever may do it."""
+        return self.closed.app.extensions["s3reg"].registry()
+
+    def link(self) -> str:
+        """A link that reads an object."""
+        self.registry  # noqa: B018 - links are signed once it is ready
+        return self.closed.store.sign_get(fmt.FORMAT_KEY, seconds=60).url
+
+    def upload_link(self, sid: str, data: bytes) -> str:
+        """A link that uploads these bytes as a pack."""
+        digest = names.digest(hashlib.sha256(data).hexdigest())
+        (link,) = self.registry.sign_uploads(self._owner(sid), names.session_id(sid), [("pack", digest, len(data))])
+        return link.url
+
+    def _owner(self, sid: str) -> Identity:
+        found = fmt.read_session(self.closed.store.get(fmt.session_key(sid)).data, sid)
+        return Identity(found.owner)
+
+    # --- Who asks ---
+
+    @functools.cache  # noqa: B019 - a house lives as long as the tests that ask it
+    def group(
+        self,
+        permissions: frozenset[str],
+        templates: tuple[tuple[str, tuple[str, ...]], ...] | None = None,
+        domains: tuple[tuple[str, tuple[str, ...]], ...] = (),
+    ) -> str:
+        """The name of a group that gives exactly this."""
+        made = None if templates is None else dict(templates)
+        return self.closed.group(self._fresh("g"), *permissions, templates=made, domains=dict(domains))
+
+    @functools.cache  # noqa: B019
+    def key(self, *groups: str) -> tuple[Headers, str]:
+        """An API key of these groups that has logged in: headers, and the asker's name."""
+        key_id = self._fresh("k")
+        return self.closed.key(key_id, groups), f"key:{key_id}"
+
+    @functools.cache  # noqa: B019
+    def certificate(self, *groups: str) -> tuple[Headers, str]:
+        """A certificate of these groups, through the proxy."""
+        name = self._fresh("c")
+        return self.closed.certificate(name, groups), f"cert:{name}"
+
+    @functools.cached_property
+    def expired(self) -> tuple[Headers, str]:
+        """A key that has ended, and its login, which would have lived on."""
+        headers = self.closed.key("expired", [self.group(ALL)], ttl=60)
+        self.clock.ahead += 61
+        return headers, "key:expired"
+
+    @functools.cached_property
+    def revoked(self) -> tuple[Headers, str]:
+        """A key that was revoked, and its login."""
+        headers = self.closed.key("revoked", [self.group(ALL)])
+        self.closed.gate.keys.delete("revoked")
+        return headers, "key:revoked"
+
+    def _fresh(self, letter: str) -> str:
+        self._made = getattr(self, "_made", 0) + 1
+        return f"{letter}{self._made}"
