@@ -1,13 +1,14 @@
 """Who asked for what, from where, and how it ended: one line in the log and an event for each.
 
-Written of every change, every pull's plan and every refusal; of a login that succeeds, the line alone, because some clients
-log in for each of their requests. Views say with `about` what a request is about: names and ids, never a body.
+Written of every change, every pull's plan and every refusal; of a login that succeeds, the line alone. Views say with
+`about` what a request is about: names and ids, never a body.
 
 An address that is refused again and again is told of a few times a minute; the rest of that minute is a number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,8 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app, g, request
+from werkzeug.exceptions import HTTPException
 
-from s3reg.api import guard
+from s3reg.api import guard, peer
+from s3reg.api.needs import NEEDS
 from s3reg.api.wiring import wiring
 from s3reg.errors import S3regError
 from s3reg.telemetry import emit, redact
@@ -27,20 +30,8 @@ if TYPE_CHECKING:
 
     from flask import Flask, Response
 
-PLANS = {"transfer.plan_pull"}
-"""Endpoints that only read, and whose calls are told of."""
-LOGINS = {"tap.shake"}
-"""Endpoints of which a success is no event."""
-UNTOLD = {
-    "anka.log",
-    "transfer.sign_uploads",
-    "transfer.add_bases",
-    "transfer.report_pull",
-    "tap.hand",
-    "objects.create",
-    "objects.read",
-}
-"""Those that change nothing that the change before or after them does not tell; a link of objects brings its own proof."""
+LOGIN = "login"
+"""The deed of which a success is no event: some clients log in for each of their requests."""
 REFUSALS = {401, 403, 429}
 TOO_MANY = 429
 TOLD_EACH = 20
@@ -49,6 +40,8 @@ MINUTE = 60.0
 MOST_ADDRESSES = 1000
 """That are told apart; of more than these, the refusals are counted as those of `others`."""
 OTHERS = "others"
+NOBODY = "nobody"
+"""Who asked, where that was not found out."""
 LONGEST = 255
 """Characters of a value."""
 FACTS = ("ref", "template", "name", "tag", "number", "session", "sid", "version", "id", "groups")
@@ -75,25 +68,48 @@ def install(app: Flask, clock: Callable[[], float] = time.monotonic) -> None:
     app.after_request(_tell)
 
 
+def finish(app: Flask, seconds: float) -> None:
+    """Tell what was only counted, and give the store the events that wait for it; takes at most so long."""
+    with app.app_context():
+        _tell_counted(everything=True)
+        wiring().finish(seconds)
+
+
 def _tell(answer: Response) -> Response:
     try:
-        refusals: Refusals = current_app.extensions["s3reg-refusals"]
-        for address, count in refusals.counted():
-            _note("nobody", {"address": address, "deed": "refused", "more": count}, event=True)
-        if _is_told(answer.status_code, refusals):
-            _note(_who(), _facts(answer), event=not (_endpoint() in LOGINS and answer.status_code not in REFUSALS))
+        _tell_counted()
+        deed, refused = _deed(), answer.status_code in REFUSALS
+        if _is_told_each(answer.status_code) if refused else deed:
+            facts = _facts(answer, deed or _endpoint().rpartition(".")[2])
+            _note(_who(), facts, event=refused or deed != LOGIN)
     except Exception as e:  # noqa: BLE001 - whatever it is, the answer is right
         emit("audit-failed", level=logging.ERROR, trouble=e, request=g.get("request"))
     return answer
 
 
-def _is_told(status: int, refusals: Refusals) -> bool:
-    endpoint = _endpoint()
-    if status in REFUSALS:
-        return not endpoint.startswith("objects.") and refusals.is_told(_address(), counted=status == TOO_MANY)
-    if endpoint in UNTOLD:
-        return False
-    return endpoint in PLANS or (bool(endpoint) and request.method not in {"GET", "HEAD", "OPTIONS"})
+def _tell_counted(*, everything: bool = False) -> None:
+    for address, count in _refusals().counted(everything=everything):
+        _note(NOBODY, {"address": address, "deed": "refused", "more": count}, event=True)
+
+
+def _is_told_each(status: int) -> bool:
+    """Whether a refusal is told by itself; one of a link of the store is not: that is no asker's."""
+    return not _endpoint().startswith("objects.") and _refusals().is_told(_address(), counted=status == TOO_MANY)
+
+
+def _deed() -> str | None:
+    """What the request at hand does, if that is written down."""
+    need = NEEDS.get(_endpoint())
+    if need is None or need.deed is None:
+        return None
+    with contextlib.suppress(S3regError, HTTPException):  # what the body asks for cannot be read
+        return need.asked().deed
+    return need.deed
+
+
+def _refusals() -> Refusals:
+    found: Refusals = current_app.extensions["s3reg-refusals"]
+    return found
 
 
 def _note(by: str, facts: dict[str, Any], *, event: bool) -> None:
@@ -103,12 +119,12 @@ def _note(by: str, facts: dict[str, Any], *, event: bool) -> None:
     emit("audit", by=by, **facts)
 
 
-def _facts(answer: Response) -> dict[str, Any]:
+def _facts(answer: Response, deed: str) -> dict[str, Any]:
     said = {name: _told(value) for name, value in g.get("about", {}).items()}
     known = {
         "address": _address(),
         "method": request.method,
-        "deed": _endpoint().rpartition(".")[2],
+        "deed": deed,
         **said,
         "status": answer.status_code,
         "code": g.get("code"),
@@ -133,11 +149,11 @@ def _who() -> str:
     try:
         return guard.asker().name
     except S3regError:
-        return "nobody"
+        return NOBODY
 
 
 def _address() -> str:
-    return request.remote_addr or ""
+    return peer.address()
 
 
 @dataclass(slots=True)
