@@ -3,8 +3,10 @@
 everything        guard.py      who asks, and may they; needs.py says what each route needs
 /tap/v1/*         tap.py        the login of API keys
 /registry/* /log  anka.py       as the clients of an Anka registry expect it; selectors.py reads, shapes.py answers
+/v1/apikey        apikeys.py    API keys; /api/v1/apikey too
+/admin/*          permissions.py what its groups may do with templates
 /api/v1/*         controller.py what an Anka controller answers of its registry
-/transfer/v1/*    transfer.py   the native API; openapi.py describes it
+/transfer/v1/*    transfer.py   the native API; access.py is its part about keys and groups, openapi.py describes it
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
 """
@@ -12,12 +14,27 @@ everything        guard.py      who asks, and may they; needs.py says what each 
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
 from s3reg import wire
-from s3reg.api import anka, audit, controller, guard, health, objects, render, tap, transfer
+from s3reg.api import (
+    access,
+    anka,
+    apikeys,
+    audit,
+    controller,
+    guard,
+    headers,
+    health,
+    objects,
+    permissions,
+    render,
+    tap,
+    transfer,
+)
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
 from s3reg.store.files import FilesStore
@@ -31,8 +48,12 @@ if TYPE_CHECKING:
 _SLASHES = re.compile(r"/{2,}")
 
 
-def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
+def create_app(
+    settings: Settings, store: ObjectStore | None = None, *, clock: Callable[[], float] = time.time
+) -> Flask:
     """The WSGI application over the store that the settings name, or over `store`. To be made after a fork.
+
+    `clock`: what access control takes for the time, in seconds since 1970.
 
     Touches the network with the first request only. Raises SettingInvalid, and what opening the store raises.
     """
@@ -41,14 +62,15 @@ def create_app(settings: Settings, store: ObjectStore | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
-    held = Wiring(settings, store)
+    held = Wiring(settings, store, clock=clock)
     app.extensions["s3reg"] = held
     render.install_errors(app)
     render.install_log(app)
+    headers.install(app)
     audit.install(app)
     guard.install(app)
-    for blueprint in (health.blueprint, tap.blueprint, anka.blueprint, controller.blueprint, transfer.blueprint):
-        app.register_blueprint(blueprint)
+    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access):
+        app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)
     app.wsgi_app = _tidy_paths(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap it

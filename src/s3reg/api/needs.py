@@ -115,3 +115,10 @@ NEEDS: dict[str, Need] = {
     "access.list_events": Need(("get_log_archive",)),
 }
 """By Flask's name of the endpoint: the blueprint's, and the view's."""
+
+
+def told(endpoint: str) -> str:
+    """The permissions that an endpoint takes, in words; empty: none."""
+    need = NEEDS[endpoint]
+    ways = [need, need.instead] if need.instead else [need]
+    return ", or ".join(" and ".join(f"`{name}`" for name in way.permissions) for way in ways if way.permissions)

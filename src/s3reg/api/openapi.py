@@ -6,12 +6,14 @@ import ast
 import functools
 import inspect
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from s3reg import __version__, wire
+from s3reg.api import needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 _ABOUT = """\
 Templates of virtual machines, pushed and pulled chunk by chunk. The bytes go between a node and the store, along signed
 links that these calls hand out; every call is safe to repeat. Unknown fields of a message are ignored."""
+_CREDENTIALS: dict[str, dict[str, str]] = {
+    "rootToken": {"type": "http", "scheme": "basic", "description": "User `root` or none; the password is the token."},
+    "login": {"type": "http", "scheme": "bearer", "description": "What `/tap/v1/shake` gives an API key, in base64."},
+    "certificate": {"type": "mutualTLS", "description": "A client certificate."},
+}
+"""Any one of these; none where access control is off."""
 _ERROR = {
     "type": "object",
     "description": "Any failure. `code` never changes and is for programs; `message` and `remedy` are for people.",
@@ -45,11 +53,21 @@ _ERROR = {
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The whole document, as JSON values."""
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
-    spec = APISpec("s3reg: the native API", __version__, "3.1.0", plugins=[plugin], info={"description": _ABOUT})
+    nothing: dict[str, list[str]] = {}
+    spec = APISpec(
+        "s3reg: the native API",
+        __version__,
+        "3.1.0",
+        plugins=[plugin],
+        info={"description": _ABOUT},
+        security=[nothing, *({name: []} for name in _CREDENTIALS)],
+    )
     converter = plugin.converter
     assert converter is not None
     converter.field_mapping |= {wire.Named: ("string", None), wire.Bytes: ("string", None)}
     converter.add_attribute_function(_of_field)  # type: ignore[no-untyped-call]  # apispec leaves it untyped
+    for name, scheme in _CREDENTIALS.items():
+        spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", _ERROR)
     for operation in operations:
         path = wire.PREFIX + re.sub(r"<(\w+)>", r"{\1}", operation.path)
@@ -57,10 +75,10 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     itself = {"operationId": "describe_api", "summary": "This document.", "responses": {"200": _answer(None)}}
     spec.path(f"{wire.PREFIX}/openapi.json", operations={"get": itself})
     out = spec.to_dict()
+    made = {schema.makes.__name__: schema.makes for schema in wire.Message.__subclasses__()}
     for name, schema in out["components"]["schemas"].items():
-        made = getattr(wire, name, None)
-        if made:
-            schema["description"] = inspect.getdoc(made)
+        if name in made:
+            schema["description"] = inspect.getdoc(made[name])
     return out
 
 
@@ -77,6 +95,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             *(_in_path(name) for name in re.findall(r"<(\w+)>", operation.path)),
             *(_in_query(row) for row in operation.query),
         ],
+        **_needed(operation),
         "responses": {
             str(operation.status): _answer(operation.gives),
             "default": {
@@ -89,6 +108,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content = {"application/json": {"schema": operation.takes}}
         out["requestBody"] = {"required": True, "content": content}
     return out
+
+
+def _needed(operation: Operation) -> dict[str, str]:
+    """Which permissions of a group it takes, in words: OpenAPI has no place for them beside a scheme that knows none."""
+    told = needs.told(operation.endpoint)
+    return {"description": f"Takes {told}."} if told else {}
 
 
 def _answer(gives: type[wire.Message] | None) -> dict[str, Any]:
@@ -130,9 +155,10 @@ def _of_field(self: Any, field: fields.Field[Any], **_: Any) -> dict[str, Any]: 
 
 @functools.cache
 def _field_docs() -> dict[tuple[str, str], str]:
-    """(class, field) → the text under the field in `wire.py`, so that what is said there need not be said twice."""
+    """(class, field) → the text under the field in `wire/`, so that what is said there need not be said twice."""
     found = {}
-    for made in ast.parse(inspect.getsource(wire)).body:
+    modules = {schema.__module__: sys.modules[schema.__module__] for schema in wire.Message.__subclasses__()}
+    for made in (made for module in modules.values() for made in ast.parse(inspect.getsource(module)).body):
         if isinstance(made, ast.ClassDef):
             for line, after in zip(made.body, made.body[1:], strict=False):
                 match line, after:

@@ -46,15 +46,25 @@ class Operation:
     """None: an empty object."""
     status: int
     query: tuple[Parameter, ...]
+    blueprint: str
 
     @property
     def name(self) -> str:
         """Unique among the operations."""
         return self.view.__name__
 
+    @property
+    def endpoint(self) -> str:
+        """As Flask calls its route."""
+        return f"{self.blueprint}.{self.name}"
+
 
 class Operations(list[Operation]):
-    """The operations of an API, as their decorator collects them."""
+    """The operations of one blueprint, as their decorator collects them."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        super().__init__()
 
     def add(
         self,
@@ -69,16 +79,16 @@ class Operations(list[Operation]):
         """A decorator: the view is called with the path's and the query's parameters by name, and the message as `asked`."""
 
         def collect(view: Callable[..., object]) -> Callable[..., object]:
-            self.append(Operation(method, path, view, takes, gives, status, query))
+            self.append(Operation(method, path, view, takes, gives, status, query, self._blueprint.name))
             return view
 
         return collect
 
-    def route(self, blueprint: Blueprint) -> None:
+    def route(self) -> None:
         """Make each of them a route."""
         for operation in self:
             view = functools.partial(_run, operation)
-            blueprint.add_url_rule(operation.path, operation.name, view, methods=[operation.method])
+            self._blueprint.add_url_rule(operation.path, operation.name, view, methods=[operation.method])
 
 
 def _run(operation: Operation, **given: str) -> Response:

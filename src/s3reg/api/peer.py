@@ -5,7 +5,6 @@ Whatever a header says of that is believed from the configured proxies only.
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import re
 import ssl
@@ -17,16 +16,13 @@ from urllib.parse import unquote_to_bytes
 from flask import request
 
 from s3reg.api.wiring import wiring
-from s3reg.errors import Unauthenticated
+from s3reg.auth.certificates import Presented
+from s3reg.errors import CertificateRefused
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from s3reg.auth.certificates import Presented
-
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 QUIET_SECONDS = 60.0
 """Between two lines about headers from strangers."""
@@ -35,7 +31,6 @@ MOST_HOPS = 32
 _CHAIN = "X-Amzn-Mtls-Clientcert"
 _LEAF = "X-Amzn-Mtls-Clientcert-Leaf"
 _NGINX = "Ssl-Client-Cert"
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -76,8 +71,6 @@ def _of_socket() -> Presented | None:
     if not isinstance(sock, ssl.SSLSocket):
         return None
     leaf = sock.getpeercert(binary_form=True)
-    from s3reg.auth.certificates import Presented
-
     return Presented(leaf, checked=True) if leaf else None
 
 
@@ -88,7 +81,7 @@ def _of_nginx() -> Presented | None:
     if verified in {"", "NONE"} and not text:
         return None
     if verified != "SUCCESS":
-        raise _refused(reason="the proxy has not verified it")
+        raise CertificateRefused(reason="the proxy has not verified it")
     return _of_text(text)
 
 
@@ -105,28 +98,12 @@ _FORMS: dict[str, Callable[[], Presented | None]] = {"nginx": _of_nginx, "alb": 
 
 
 def _of_text(text: str) -> Presented:
-    found = _PEM.findall(unquote_to_bytes(text.encode("latin-1", "replace")))
-    if not found:
-        raise _refused(reason="the proxy's header holds no certificate")
-    from s3reg.auth.certificates import Presented
-
-    return Presented(found[0], tuple(found[1:]))
-
-
-def _refused(reason: str) -> Unauthenticated:
-    from s3reg.errors import CertificateRefused
-
-    return CertificateRefused(reason=reason)
+    return Presented(unquote_to_bytes(text.encode("latin-1", "replace")))
 
 
 def _is_proxy(text: str) -> bool:
     found = _parsed(text)
-    return found is not None and any(found in network for network in _networks(wiring().settings.proxies))
-
-
-@functools.lru_cache(maxsize=16)
-def _networks(told: tuple[str, ...]) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(text, strict=False) for text in told)
+    return found is not None and any(found in network for network in wiring().settings.proxies)
 
 
 def _parsed(text: str) -> Address | None:

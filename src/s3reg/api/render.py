@@ -16,7 +16,16 @@ from flask import Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from s3reg import errors, wire
-from s3reg.errors import Kind, RequestInvalid, RequestTooLarge, RouteNotFound, S3regError, TagNotFound, VersionNotFound
+from s3reg.errors import (
+    Kind,
+    RequestInvalid,
+    RequestTooLarge,
+    RouteNotFound,
+    S3regError,
+    TagNotFound,
+    Unauthenticated,
+    VersionNotFound,
+)
 from s3reg.store import links
 from s3reg.telemetry import emit
 
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 2
 """What a client is asked to wait while the store is away."""
+CHALLENGE = 'Basic realm="s3reg", charset="UTF-8"'
+"""Goes with each 401 (RFC 9110 §11.6.1): wget and PowerShell send a password only when they are asked for one."""
 _LONGEST_PATH = 200
 _SERVER_FAULT = 500
 ANKA_LIST = ('{"status":"OK","body":', ',"message":""}')
@@ -74,6 +85,11 @@ def done() -> Response:
     return native({"status": "OK", "message": ""})
 
 
+def saved() -> Response:
+    """That it was kept, in the words of Anka's administrators' pages."""
+    return native({"status": "OK", "message": "Saved"})
+
+
 def failure(error: S3regError, status: int | None = None) -> Response:
     """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
     shown = _presentable(error)
@@ -82,8 +98,13 @@ def failure(error: S3regError, status: int | None = None) -> Response:
         answer = native({"error": shown.as_dict()}, status or _status(shown))
     else:
         answer = native({"status": "FAIL", "message": _anka_text(shown)}, status or _anka_status(shown))
-    if error.kind is Kind.UNAVAILABLE:
-        answer.headers["Retry-After"] = str(RETRY_SECONDS)
+    match error.kind:
+        case Kind.UNAVAILABLE:
+            answer.headers["Retry-After"] = str(RETRY_SECONDS)
+        case Kind.TOO_MANY:
+            answer.headers["Retry-After"] = str(error.detail.get("seconds", RETRY_SECONDS))
+        case Kind.UNAUTHENTICATED:
+            answer.headers["WWW-Authenticate"] = CHALLENGE
     return answer
 
 
@@ -105,6 +126,8 @@ def _anka_status(error: S3regError) -> int:
 def _anka_text(error: S3regError) -> str:
     """What it says; in the words that Anka's clients know where they have some."""
     match error:
+        case Unauthenticated():
+            return Unauthenticated.says  # exporters log in anew when they read this
         case TagNotFound():
             return f"Did not find any versions with tag {error.detail.get('tag')}"
         case VersionNotFound():
@@ -135,7 +158,9 @@ def _of_http(error: HTTPException) -> Response:
             answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             return answer
         case RequestEntityTooLarge():
-            return failure(RequestTooLarge(limit=wire.LARGEST_BODY))
+            return failure(
+                RequestTooLarge(limit=min(request.max_content_length or wire.LARGEST_BODY, wire.LARGEST_BODY))
+            )
     return failure(RequestInvalid(reason=error.description or error.name, problems={}))
 
 

@@ -46,11 +46,13 @@ def _gate() -> Gate:
     return gate
 
 
-def _asked(*names: str) -> tuple[str, ...]:
+def _asked(*names: str) -> list[str]:
     request.max_content_length = LARGEST_BODY
     said = body()
-    found = tuple(said.get(name) for name in names) if isinstance(said, dict) else (None,) * len(names)
-    for name, value in zip(names, found, strict=True):
+    found = []
+    for name in names:
+        value = said.get(name) if isinstance(said, dict) else None
         if not isinstance(value, str):
             raise RequestInvalid(reason=f"{name}: missing, or not text", problems={name: ["missing, or not text"]})
+        found.append(value)
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from s3reg import wire
-from s3reg.api import messages, openapi, render
+from s3reg.api import access, messages, openapi, render
 from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
 from s3reg.api.rows import Rows
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from s3reg.registry import Plan
 
 blueprint = Blueprint("transfer", __name__, url_prefix=wire.PREFIX)
-operations = Operations()
+operations = Operations(blueprint)
 _ROWS = Rows(lambda head: wire.write(messages.listed_template(head)), '{"templates":', "}")
 
 _REF = Parameter("ref", "The template's id, or its name if only one carries it.", required=True)
@@ -139,7 +139,7 @@ def rename_template(asked: wire.Rename) -> wire.Renamed:
     return wire.Renamed(head.id, head.name)
 
 
-operations.route(blueprint)
+operations.route()
 
 
 @blueprint.get("/openapi.json")
@@ -150,4 +150,4 @@ def describe_api() -> Response:
 
 @functools.cache
 def _document() -> dict[str, Any]:
-    return openapi.document(operations)
+    return openapi.document([*operations, *access.operations])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
-from s3reg.errors import SettingInvalid, StoreCopied
+from s3reg.auth.certificates import Certificates
+from s3reg.auth.gate import Gate
+from s3reg.auth.roottoken import RootTokens
+from s3reg.errors import AccessOff, SettingInvalid, StoreCopied
 from s3reg.registry import Limits, Registry
 from s3reg.store.files import FilesStore
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from s3reg.auth.gate import Gate
+    from collections.abc import Callable
+
     from s3reg.model.identity import Identity
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
@@ -31,29 +36,42 @@ class Wiring:
     while the store is away answers 503 until it is back, instead of dying.
     """
 
-    def __init__(self, settings: Settings, store: ObjectStore | None = None, *, prepared: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore | None = None,
+        *,
+        prepared: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.settings = settings
         self.store = store or open_store(settings)
         limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
         self._registry = Registry(self.store, limits=limits)
         self._prepared = prepared
-        self.gate = self._gate() if getattr(settings, "guarded", False) else None
+        self._secret: bytes | None = None
+        self.gate = self._gate(clock) if settings.guarded else None
         """Who may come in; None: access control is off."""
 
-    def _gate(self) -> Gate:
-        from s3reg.auth.gate import Gate
-        from s3reg.auth.certificates import Certificates
-        from s3reg.auth.roottoken import RootTokens
-
-        settings = self.settings
+    def _gate(self, clock: Callable[[], float]) -> Gate:
+        told = self.settings
+        roots = RootTokens.named(
+            token=told.root_token,
+            previous=told.root_token_previous,
+            file=told.root_token_file,
+            secret=told.root_token_secret,
+        )
+        crl = None if told.client_crl is None else Path(told.client_crl)
         return Gate(
             self.store,
-            secret=lambda: self.registry().signing_secret(),
-            roots=RootTokens(settings),
-            certificates=Certificates(Path(settings.client_ca), settings.client_crl and Path(settings.client_crl)),
-            authorization=settings.authorization,
-            login_seconds=settings.login_seconds,
-            secret_seconds=settings.login_secret_seconds,
+            secret=self._login_secret,
+            roots=roots,
+            certificates=None if told.client_ca is None else Certificates(Path(told.client_ca), crl, clock),
+            authorization=told.authorization,
+            login_seconds=told.login_seconds,
+            secret_seconds=told.login_secret_seconds,
+            writable=self._registry.prepare,
+            clock=clock,
         )
 
     def event(self, asker: Identity, said: dict[str, Any]) -> None:
@@ -75,9 +93,19 @@ class Wiring:
             # is away.
             _prepare(self._registry)
             if isinstance(self.store, FilesStore):
-                self.store.sign_with(self._registry.signing_secret())
+                self.store.sign_with(self._signing_secret())
             self._prepared = True
         return self._registry
+
+    def _login_secret(self) -> bytes:
+        self.registry()
+        return self._signing_secret()
+
+    def _signing_secret(self) -> bytes:
+        """Read once: a store's never changes."""
+        if self._secret is None:
+            self._secret = self._registry.signing_secret()
+        return self._secret
 
 
 def _prepare(registry: Registry) -> None:
@@ -97,6 +125,14 @@ def wiring() -> Wiring:
 def registry() -> Registry:
     """The registry of the app at hand, ready."""
     return wiring().registry()
+
+
+def gate() -> Gate:
+    """What keeps keys and groups in the app at hand. Raises AccessOff."""
+    found = wiring().gate
+    if found is None:
+        raise AccessOff
+    return found
 
 
 def open_store(settings: Settings) -> ObjectStore:

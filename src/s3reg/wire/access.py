@@ -20,8 +20,8 @@ LONGEST_LIFE = 100 * 366 * 86_400
 """Seconds for which a key may be made; one that should live longer is made without an end."""
 
 
-def _texts(most: int, **more: Any) -> fields.List[str]:
-    return fields.List(fields.String(), validate=validate.Length(max=most), **more)
+def _groups(**more: Any) -> fields.List[str]:
+    return fields.List(Named(names.group_name), validate=validate.Length(max=MOST_GROUPS), **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class WhoAmI:
 class WhoAmISchema(Message):
     makes = WhoAmI
     name = fields.String(required=True)
-    groups = _texts(MOST_GROUPS, required=True)
+    groups = fields.List(fields.String(), required=True)
     access_control = fields.Boolean(required=True)
     authorization = fields.Boolean(required=True)
     permissions = fields.List(fields.String(), required=True, allow_none=True)
@@ -61,7 +61,9 @@ class Key:
     expires: float | None
     """Seconds since 1970; null: never."""
     fingerprint: str
-    """SHA-256 of its public half (SubjectPublicKeyInfo, DER)."""
+    """SHA-256 of its public half (SubjectPublicKeyInfo, DER), in hex."""
+    damaged: str | None = None
+    """What is wrong with its record, of which then only the id says something."""
 
 
 class KeySchema(Message):
@@ -71,11 +73,12 @@ class KeySchema(Message):
     created = fields.Float(required=True)
     expires = fields.Float(required=True, allow_none=True)
     fingerprint = fields.String(required=True)
+    damaged = fields.String(load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)
 class KeysAnswer:
-    """All API keys, by id."""
+    """All API keys, by id; those that have ended too."""
 
     keys: tuple[Key, ...]
 
@@ -99,9 +102,9 @@ class NewKey:
 
 class NewKeySchema(Message):
     makes = NewKey
-    id = fields.String(required=True)
+    id = Named(names.key_id, required=True)
     ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
-    groups = _texts(MOST_GROUPS, load_default=())
+    groups = _groups(load_default=())
     public_key = Bytes(LARGEST_KEY, load_default=None, allow_none=True)
 
 
@@ -133,9 +136,9 @@ class KeyChange:
 
 class KeyChangeSchema(Message):
     makes = KeyChange
-    id = fields.String(required=True)
+    id = Named(names.key_id, required=True)
     ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
-    groups = _texts(MOST_GROUPS, load_default=None, allow_none=True)
+    groups = _groups(load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ class KeyName:
 
 class KeyNameSchema(Message):
     makes = KeyName
-    id = fields.String(required=True)
+    id = Named(names.key_id, required=True)
 
 
 # --- Groups ----------------------------------------------------------------------------------------------------------
@@ -193,15 +196,18 @@ class GroupEntry:
     domains: tuple[DomainGrant, ...] = ()
     gen: int | None = None
     """Grows with every change. To change a group, that of the group as it was read; null: there must be none yet."""
+    damaged: str | None = None
+    """What is wrong with its record: it gives nothing. Nobody sends this."""
 
 
 class GroupEntrySchema(Message):
     makes = GroupEntry
-    name = fields.String(required=True)
+    name = Named(names.group_name, required=True)
     permissions = fields.List(fields.String(), load_default=())
     templates = many(TemplateGrantSchema, MOST_GRANTS, load_default=None, allow_none=True)
     domains = many(DomainGrantSchema, MOST_GRANTS, load_default=())
     gen = count(load_default=None, allow_none=True)
+    damaged = fields.String(load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +231,7 @@ class GroupName:
 
 class GroupNameSchema(Message):
     makes = GroupName
-    name = fields.String(required=True)
+    name = Named(names.group_name, required=True)
 
 
 # --- What they come to -----------------------------------------------------------------------------------------------
@@ -233,7 +239,7 @@ class GroupNameSchema(Message):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A permission, and the groups that give it."""
+    """A permission of a group, and the groups that give it."""
 
     permission: str
     groups: tuple[str, ...]
@@ -246,30 +252,63 @@ class GivenSchema(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Giver:
+    """A group that lets something be done with a template, and by what."""
+
+    group: str
+    by: str
+    """`all templates`, `template` or `domain`."""
+
+
+class GiverSchema(Message):
+    makes = Giver
+    group = fields.String(required=True)
+    by = fields.String(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAction:
+    """What may be done with a template, and the groups that let it be done."""
+
+    action: str
+    by: tuple[Giver, ...]
+    """None: it may not be done."""
+
+
+class GivenActionSchema(Message):
+    makes = GivenAction
+    action = fields.String(required=True)
+    by = fields.List(fields.Nested(GiverSchema), required=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Explained:
     """What an API key may do with a template, and why."""
 
     key: Key
+    ended: bool
+    """The key's time is over: it may do nothing."""
+    authorization: bool
+    """Whether groups decide; else the key may do everything, and the rest tells what would hold if they did."""
     template: str
     name: str
     domain: str
-    authorization: bool
-    """Whether groups decide; else the key may do everything."""
-    calls: tuple[Given, ...]
+    permissions: tuple[Given, ...]
     """What may be called at all."""
-    actions: tuple[Given, ...]
-    """What may be done with this template, as far as it may be called."""
-    unknown: tuple[str, ...] = ()
-    """Groups of the key that there are not: they give nothing."""
+    actions: tuple[GivenAction, ...]
+    """What may be done with this template, where what may be called leads to it."""
+    missing: tuple[str, ...] = ()
+    """Groups of the key of which there is no record: they give nothing."""
 
 
 class ExplainedSchema(Message):
     makes = Explained
     key = fields.Nested(KeySchema, required=True)
+    ended = fields.Boolean(required=True)
+    authorization = fields.Boolean(required=True)
     template = Named(names.template_id, required=True)
     name = fields.String(required=True)
     domain = fields.String(required=True)
-    authorization = fields.Boolean(required=True)
-    calls = fields.List(fields.Nested(GivenSchema), required=True)
-    actions = fields.List(fields.Nested(GivenSchema), required=True)
-    unknown = fields.List(fields.String(), load_default=())
+    permissions = fields.List(fields.Nested(GivenSchema), required=True)
+    actions = fields.List(fields.Nested(GivenActionSchema), required=True)
+    missing = fields.List(fields.String(), load_default=())
