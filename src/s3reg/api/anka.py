@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, request
 
 from s3reg import __version__
-from s3reg.api import render, selectors, shapes
+from s3reg.api import audit, render, selectors, shapes
 from s3reg.api.guard import asker
 from s3reg.api.operations import received
 from s3reg.api.rows import Rows
@@ -19,6 +19,7 @@ from s3reg.errors import RequestTooLarge
 
 if TYPE_CHECKING:
     from s3reg.api.selectors import Selector
+    from s3reg.registry import Retired
 
 blueprint = Blueprint("anka", __name__)
 
@@ -73,22 +74,28 @@ def delete() -> Response:
 
 def remove_template() -> None:
     """Remove what query or body name."""
-    registry().delete(asker(), selectors.to_delete(), operation=_operation())
+    _note(registry().delete(asker(), selectors.to_delete(), operation=_operation()))
 
 
 @blueprint.delete("/registry/revert")
 def revert() -> Response:
     """Remove a version, the newest by default, and all newer ones; with the oldest, the template."""
     asked = selectors.to_remove()
-    registry().revert(asker(), asked.id, tag=_tag(asked, to_remove=True), number=asked.number, operation=_operation())
+    tag = _tag(asked, to_remove=True)
+    _note(registry().revert(asker(), asked.id, tag=tag, number=asked.number, operation=_operation()))
     return render.anka(None)
+
+
+def _note(gone: Retired) -> None:
+    audit.about(template=gone.head.id, name=gone.head.name, removed=[entry.tag for entry in gone.removed])
 
 
 @blueprint.put("/registry/vm/arch")
 def set_arch() -> Response:
     """Say which architecture a template is for: `arm64` or `amd64`."""
     template, arch = selectors.to_set_arch()
-    registry().set_arch(asker(), template, arch=arch, operation=_operation())
+    head = registry().set_arch(asker(), template, arch=arch, operation=_operation())
+    audit.about(template=head.id, name=head.name)
     return render.anka(None)
 
 

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from s3reg.api import guard, peer
-from s3reg.api.needs import NEEDS
+from s3reg.api import peer
 from s3reg.api.wiring import wiring
 from s3reg.errors import S3regError
 from s3reg.telemetry import emit, redact
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Flask, Response
+
+    from s3reg.api.needs import Need
+    from s3reg.model.identity import Identity
 
 LOGIN = "login"
 """The deed of which a success is no event: some clients log in for each of their requests."""
@@ -44,12 +46,14 @@ NOBODY = "nobody"
 """Who asked, where that was not found out."""
 LONGEST = 255
 """Characters of a value."""
-FACTS = ("ref", "template", "name", "tag", "number", "session", "sid", "version", "id", "groups")
+FACTS = ("template", "name", "tag", "number", "arch", "session", "version", "removed")
 """What of a message is told."""
 
 
 def about(**facts: object) -> None:
     """Say what the request at hand is about: `template`, `name`, `tag`, `session`, `key`, `group`, and the like.
+
+    `by`: who asks, where that is found out by what is asked.
 
     None says nothing. What is said later of the same thing counts: an id, once a name was looked up.
     """
@@ -99,7 +103,7 @@ def _is_told_each(status: int) -> bool:
 
 def _deed() -> str | None:
     """What the request at hand does, if that is written down."""
-    need = NEEDS.get(_endpoint())
+    need: Need | None = g.get("need")
     if need is None or need.deed is None:
         return None
     with contextlib.suppress(S3regError, HTTPException):  # what the body asks for cannot be read
@@ -120,7 +124,7 @@ def _note(by: str, facts: dict[str, Any], *, event: bool) -> None:
 
 
 def _facts(answer: Response, deed: str) -> dict[str, Any]:
-    said = {name: _told(value) for name, value in g.get("about", {}).items()}
+    said = {name: _told(value) for name, value in g.get("about", {}).items() if name != "by"}
     known = {
         "address": _address(),
         "method": request.method,
@@ -146,10 +150,8 @@ def _endpoint() -> str:
 
 
 def _who() -> str:
-    try:
-        return guard.asker().name
-    except S3regError:
-        return NOBODY
+    asker: Identity | None = g.get("asker")
+    return asker.name if asker else g.get("about", {}).get("by", NOBODY)
 
 
 def _address() -> str:

@@ -45,10 +45,10 @@ def asker() -> Identity:
 
 def _admit() -> None:
     gate = wiring().gate
+    need = g.need = NEEDS.get(request.endpoint or "")
     if gate is None:
         g.asker = EVERYONE
         return
-    need = NEEDS.get(request.endpoint or "")
     if need is not None and need.public:
         return
     try:

@@ -11,7 +11,7 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from s3reg import wire
-from s3reg.api import render
+from s3reg.api import audit, render
 from s3reg.errors import RequestInvalid, RequestTooLarge
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ def _run(operation: Operation, **given: str) -> Response:
     arguments: dict[str, Any] = {**given, **{row.name: _parameter(row) for row in operation.query}}
     if operation.takes:
         arguments["asked"] = wire.read(operation.takes, body())
+        audit.about_message(arguments["asked"])
+    audit.about(**given)
     value = operation.view(**arguments)
+    audit.about_message(value)
     if isinstance(value, Response):
         return value
     return render.native({} if value is None else wire.write(value), operation.status)

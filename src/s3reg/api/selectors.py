@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
+from s3reg.api import audit
 from s3reg.api.operations import MOST_DIGITS, body, received
 from s3reg.errors import RequestInvalid, SelectorsDisagree
 
@@ -78,13 +79,17 @@ def to_delete() -> str:
     for name in VERSION:
         if name in found:
             raise _wrong(name, "not taken: this removes the template with all its versions")
-    return _text(found, "id")
+    template = _text(found, "id")
+    audit.about(template=template)
+    return template
 
 
 def to_set_arch() -> tuple[str, str]:
     """The template and the architecture that query and body name. Raises RequestInvalid, SelectorsDisagree."""
     found = _agreed([*_query(), *_body()])
-    return _text(found, "id"), _text(found, "arch")
+    template, arch = _text(found, "id"), _text(found, "arch")
+    audit.about(template=template, arch=arch)
+    return template, arch
 
 
 def _selector(found: dict[str, Readings]) -> Selector:
@@ -92,7 +97,9 @@ def _selector(found: dict[str, Readings]) -> Selector:
     if "tag" in found and not tags:
         raise _wrong("tag", "not text")
     number = found.get("version", (None,))[0]
-    return Selector(_text(found, "id"), tags, None if number is None else _number(number))
+    asked = Selector(_text(found, "id"), tags, None if number is None else _number(number))
+    audit.about(template=asked.id, tag=next(iter(tags), None), number=asked.number)
+    return asked
 
 
 def _query() -> list[tuple[str, Readings]]:

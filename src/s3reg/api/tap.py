@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from s3reg.api import peer, render
+from s3reg.api import audit, peer, render
 from s3reg.api.operations import body
 from s3reg.api.wiring import wiring
 from s3reg.errors import RequestInvalid, RouteNotFound
@@ -25,6 +25,7 @@ def hand() -> Response:
     """A secret, sealed for the key that is named: base64 and nothing else, because Java's decoder takes no newline."""
     gate = _gate()
     (key_id,) = _asked("id")
+    audit.about(key=key_id)
     return Response(gate.hand(key_id, peer.address()), headers={"Cache-Control": "no-store"}, mimetype="text/plain")
 
 
@@ -33,7 +34,9 @@ def shake() -> Response:
     """A login, for the secret that was in there. Clients send all of `data` back, in base64, as their bearer."""
     gate = _gate()
     key_id, secret = _asked("id", "secret")
+    audit.about(key=key_id)
     login = gate.shake(key_id, secret, peer.address())
+    audit.about(by=f"key:{key_id}")
     data = {"userName": login.user, "token": login.token, "sessionId": login.session}
     return render.native({"id": key_id, "data": data, "ttl": login.ttl})
 

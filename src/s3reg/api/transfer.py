@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from s3reg import wire
-from s3reg.api import access, messages, openapi, render
+from s3reg.api import access, audit, messages, openapi, render
 from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
 from s3reg.api.rows import Rows
@@ -47,7 +47,10 @@ def describe_template(ref: str) -> wire.TemplateEntry:
 @operations.add("GET", "/plan", gives=wire.PlanAnswerSchema, query=_SELECT)
 def plan_pull(ref: str, tag: str | None, number: int | None) -> Response:
     """Plan a pull: every file of a version, with links to its maps and packs."""
-    return render.written(_last_plan.text(registry().plan(asker(), ref, tag=tag, number=number)))
+    audit.about(template=ref, tag=tag, number=number)
+    plan = registry().plan(asker(), ref, tag=tag, number=number)
+    audit.about(template=plan.head.id, name=plan.head.name, tag=plan.entry.tag)
+    return render.written(_last_plan.text(plan))
 
 
 class LastPlan:
