@@ -536,6 +536,24 @@ class GroupNotFound(S3regError):
     remedy = "s3reg groups list shows those that there are"
 
 
+class KeyFileTaken(S3regError):
+    """Where the private half of an API key is to go, there is a file."""
+
+    code = "key-file-taken"
+    kind = Kind.CONFLICT
+    says = "{file!r} exists, and may be a key's"
+    remedy = "name another file with --out; s3reg keys list shows which keys there are, by their fingerprints too"
+
+
+class GroupTaken(S3regError):
+    """A group was to be made, and there is one of this name that gives something else."""
+
+    code = "group-taken"
+    kind = Kind.CONFLICT
+    says = "the group {group!r} already exists"
+    remedy = "s3reg groups show tells what it gives; grant, deny, templates and domains change it"
+
+
 class GroupChanged(S3regError):
     """Somebody changed, made or deleted the group since the caller looked at it. Nothing was changed."""
 
@@ -543,14 +561,6 @@ class GroupChanged(S3regError):
     kind = Kind.CONFLICT
     says = "the group {group!r} is not the one that it was"
     remedy = "look at it again before you repeat the change"
-
-
-class PermissionUnknown(Invalid):
-    """A group should be given a permission that there is not."""
-
-    code = "permission-unknown"
-    says = "there is no permission {permission!r}; there are {known}"
-    remedy = "choose among these; they are spelt as Anka spells them"
 
 
 class Forbidden(S3regError):
@@ -716,6 +726,13 @@ class RecordDamaged(S3regError):
     kind = Kind.DAMAGED
     says = "{what} is damaged: {reason}"
     remedy = "restore it from a copy of the store, or push that version again under another tag"
+
+
+class AccessRecordDamaged(RecordDamaged):
+    """The record of an API key or of a group does not hold what its format promises: it gives nobody anything."""
+
+    code = "access-record-damaged"
+    remedy = "restore it from a copy of the store, or delete the key or group and make it again"
 
 
 class FormatUnknown(S3regError):

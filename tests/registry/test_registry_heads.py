@@ -14,10 +14,10 @@ from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.model.template import Entry, Head
 from s3reg.registry import Registry
-from s3reg.registry.records import READERS
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 from s3reg.store.s3 import S3Store
+from s3reg.store.together import READERS
 
 WAIT_SECONDS = 60
 

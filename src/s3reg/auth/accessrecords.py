@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from logging import WARNING
 from typing import TYPE_CHECKING, TypeVar
 
 from s3reg.auth.kept import Kept
 from s3reg.errors import ObjectNotFound, PreconditionFailed, PutUnsettled, TooBusy
-from s3reg.model.format_access import LARGEST_ACCESS_RECORD
+from s3reg.model.format_access import LARGEST_ACCESS_RECORD, is_ours
 from s3reg.store import ABSENT, Match
+from s3reg.store.together import gather
+from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +24,6 @@ T = TypeVar("T")
 ATTEMPTS = 8
 LONGEST_PAUSE = 0.5
 """Seconds between two attempts."""
-READERS = 16
 
 
 class AccessRecords:
@@ -41,11 +42,15 @@ class AccessRecords:
             return None
 
     def all(self, prefix: str) -> list[tuple[str, Object]]:
-        """Every object under `prefix`, with its key."""
-        keys = [stat.key for stat in self._store.list(prefix)]
-        with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(self.read, keys)
-            return [(key, one) for key, one in zip(keys, found, strict=True) if one is not None]
+        """Every record under `prefix`, with its key."""
+        keys = []
+        for stat in self._store.list(prefix):
+            if is_ours(stat.key):
+                keys.append(stat.key)
+            else:
+                emit("foreign-key", level=WARNING, key=stat.key)
+        found = gather(self.read, keys)
+        return [(key, one) for key, one in zip(keys, found, strict=True) if one is not None]
 
     def change(self, key: str, what: str, change: Callable[[Object | None], tuple[bytes | None, T]]) -> T:
         """Compare-and-swap: `change` gives from what is there the bytes to write, None for none, and what to answer.

@@ -154,7 +154,7 @@ class Gate:
         groups = asker.groups
         if asker.name.startswith(_OF_KEY):
             try:
-                groups = self.keys.find(asker.name.removeprefix(_OF_KEY)).groups
+                groups = self.keys.standing(asker.name.removeprefix(_OF_KEY), anew=True).groups
             except KeyNotFound:
                 raise Unauthenticated from None
         return replace(asker, groups=groups, rights=rights.union(self.groups.of(groups, anew=True)))

@@ -11,6 +11,7 @@ from s3reg.errors import FormatUnknown, GroupChanged, GroupNotFound, Invalid, Na
 from s3reg.model import format_access as fmt
 from s3reg.model import names
 from s3reg.model.access import PERMISSIONS, Group
+from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
@@ -48,21 +49,20 @@ class Groups:
 
         Raises GroupChanged, Invalid for a permission that there is not.
         """
-        name = names.group_name(group.name)
-        for permission in sorted(group.permissions - PERMISSIONS.keys()):
-            raise Invalid(reason=f"there is no permission {permission!r}; there are {', '.join(PERMISSIONS)}")
-        wrote: int | None = None
+        wanted = _checked(group)
+        name = wanted.name
+        wrote: Group | None = None
 
         def put(found: Object | None) -> tuple[bytes | None, Group]:
             nonlocal wrote
-            old = None if found is None else _readable(fmt.group_key(name), found)
-            new = _after(old, replace(group, name=name))
-            if wrote is not None and old is not None and old.gen == wrote and _same(old, new):
+            old = None if found is None else _replaceable(fmt.group_key(name), found)
+            if old is not None and old == wrote:
                 return None, old
             if gen is not None and gen != (0 if old is None or old.deleted else old.gen):
                 raise GroupChanged(group=name)
-            wrote = new.gen
-            return _data(new), new
+            _refuse_unknown(wanted, old)
+            wrote = _after(old, wanted)
+            return _data(wrote), wrote
 
         return self._change(name, put)
 
@@ -73,11 +73,11 @@ class Groups:
 
         def end(found: Object | None) -> tuple[bytes | None, Group]:
             nonlocal deleted
-            old = None if found is None else _readable(fmt.group_key(name), found)
-            if old is None or old.deleted:
-                if old is None or not deleted:
-                    raise GroupNotFound(group=name)
+            old = None if found is None else _replaceable(fmt.group_key(name), found)
+            if old is not None and old.deleted and deleted:
                 return None, old
+            if old is None or old.deleted:
+                raise GroupNotFound(group=name)
             deleted = True
             new = _after(old, Group(name, templates={}, deleted=True))
             return _data(new), new
@@ -91,7 +91,11 @@ class Groups:
 
         One whose record is damaged is none, and is logged: it takes nothing from what the others give.
         """
-        found = (self._kept.get(name, lambda _: not anew) for name in wanted)
+        asked = list(wanted)
+        if not anew and all(map(self._kept.is_young, asked)):
+            found = [self._kept.get(name) for name in asked]
+        else:
+            found = gather(lambda name: self._kept.get(name, lambda _: not anew), asked)
         return [group for group in found if group is not None]
 
     def _read(self, name: str) -> Group | None:
@@ -117,8 +121,22 @@ def _after(old: Group | None, new: Group) -> Group:
     return replace(new, gen=old.gen + 1, unknown=old.unknown)
 
 
-def _same(old: Group, new: Group) -> bool:
-    return replace(old, gen=new.gen) == new
+def _checked(group: Group) -> Group:
+    """The group with its names as they are spelled. Raises Invalid."""
+    templates = None
+    if group.templates is not None:
+        templates = {names.template_id(name): actions for name, actions in group.templates.items()}
+    domains = {names.domain(name): actions for name, actions in group.domains.items()}
+    if max(len(templates or ()), len(domains)) > fmt.MOST_RESOURCES:
+        raise Invalid(reason=f"a group tells apart at most {fmt.MOST_RESOURCES} templates, and so many domains")
+    return Group(names.group_name(group.name), group.permissions, templates, domains)
+
+
+def _refuse_unknown(group: Group, old: Group | None) -> None:
+    """Raise Invalid for a permission that there is not, unless a later release gave it to the group."""
+    known = PERMISSIONS.keys() | (frozenset() if old is None else old.permissions)
+    for permission in sorted(group.permissions - known):
+        raise Invalid(reason=f"there is no permission {permission!r}; there are {', '.join(PERMISSIONS)}")
 
 
 def _data(group: Group) -> bytes:
@@ -130,6 +148,14 @@ def _data(group: Group) -> bytes:
 
 def _readable(key: str, found: Object) -> Group:
     try:
+        return _replaceable(key, found)
+    except FormatUnknown as e:
+        return fmt.read_damaged_group(found.data, key, str(e))
+
+
+def _replaceable(key: str, found: Object) -> Group:
+    """The group, or what is left of it. Raises FormatUnknown: what a later release wrote is not ours to replace."""
+    try:
         return fmt.read_group(found.data, key)
-    except (RecordDamaged, FormatUnknown) as e:
+    except RecordDamaged as e:
         return fmt.read_damaged_group(found.data, key, str(e))

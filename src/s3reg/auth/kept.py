@@ -44,7 +44,7 @@ class Kept(Generic[V]):
         """The value that is kept, if it is young and `enough`; else as it is now. Many who ask at once share one read."""
         asked = next(self._ticks)
         kept = self.seen(name)
-        if kept is not None and 0 <= self._clock() - kept.at < KEPT_SECONDS and enough(kept.value):
+        if kept is not None and self._is_young(kept) and enough(kept.value):
             return kept.value
         with self._turns[hash(name) % _TURNS]:
             kept = self.seen(name)
@@ -60,11 +60,20 @@ class Kept(Generic[V]):
                 self._kept.move_to_end(name)
             return kept
 
+    def is_young(self, name: str) -> bool:
+        """Whether `get` needs not read it."""
+        kept = self.seen(name)
+        return kept is not None and self._is_young(kept)
+
     def forget(self, name: str) -> None:
         """It was changed: who asks from here on sees it as it is now."""
         with self._lock:
             self._changed = next(self._ticks)
             self._kept.pop(name, None)
+
+    def _is_young(self, kept: _Read[V]) -> bool:
+        # A clock that was set back must not keep it for longer.
+        return 0 <= self._clock() - kept.at < KEPT_SECONDS
 
     def _now(self, name: str) -> V:
         began, at = next(self._ticks), self._clock()

@@ -96,11 +96,11 @@ class Keyring:
 
         def end(found: Object | None) -> tuple[bytes | None, ApiKey]:
             nonlocal deleted
-            old = None if found is None else _readable(fmt.api_key_key(key_id), found)
-            if old is None or old.deleted:
-                if old is None or not deleted:
-                    raise KeyNotFound(key=key_id)
+            old = None if found is None else _replaceable(fmt.api_key_key(key_id), found)
+            if old is not None and old.deleted and deleted:
                 return None, old
+            if old is None or old.deleted:
+                raise KeyNotFound(key=key_id)
             deleted = True
             return _next(replace(old, id=key_id, deleted=True))
 
@@ -108,8 +108,8 @@ class Keyring:
 
     # --- For calls ---------------------------------------------------------------------------------------------------
 
-    def standing(self, key_id: str, good: Callable[[ApiKey], bool] = lambda _: True) -> ApiKey:
-        """The key, which has not ended and is `good`, by what was known a moment ago, else as it is now.
+    def standing(self, key_id: str, good: Callable[[ApiKey], bool] = lambda _: True, *, anew: bool = False) -> ApiKey:
+        """The key, which has not ended and is `good`, by what was known a moment ago, else, or `anew`, as it is now.
 
         Raises KeyNotFound: also for a key whose record is damaged, which is logged.
         """
@@ -117,7 +117,7 @@ class Keyring:
         def stands(key: ApiKey) -> bool:
             return not key.ended(self._clock()) and good(key)
 
-        key = self._kept.get(key_id, stands)
+        key = self._kept.get(key_id, lambda key: not anew and stands(key))
         if not stands(key):
             raise KeyNotFound(key=key_id)
         return key
@@ -165,8 +165,16 @@ def _there(found: Object | None, key_id: str) -> ApiKey:
 
 def _readable(key: str, found: Object) -> ApiKey:
     try:
+        return _replaceable(key, found)
+    except FormatUnknown as e:
+        return fmt.read_damaged_api_key(found.data, key, str(e))
+
+
+def _replaceable(key: str, found: Object) -> ApiKey:
+    """The key, or what is left of it. Raises FormatUnknown: what a later release wrote is not ours to replace."""
+    try:
         return fmt.read_api_key(found.data, key)
-    except (RecordDamaged, FormatUnknown) as e:
+    except RecordDamaged as e:
         return fmt.read_damaged_api_key(found.data, key, str(e))
 
 

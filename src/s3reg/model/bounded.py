@@ -50,14 +50,14 @@ def record(data: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Whatever is wrong with a record's shape, said as RecordDamaged with its name."""
+def reading(what: str, damage: type[RecordDamaged] = RecordDamaged) -> Iterator[None]:
+    """Whatever is wrong with a record's shape, said as `damage` with its name."""
     try:
         yield
     except (KeyError, IndexError) as e:
-        raise RecordDamaged(what=what, reason=f"it lacks {e}") from e
+        raise damage(what=what, reason=f"it lacks {e}") from e
     except MISSHAPEN as e:
-        raise RecordDamaged(what=what, reason=str(e)[:200]) from e
+        raise damage(what=what, reason=str(e)[:200]) from e
 
 
 def count(value: object) -> int:

@@ -12,11 +12,13 @@ because a delete has no precondition. What is said in model/format.py of version
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from s3reg.errors import FormatUnknown, RecordDamaged
+from s3reg.errors import AccessRecordDamaged, RecordDamaged
 from s3reg.model import names
 from s3reg.model.access import ApiKey, Group
 from s3reg.model.bounded import (
@@ -27,6 +29,7 @@ from s3reg.model.bounded import (
     dump,
     entries,
     fields,
+    load,
     reading,
     record,
     string,
@@ -53,6 +56,7 @@ MOST_RESOURCES = 50_000
 """Templates, or domains, of a group."""
 LARGEST_PUBLIC_KEY = 8192
 
+_OURS = re.compile(rf"({KEYS}|{GROUPS})[0-9a-f]{{64}}\.json")
 _KEY_FIELDS = {"v", "gen", "id", "serial", "public_key", "groups", "created", "expires", "deleted"}
 _GROUP_FIELDS = {"v", "gen", "name", "permissions", "templates", "domains", "deleted"}
 
@@ -73,6 +77,11 @@ def group_key(name: str) -> str:
 def spent_key(end: float, nonce: str) -> str:
     """Whose presence says that a login's secret, which ends at `end` in seconds since 1970, was used."""
     return f"{SPENT}{time.strftime('%Y%m%d%H', time.gmtime(end))}/{nonce}"
+
+
+def is_ours(key: str) -> bool:
+    """Whether a record of ours may lie at `key`, below KEYS or GROUPS."""
+    return _OURS.fullmatch(key) is not None
 
 
 def _digest(name: str) -> str:
@@ -120,8 +129,8 @@ def write_api_key(key: ApiKey) -> bytes:
 
 
 def read_api_key(data: bytes, key: str) -> ApiKey:
-    """The API key whose record lies at `key`. Raises RecordDamaged, FormatUnknown."""
-    with reading(f"the API key in {key}"):
+    """The API key whose record lies at `key`. Raises AccessRecordDamaged, FormatUnknown."""
+    with reading(f"the API key in {key}", AccessRecordDamaged):
         raw = record(data)
         key_id = names.key_id(raw["id"])
         if api_key_key(key_id) != key or key_id != raw["id"]:
@@ -145,9 +154,8 @@ def read_api_key(data: bytes, key: str) -> ApiKey:
 def read_damaged_api_key(data: bytes, key: str, reason: str) -> ApiKey:
     """What is left of an API key that `read_api_key` refuses: its id, if the record tells that much, else where it lies."""
     try:
-        raw = record(data)
-        key_id = names.key_id(raw["id"])
-    except (FormatUnknown, *MISSHAPEN):
+        key_id = names.key_id(load(data)["id"])
+    except MISSHAPEN:
         key_id = ""
     if api_key_key(key_id) != key:
         key_id = key
@@ -174,8 +182,8 @@ def write_group(group: Group) -> bytes:
 
 
 def read_group(data: bytes, key: str) -> Group:
-    """The group whose record lies at `key`. Raises RecordDamaged, FormatUnknown."""
-    with reading(f"the group in {key}"):
+    """The group whose record lies at `key`. Raises AccessRecordDamaged, FormatUnknown."""
+    with reading(f"the group in {key}", AccessRecordDamaged):
         raw = record(data)
         name = names.group_name(raw["name"])
         if group_key(name) != key or name != raw["name"]:
@@ -205,12 +213,10 @@ def read_damaged_group(data: bytes, key: str, reason: str) -> Group:
     Its number is that of the record as far as it can be read, so that what replaces it is not taken for what it was.
     """
     name, gen = "", 0
-    try:
-        raw = record(data)
+    with contextlib.suppress(*MISSHAPEN):
+        raw = load(data)
         name = names.group_name(raw["name"])
         gen = count(raw["gen"])
-    except (FormatUnknown, *MISSHAPEN):
-        pass
     if group_key(name) != key:
         name = key
     return Group(name, templates={}, gen=gen, damaged=reason)

@@ -112,16 +112,16 @@ def description(text: object) -> str:
 
 
 def key_id(text: object) -> str:
-    """`text` as an API key's id: 1 to 128 characters in NFC, no control characters; neither `root` nor `everyone`."""
-    name = _label("API key id", text, LONGEST_KEY_ID)
+    """`text` as an API key's id: 1 to 128 printable characters in NFC; neither `root` nor `everyone`."""
+    name = _visible("API key id", text)
     if name in {"root", "everyone"}:
         raise NameInvalid(what="API key id", text=name, reason="it names somebody who has no key")
     return name
 
 
 def group_name(text: object) -> str:
-    """`text` as a group's name: 1 to 128 characters in NFC, no control characters."""
-    return _label("group name", text, LONGEST_KEY_ID)
+    """`text` as a group's name: 1 to 128 printable characters in NFC."""
+    return _visible("group name", text)
 
 
 def arch(text: object) -> str:
@@ -178,6 +178,14 @@ def _label(what: str, text: object, longest: int = LONGEST_NAME) -> str:
     ):
         if bad:
             raise NameInvalid(what=what, text=_shown(text), reason=reason)
+    return name
+
+
+def _visible(what: str, text: object) -> str:
+    name = _label(what, text, LONGEST_KEY_ID)
+    if not name.isprintable():
+        # Joiners and marks of direction too: no two of those who may do something must look the same.
+        raise NameInvalid(what=what, text=_shown(text), reason="it has characters that cannot be seen")
     return name
 
 

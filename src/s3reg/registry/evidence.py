@@ -22,7 +22,7 @@ from s3reg.model.chunks import chunk_count, chunk_length
 from s3reg.model.packs import TAIL_BYTES, PackRef
 from s3reg.model.template import PackUse
 from s3reg.registry.recent import Recent
-from s3reg.registry.records import gather
+from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
 from s3reg.model import format as fmt
-from s3reg.registry.records import gather
+from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
 from logging import WARNING
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,10 +21,11 @@ from s3reg.model.bounded import LARGEST_RECORD, LARGEST_SIZE
 from s3reg.model.template import Base, union_bytes
 from s3reg.registry.recent import Recent
 from s3reg.store import ABSENT, Match
+from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from s3reg.model.names import Domain, SessionId, TemplateId, VersionId
     from s3reg.model.template import Head, Session, Version
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from s3reg.store import Object, ObjectStore, Stat
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-READERS = 16
-"""Objects read at once for one call; a quarter of the connections that the S3 adapter keeps."""
 VERSION_BYTES = 64 * 1024**2
 """Of version records, as they lie on the store, whose values are kept."""
 LONGEST_PAUSE = 0.5
@@ -196,12 +193,3 @@ class Records:
     def _pause(self, attempt: int) -> None:
         # Full jitter: those who met once must not meet again at the same distance.
         self._sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**attempt)))  # noqa: S311 - no secret hangs on it
-
-
-def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """`function` of each item, in this order, several at once. What the first of them raises is raised."""
-    jobs = list(items)
-    if len(jobs) < 2:  # noqa: PLR2004 - a single one needs no thread
-        return [function(job) for job in jobs]
-    with ThreadPoolExecutor(min(READERS, len(jobs))) as pool:
-        return list(pool.map(function, jobs))
