@@ -59,7 +59,8 @@ def change_key(asked: messages.KeyChange) -> messages.MadeKey:
     """Give an API key another end, or other groups. Logins that there are have them at once."""
     audit.about(key=asked.id, groups=asked.groups)
     groups = None if asked.groups is None else tuple(asked.groups)
-    return messages.MadeKey(_key(gate().keys.change(asked.id, ttl=asked.ttl, groups=groups)))
+    changed = gate().keys.change(asked.id, ttl=asked.ttl, groups=groups, endless=asked.endless)
+    return messages.MadeKey(_key(changed))
 
 
 @operations.add("POST", "/keys/revoke", takes=messages.KeyNameSchema)

@@ -72,10 +72,14 @@ class Keyring:
 
         return self._change(key_id, make), private
 
-    def change(self, key_id: str, *, ttl: int | None = None, groups: Iterable[str] | None = None) -> ApiKey:
-        """The key with another end, `ttl` seconds from now, or other groups. Raises KeyNotFound, Invalid."""
+    def change(
+        self, key_id: str, *, ttl: int | None = None, groups: Iterable[str] | None = None, endless: bool = False
+    ) -> ApiKey:
+        """The key with another end, `ttl` seconds from now or never, or other groups. Raises KeyNotFound, Invalid."""
         key_id = names.key_id(key_id)
         new_groups, lifetime = None if groups is None else _groups(groups), _lifetime(ttl)
+        if endless and lifetime is not None:
+            raise Invalid(reason="a key has a ttl, or no end; it cannot have both")
         expires = None if lifetime is None else round(self._clock(), 6) + lifetime
 
         def alter(found: Object | None) -> tuple[bytes | None, ApiKey]:
@@ -83,7 +87,7 @@ class Keyring:
             new = replace(
                 old,
                 groups=old.groups if new_groups is None else new_groups,
-                expires=old.expires if expires is None else expires,
+                expires=old.expires if expires is None and not endless else expires,
             )
             return (None, old) if new == old else _next(new)
 

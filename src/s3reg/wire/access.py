@@ -132,6 +132,8 @@ class KeyChange:
     """Seconds that it lives from now on; null: as it is."""
     groups: tuple[str, ...] | None = None
     """Instead of those that it has; null: as they are."""
+    endless: bool = False
+    """Without an end from now on."""
 
 
 class KeyChangeSchema(Message):
@@ -139,6 +141,7 @@ class KeyChangeSchema(Message):
     id = Named(names.key_id, required=True)
     ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
     groups = _groups(load_default=None, allow_none=True)
+    endless = fields.Boolean(load_default=False)
 
 
 @dataclass(frozen=True, slots=True)
