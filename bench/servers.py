@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = ("s3reg-bench", "not-a-secret-at-all")
-_SERVES = re.compile(r"s3reg \S+ serves .+ at (http://\S+)\n")
+_SERVES = re.compile(r"s3reg \S+ serves .+ at (https?://\S+) \(.+\)\n")
 _START_SECONDS = 60
 # Our end of the pipe closes even if we are killed: no server outlives the bench. Its own output is the server's alone, so
 # that one which does not start ends it.

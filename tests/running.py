@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LINE = re.compile(r"s3reg \S+ serves (.+) at (http://\S+)\n")
+LINE = re.compile(r"s3reg \S+ serves (.+) at (https?://\S+) \(.+\)\n")
 SECONDS = 120
 PROGRAM = [sys.executable, "-m", "s3reg.cli.main"]
 

@@ -18,7 +18,7 @@ from push_calls import API, TEMPLATE
 from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
-LINE = re.compile(r"s3reg \S+ serves (.+) at (http://\S+)\n")
+LINE = re.compile(r"s3reg \S+ serves (.+) at (https?://\S+) \(.+\)\n")
 SECONDS = 60
 
 

@@ -71,7 +71,11 @@ def _of_socket() -> Presented | None:
     if not isinstance(sock, ssl.SSLSocket):
         return None
     leaf = sock.getpeercert(binary_form=True)
-    return Presented(leaf, checked=True) if leaf else None
+    if not leaf:
+        return None
+    # Python's own from 3.13 on; before that, of the sockets that cli/tls.py makes.
+    chain = getattr(sock, "get_unverified_chain", list)()
+    return Presented(leaf, tuple(chain[1:]), checked=True)
 
 
 def _of_nginx() -> Presented | None:

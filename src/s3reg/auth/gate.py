@@ -67,6 +67,12 @@ class Gate:
         self.keys = Keyring(self._records, clock)
         self.groups = Groups(self._records, clock)
 
+    def check(self) -> None:
+        """Raise RootTokenUnreadable or SettingInvalid if it could let nobody in, because what it needs cannot be read."""
+        self._roots.check()
+        if self._certificates is not None:
+            self._certificates.check()
+
     # --- Who is asking -----------------------------------------------------------------------------------------------
 
     def basic(self, user: str, password: bytes, address: str) -> Identity:

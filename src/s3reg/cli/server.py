@@ -64,13 +64,16 @@ def serve(**flags: str | None) -> None:
     with serving.listening(read) as sock:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.
         location = _tried(read)
-        line = f"s3reg {__version__} serves {location} at {serving.url_of(sock)}"
+        asks = "asks for credentials" if read.guarded else "everyone may do everything"
+        line = f"s3reg {__version__} serves {location} at {serving.url_of(sock, read)} ({asks})"
         serving.serve(read, sock, lambda: click.echo(line))
 
 
 def _tried(read: settings.Settings) -> str:
     """Where the store is, once it has answered."""
     probe = Wiring(read)
+    if probe.gate is not None:
+        probe.gate.check()
     probe.registry()
     return probe.store.location
 

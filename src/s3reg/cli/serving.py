@@ -21,9 +21,11 @@ from gunicorn.glogging import Logger
 
 from s3reg.api import create_app
 from s3reg.cli.exposure import check_exposure
+from s3reg.cli.tls import Tls
 from s3reg.errors import ListenFailed, SettingInvalid
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from s3reg.settings import Settings
@@ -81,16 +83,18 @@ def listening(settings: Settings) -> socket.socket:
         raise ListenFailed(listen=settings.listen, reason=e.strerror) from e
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, settings: Settings) -> str:
     """The address under which this machine reaches the socket, its real port included."""
+    scheme = "http" if settings.tls_cert is None else "https"
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def serve(settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Serve at `sock`, which becomes gunicorn's, until the process is told to end; `ready` is called when it listens.
 
-    SIGTERM ends it gracefully: requests under way get 30 s. Ends in SystemExit.
+    SIGTERM ends it gracefully: requests under way get 30 s. Ends in SystemExit. Raises SettingInvalid if TLS cannot be
+    served.
     """
     _Server(settings, sock, ready).run()
 
@@ -121,6 +125,11 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "when_ready": lambda arbiter: _tell(arbiter, ready),
         }
+        tls = Tls.named(settings)
+        if tls is not None:
+            # The files only tell gunicorn that it is TLS: what is made of them is ours.
+            files = {"certfile": settings.tls_cert, "keyfile": settings.tls_key}
+            self._options |= {**files, "ssl_context": lambda config, default: _context(config, default, tls)}
         if _SHARED_MEMORY.is_dir():
             # A worker's heartbeat is a file's time; on a slow disk it could miss it and be killed.
             self._options["worker_tmp_dir"] = str(_SHARED_MEMORY)
@@ -146,6 +155,11 @@ def _spare_collections() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+
+def _context(config: object, default: object, tls: Tls) -> ssl.SSLContext:
+    del config, default
+    return tls.context()
 
 
 def _tell(arbiter: object, ready: Callable[[], None]) -> None:
