@@ -6,7 +6,9 @@ everything        guard.py      who asks, and may they; needs.py says what each 
 /v1/apikey        apikeys.py    API keys; /api/v1/apikey too
 /admin/*          permissions.py what its groups may do with templates
 /api/v1/*         controller.py what an Anka controller answers of its registry
-/transfer/v1/*    transfer.py   the native API; access.py is its part about keys and groups, openapi.py describes it
+/transfer/v1/*    transfer.py   the native API; openapi.py describes it; its parts:
+                  access.py     keys, groups, who may do what
+                  events.py     what was reported and noted
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
 """
@@ -26,6 +28,7 @@ from s3reg.api import (
     apikeys,
     audit,
     controller,
+    events,
     guard,
     headers,
     health,
@@ -69,7 +72,7 @@ def create_app(
     headers.install(app)
     audit.install(app)
     guard.install(app)
-    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access):
+    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events):
         app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)

@@ -112,7 +112,7 @@ NEEDS: dict[str, Need] = {
     "access.write_group": Need(_UPDATE, "write-group"),
     "access.delete_group": Need(_REMOVE, "delete-group"),
     "access.explain_access": _SEE_GROUPS,
-    "access.list_events": Need(("get_log_archive",)),
+    "events.list_events": Need(("get_log_archive",)),
 }
 """By Flask's name of the endpoint: the blueprint's, and the view's."""
 

@@ -81,6 +81,9 @@ class Limits:
 class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection whose next request is read as it comes, without waiting."""
 
+    sock: socket.socket
+    parser: Any
+
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any, worker: PatientWorker) -> None:
         super().__init__(cfg, sock, client, server)
         self._worker = worker
@@ -131,6 +134,7 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
                 suppress_ragged_eofs=self.cfg.suppress_ragged_eofs,
                 do_handshake_on_connect=False,
             )
+        assert isinstance(self.sock, ssl.SSLSocket)
         try:
             self.sock.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -214,6 +218,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
     """Threads for requests that are here, and a poller for all others."""
 
     limits = Limits()
+    wsgi: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

@@ -14,7 +14,7 @@ from s3reg.model import names
 from s3reg.model.template import EventKind
 from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup
 from s3reg.registry.catalog import Catalog
-from s3reg.registry.events import Events, Wanted, newest
+from s3reg.registry.events import Events, Wanted, newest, shown_to
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
@@ -104,9 +104,12 @@ class Registry:
         """Keep what somebody asked for and how it ended; False if there is no room for it. Never waits, never fails."""
         return self._events.keep(EventKind.AUDIT, by, said)
 
-    def events(self, asker: Identity, wanted: Wanted) -> list[Event]:  # noqa: ARG002 - the call's permission is all that it takes
-        """What was reported and noted: the newest of what is wanted, in the order of time."""
-        return newest(self._records, wanted)
+    def events(self, asker: Identity, wanted: Wanted) -> list[Event]:
+        """What was reported and noted: the newest of what is wanted, in the order of time.
+
+        An asker that may not list all templates is shown what it did itself, and what was done with those that it may list.
+        """
+        return newest(self._records, wanted, shown_to(asker, self._catalog))
 
     def finish(self, seconds: float) -> None:
         """Give the store what waits for it, at the process's end; takes at most so long."""

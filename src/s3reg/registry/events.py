@@ -19,11 +19,14 @@ from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
 from s3reg.model.template import Event, EventKind
 from s3reg.registry import setup
+from s3reg.registry.sight import sees
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from s3reg.model.identity import Identity
+    from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
 
 WAITING = {EventKind.REPORT: 64, EventKind.AUDIT: 4096}
@@ -123,17 +126,28 @@ class Events:
         return batch
 
 
-def newest(records: Records, wanted: Wanted) -> list[Event]:
-    """The newest of the events that are wanted, in the order of time.
+def shown_to(asker: Identity, catalog: Catalog) -> Callable[[Event], bool]:
+    """Which events the asker may see."""
+    if asker.domains() is None:
+        return lambda _: True
+    seen = {head.id for head in catalog.heads() if sees(asker, head)}
+    # What a machine reported may name anything.
+    return lambda event: (
+        event.by == asker.name or (event.kind is EventKind.AUDIT and event.said.get("template") in seen)
+    )
+
+
+def newest(records: Records, wanted: Wanted, shown: Callable[[Event], bool]) -> list[Event]:
+    """The newest of the events that are wanted and may be shown, in the order of time.
 
     Looks at no more days, and reads no more objects, than that takes; an object that cannot be read is logged and left out.
     """
     kept: list[tuple[int, str, int, Event]] = []
     for key, began in _keys(records, wanted.since, wanted.until):
-        if len(kept) == wanted.limit and began + SPAN_SECONDS < kept[0][0]:
+        if len(kept) >= wanted.limit and (not kept or began + SPAN_SECONDS < kept[0][0]):
             break
         for number, event in enumerate(_read(records, key)):
-            if wanted.has(event):
+            if wanted.has(event) and shown(event):
                 row = (event.time, key, number, event)
                 if len(kept) < wanted.limit:
                     heapq.heappush(kept, row)
