@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3reg.errors import AccessRecordDamaged, RecordDamaged
 from s3reg.model import names
@@ -38,9 +38,11 @@ from s3reg.model.bounded import (
 from s3reg.model.identity import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from s3reg.model.names import Domain, TemplateId
+
+N = TypeVar("N", bound=str)
 
 SIGNING_KEY = "auth/signing.json"
 KEYS, GROUPS, SPENT = "auth/keys/", "auth/groups/", "auth/spent/"
@@ -132,17 +134,17 @@ def read_api_key(data: bytes, key: str) -> ApiKey:
     """The API key whose record lies at `key`. Raises AccessRecordDamaged, FormatUnknown."""
     with reading(f"the API key in {key}", AccessRecordDamaged):
         raw = record(data)
-        key_id = names.key_id(raw["id"])
-        if api_key_key(key_id) != key or key_id != raw["id"]:
+        key_id = _exact(names.key_id, raw["id"])
+        if api_key_key(key_id) != key:
             raise ValueError("it is another key")
         public_key = base64.b64decode(string(raw["public_key"]), validate=True)
         if not 0 < len(public_key) <= LARGEST_PUBLIC_KEY:
             raise ValueError("its public half has an impossible size")
         return ApiKey(
             id=key_id,
-            serial=names.session_id(raw["serial"]),
+            serial=names.serial(raw["serial"]),
             public_key=public_key,
-            groups=tuple(names.group_name(name) for name in entries(raw["groups"], MOST_GROUPS)),
+            groups=tuple(_exact(names.group_name, name) for name in entries(raw["groups"], MOST_GROUPS)),
             created=_time(raw["created"]),
             expires=None if raw["expires"] is None else _time(raw["expires"]),
             gen=count(raw["gen"]),
@@ -185,13 +187,13 @@ def read_group(data: bytes, key: str) -> Group:
     """The group whose record lies at `key`. Raises AccessRecordDamaged, FormatUnknown."""
     with reading(f"the group in {key}", AccessRecordDamaged):
         raw = record(data)
-        name = names.group_name(raw["name"])
-        if group_key(name) != key or name != raw["name"]:
+        name = _exact(names.group_name, raw["name"])
+        if group_key(name) != key:
             raise ValueError("it is another group")
         templates: dict[TemplateId, frozenset[Action]] | None = None
         if raw["templates"] is not None:
             listed = fields(raw["templates"], MOST_RESOURCES)
-            templates = {names.template_id(template): _actions(actions) for template, actions in listed.items()}
+            templates = {_exact(names.template_id, one): _actions(actions) for one, actions in listed.items()}
         domains: dict[Domain, frozenset[Action]] = {
             names.domain(domain): _actions(actions)
             for domain, actions in fields(raw["domains"], MOST_RESOURCES).items()
@@ -230,8 +232,16 @@ def _actions(raw: object) -> frozenset[Action]:
     return frozenset(Action(name) for name in entries(raw, len(Action)))
 
 
+def _exact(parse: Callable[[object], N], text: object) -> N:
+    """A name that is spelled as we spell it: two spellings would be two rows of one name."""
+    name = parse(text)
+    if name != text:
+        raise ValueError(f"{name!r} is not spelled as we spell it")
+    return name
+
+
 def _time(value: object) -> float:
     """Seconds since 1970."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_SIZE:
         raise ValueError(f"{str(value)[:40]!r} is not a time")
-    return float(value)
+    return value

@@ -78,6 +78,11 @@ def operation_id(text: object) -> str:
     return _match("operation id", text, _HEX32, "it is not 32 lower-case hex digits")
 
 
+def serial(text: object) -> str:
+    """`text` as an API key's serial."""
+    return _match("serial", text, _HEX32, "it is not 32 lower-case hex digits")
+
+
 def digest(text: object) -> Digest:
     """`text` as a SHA-256 digest."""
     return Digest(_match("digest", text, _HEX64, "it is not 64 lower-case hex digits"))
