@@ -136,22 +136,8 @@ def test_ids_and_group_names_are_what_can_be_seen(parse):
     for text in ("ci", "Team Blue", "a:b/c", "ünï", "🔑", "x" * 128, "../../format", "cert:ci", "'; --"):
         assert parse(text) == text
     assert parse("e\u0301") == "é"
-    for text in (
-        "",
-        " ",
-        " ci",
-        "ci ",
-        "a\nb",
-        "a\0",
-        "\ud800",
-        "a\u200bb",
-        "\u202eic",
-        "\u2028",
-        "x" * 129,
-        None,
-        5,
-        b"ci",
-    ):
+    blank = ("", " ", " ci", "ci ", "\u2028", "a\nb", "a\0")
+    for text in (*blank, "\ud800", "a\u200bb", "\u202eic", "x" * 129, None, 5, b"ci"):
         with pytest.raises(NameInvalid):
             parse(text)
 
