@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import ipaddress
 import json
 import secrets
 import time
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
+    from pki import Authority
     from s3reg.auth.gate import Gate
     from s3reg.store import ObjectStore
 
 Headers = dict[str, str]
+PROXIED: dict[str, Any] = {"proxies": (ipaddress.ip_network("127.0.0.1"),), "proxy_certificates": "nginx"}
+"""Where Flask's test clients come from, there is an nginx."""
 
 
 def basic(password: str, user: str = "root") -> Headers:
@@ -65,7 +69,8 @@ class Closed:
     """One replica over the directory `folder`. `settings` are further fields of Settings.
 
     `store`: what it works on, where that is not just the directory; `token`: its root token, else a new one; `clock`: what
-    access control takes for the time.
+    access control takes for the time; `authority`: whose client certificates it takes, out of the hands of an nginx on
+    this machine.
     """
 
     def __init__(
@@ -75,11 +80,15 @@ class Closed:
         store: ObjectStore | None = None,
         token: str | None = None,
         clock: Callable[[], float] = time.time,
+        authority: Authority | None = None,
         **settings: Any,
     ) -> None:
         self.folder = folder
         self.token = token or secrets.token_urlsafe(24)
         self.clock = clock
+        self.authority = authority
+        if authority is not None:
+            settings = {**PROXIED, "client_ca": str(authority.write(folder.with_name("client-ca.pem"))), **settings}
         self.settings = settings
         self.store = store or FilesStore(folder)
         told = Settings(store=str(folder), root_token=self.token, **settings)
@@ -88,7 +97,8 @@ class Closed:
 
     def replica(self) -> Closed:
         """Another process over the same store, as far as one can be had in this one."""
-        return Closed(self.folder, token=self.token, clock=self.clock, **self.settings)
+        more = {**self.settings, "authority": self.authority}
+        return Closed(self.folder, token=self.token, clock=self.clock, **more)
 
     def client(self, headers: Headers) -> FlaskClient:
         """Asks with these headers each time."""
@@ -159,6 +169,11 @@ class Closed:
     def shake(self, key_id: str, secret: str, **more: Any) -> TestResponse:
         """The answer to a shake."""
         return self.http.post("/tap/v1/shake", data=json.dumps({"id": key_id, "secret": secret}), **more)
+
+    def certificate(self, cn: str = "robot", ou: Iterable[str] = (), **more: Any) -> Headers:
+        """A certificate of its authority, as the proxy hands it on."""
+        assert self.authority is not None
+        return through_nginx(self.authority.issue(cn, ou=ou, **more).pem)
 
 
 def through_nginx(certificate: bytes, verified: str = "SUCCESS") -> Headers:

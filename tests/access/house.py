@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import ipaddress
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 from access_kit import Closed
 from kept import Kept
+from pki import Authority
 from push_calls import Layer, Push
 from s3reg.model import format as fmt
 from s3reg.model import names
@@ -45,7 +48,8 @@ class House:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.clock = Clock()
-        self.closed = Closed(folder / "store", folder=folder, clock=self.clock, **settings)
+        self._numbers = itertools.count()
+        self.closed = Closed(folder / "store", clock=self.clock, authority=Authority(), **settings)
         root = self.closed.client(self.closed.root)
         for template in (OPEN, OTHER, FAR):
             layers = [Layer(f"{template[0] * 32}.ank", template[0].encode() * SIZES[template])]
@@ -131,6 +135,9 @@ class House:
         self.closed.gate.keys.delete("revoked")
         return headers, "key:revoked"
 
+    def stranger(self) -> str:
+        """An address from which nobody has asked yet."""
+        return str(ipaddress.ip_address("10.0.0.0") + next(self._numbers))
+
     def _fresh(self, letter: str) -> str:
-        self._made = getattr(self, "_made", 0) + 1
-        return f"{letter}{self._made}"
+        return f"{letter}{next(self._numbers)}"

@@ -4,12 +4,14 @@ import base64
 import json
 import string
 import threading
+import unicodedata
 
 import pytest
 
 import tap
-from access_kit import Closed, basic, bearer
+from access_kit import Closed, basic, bearer, public_der
 from s3reg import crypto
+from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
 
 CHARACTERS = string.ascii_letters + string.digits + "-_"
@@ -69,10 +71,22 @@ def test_of_replicas_that_are_given_one_secret_at_once_one_says_yes(closed):
 
 
 def test_a_secret_opens_no_other_key_and_none_that_is_written_like_its_own(closed):
-    for key_id in ("ci", "cj", "CI", "ci ", "ci2"):
+    for key_id in ("ci", "cj", "CI", "c i", "ci2"):
         closed.make(key_id)
     secret = closed.secret("ci")
-    for key_id in ("cj", "CI", "ci ", "ci2", "c", "", "ci\n", "ci\0", "\N{FULLWIDTH LATIN SMALL LETTER C}i", "nobody"):
+    for key_id in (
+        "cj",
+        "CI",
+        "c i",
+        "ci ",
+        "ci2",
+        "c",
+        "",
+        "ci\n",
+        "ci\0",
+        "\N{FULLWIDTH LATIN SMALL LETTER C}i",
+        "nobody",
+    ):
         answer = closed.shake(key_id, secret)
         assert answer.status_code in {400, 401}, key_id
     assert closed.shake("ci", secret).status_code == 200, "what others tried has not used it up"
@@ -107,7 +121,7 @@ def test_a_secret_is_what_it_is_letter_by_letter(closed, spoil):
         lambda text: text + text,
         lambda text: "",
         lambda text: "A" * 64,
-        lambda text: "A" * 100_000,
+        lambda text: "A" * 10_000,
         lambda text: "\N{FULLWIDTH LATIN SMALL LETTER A}" * 64,
         lambda text: "\ud800" * 64,
         lambda text: text[:32] + "\0" + text[33:],
@@ -329,9 +343,12 @@ def test_a_login_of_another_registry_is_none_here(closed, tmp_path):
 
 
 def test_a_login_is_none_of_a_certificate_or_the_root_of_the_same_name(closed):
-    for key_id in ("root", "everyone", "cert:ci", "key:ci"):
+    for key_id in ("Root", "cert:ci", "key:ci", "cert:root", "key:root"):
         headers = closed.key(key_id)
         assert closed.http.get("/transfer/v1/whoami", headers=headers).json["name"] == f"key:{key_id}"
+    for name in ("root", "everyone"):
+        with pytest.raises(NameInvalid):
+            closed.make(name)
     assert knock(closed, basic("x" * 20, "key:ci")) == 401
 
 
@@ -437,18 +454,12 @@ def test_an_odd_id_is_nobodys_and_leads_nowhere(closed, key_id):
 @pytest.mark.parametrize("key_id", ODD_IDS, ids=lambda text: ascii(text)[:30])
 def test_a_key_of_an_odd_id_is_made_as_itself_or_not_at_all(closed, key_id):
     ours = closed.key("ci")
-    new = {"id": key_id, "ttl": 60, "groups": [], "publicKey": base64.b64encode(_public()).decode()}
+    new = {"id": key_id, "ttl": 60, "groups": [], "publicKey": base64.b64encode(public_der(tap.key())).decode()}
     answer = closed.http.post("/v1/apikey", headers=closed.root, json=new)
     assert answer.status_code in {200, 400}, answer.text
     for stat in closed.store.list("auth/keys/"):
         assert len(stat.key) == len("auth/keys/") + 64 + len(".json")
     if answer.status_code == 200:
         told = closed.http.get("/transfer/v1/whoami", headers=closed.login(key_id)).json
-        assert told["name"] == f"key:{key_id}"
+        assert told["name"] == "key:" + unicodedata.normalize("NFC", key_id)
     assert closed.http.get("/transfer/v1/whoami", headers=ours).json["name"] == "key:ci"
-
-
-def _public():
-    from access_kit import public_der
-
-    return public_der(tap.key())
