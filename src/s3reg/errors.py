@@ -569,7 +569,7 @@ class Forbidden(S3regError):
     code = "forbidden"
     kind = Kind.FORBIDDEN
     says = "not allowed: {reason}"
-    remedy = "ask whoever runs the registry"
+    remedy = "ask whoever runs the registry, whom s3reg access explain KEY TEMPLATE tells what is missing"
 
 
 class DomainRefused(Forbidden):
@@ -578,6 +578,15 @@ class DomainRefused(Forbidden):
     code = "domain-refused"
     says = "not allowed: {asker} may not make templates in domain {domain!r}; it may in: {domains}"
     remedy = "name another with --domain, or ask whoever runs the registry for list and push_tag in that one"
+
+
+class ForeignPage(S3regError):
+    """A web page of another site asks for a change: a browser may add a password or certificate to that unasked."""
+
+    code = "foreign-page"
+    kind = Kind.FORBIDDEN
+    says = "not allowed: a web page of {origin} asks for a change here"
+    remedy = "ask from a page of the registry's own address, or with a program that is no browser"
 
 
 class LinkRefused(S3regError):

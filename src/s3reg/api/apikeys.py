@@ -32,7 +32,7 @@ def show() -> Response:
     """All keys, or with `id` one of them: an array either way."""
     asked = _asked()
     keys = [gate().keys.find(_id(asked))] if "id" in asked else gate().keys.all()
-    return render.anka([_shown(key) for key in keys])
+    return render.anka_later([_shown(key) for key in keys])
 
 
 @blueprint.post("/v1/apikey")
@@ -45,7 +45,7 @@ def create() -> Response:
         raise _wrong("ttl", "missing: say for how many seconds the key works")
     audit.about(key=key_id, groups=groups)
     _, private = gate().keys.create(key_id, ttl=ttl, groups=groups, public_key=_public_key(asked))
-    return render.done() if private is None else render.anka(base64.b64encode(private).decode())
+    return render.done() if private is None else render.anka_later(base64.b64encode(private).decode())
 
 
 @blueprint.put("/v1/apikey")

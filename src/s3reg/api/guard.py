@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from s3reg.api import peer
 from s3reg.api.needs import NEEDS, Need
 from s3reg.api.wiring import wiring
-from s3reg.errors import S3regError, Unauthenticated
+from s3reg.errors import ForeignPage, S3regError, Unauthenticated
 from s3reg.model.identity import EVERYONE, Identity
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 5.0
 """For what a refused client is still sending: closed on before, it would not see the answer."""
 _PIECE = 64 * 1024
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+_LONGEST_SHOWN = 200
 
 
 def install(app: Flask) -> None:
@@ -46,17 +48,28 @@ def asker() -> Identity:
 def _admit() -> None:
     gate = wiring().gate
     need = g.need = NEEDS.get(request.endpoint or "")
-    if gate is None:
-        g.asker = EVERYONE
-        return
     if need is not None and need.public:
         return
     try:
-        g.asker = _identified(gate)
-        g.asker = gate.permit(g.asker, _permissions(need))
+        g.asker = EVERYONE if gate is None else _identified(gate)
+        _refuse_foreign_pages()
+        if gate is not None:
+            g.asker = gate.permit(g.asker, _permissions(need))
     except S3regError:
         _drain()
         raise
+
+
+def _refuse_foreign_pages() -> None:
+    """A page that somebody merely looks at must not change anything with what the browser knows, or can reach.
+
+    Browsers say which site a page is of with everything but a GET (RFC 6454 §7); programs say nothing.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in _SAFE:
+        return
+    if origin.rpartition("://")[2].lower() != request.host.lower():
+        raise ForeignPage(origin=origin[:_LONGEST_SHOWN])
 
 
 def _permissions(need: Need | None) -> tuple[str, ...]:

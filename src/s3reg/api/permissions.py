@@ -35,7 +35,7 @@ def show_permissions() -> Response:
     told = {
         action.value: {"label": label, "description": about} for action, (label, about) in RESOURCE_PERMISSIONS.items()
     }
-    return render.anka([{"resource_type": "template", "permissions": told}])
+    return render.anka_later([{"resource_type": "template", "permissions": told}])
 
 
 @blueprint.get("/admin/api/v1" + _GROUP)
@@ -43,7 +43,7 @@ def show_permissions() -> Response:
 def show_resources(group: str) -> Response:
     """The templates that a group names. One that has all of them, as it has until somebody names some, names none."""
     templates = gate().groups.find(names.group_name(group)).templates or {}
-    return render.anka(
+    return render.anka_later(
         [
             {"id": template, "id_type": "id", "type": "template", "permissions": grants.named(templates[template])}
             for template in sorted(templates)
