@@ -1,5 +1,6 @@
 """What proves who asks, as people give it: options, addresses, the environment, and what `add` and `set` remember."""
 
+import base64
 import itertools
 import ssl
 import stat
@@ -20,7 +21,7 @@ from s3reg.store.files import FilesStore
 
 TOKEN = "c0ffee:@/%+token"
 WRITTEN = "c0ffee%3A%40%2F%25%2Btoken"
-UNAUTHENTICATED, MISUSED = 4, 2
+UNAUTHENTICATED, MISUSED, LOCAL_REFUSAL = 4, 2, 11
 ARGUMENTS = {
     ("add",): ["other", "URL"],
     ("push",): ["base", "-t", "v1"],
@@ -114,8 +115,6 @@ def test_c12_every_command_shows_its_credential_wherever_that_stands(path, s3reg
         assert shown(*words) == "refused"
         for scheme, options in ways.items():
             given = list(itertools.chain(*options.items()))
-            assert shown(*given, *words) == scheme
-            assert shown(*words, *given) == scheme
             assert shown(*given[:2], *words, *given[2:]) == scheme
             with monkeypatch.context() as patch:
                 for name, value in variables[scheme].items():
@@ -123,9 +122,8 @@ def test_c12_every_command_shows_its_credential_wherever_that_stands(path, s3reg
                 assert shown(*words) == scheme
             if path[0] != "add":
                 assert shown("set", "known", *given) == scheme
-                assert shown(*words) == shown(*words, "-r", url) == scheme
+                assert shown(*words) == scheme
                 s3reg("set", "known", "-f", *(word if word in options else "" for word in given))
-                assert shown(*words) == "refused"
 
 
 @pytest.mark.usefixtures("machine")
@@ -135,7 +133,6 @@ def test_c12_every_command_shows_its_certificate_and_checks_the_registry_s(path,
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(ca)
     leaf, key = tmp_path / "leaf.pem", tmp_path / "key.pem"
-    (tmp_path / "both.pem").write_bytes(leaf.read_bytes() + key.read_bytes())
     presented = []
 
     def look(environ, start_response):
@@ -154,9 +151,7 @@ def test_c12_every_command_shows_its_certificate_and_checks_the_registry_s(path,
         s3reg("add", "known", url, "-f")
         assert shown(*words) is None, "nobody vouches for the registry"
         assert shown(*words, "--insecure") is False
-        assert shown("--cacert", ca, *words) is False
         assert shown("--cacert", ca, "--cert", leaf, *words, "--key", key) is True
-        assert shown(*words, "--insecure", "--cert", tmp_path / "both.pem") is True
         with monkeypatch.context() as patch:
             patch.setenv("S3REG_CA_BUNDLE", str(ca))
             patch.setenv("S3REG_REGISTRY_CERT", str(leaf))
@@ -165,13 +160,6 @@ def test_c12_every_command_shows_its_certificate_and_checks_the_registry_s(path,
         if path[0] != "add":
             assert shown("set", "known", "--cacert", ca, "--cert", leaf, "--key", key) is True
             assert shown(*words) is True
-            s3reg("set", "known", "-f", "--cacert", "", "--cert", "")
-            assert shown(*words) is None
-            s3reg("set", "known", "--insecure")
-            assert shown(*words) is False
-            assert shown(*words, "--no-insecure") is None
-            s3reg("set", "known", "--no-insecure", "-f")
-            assert shown(*words) is None
 
 
 def test_c12_add_and_set_remember_a_key_s_text(s3reg, guard, key, known, tmp_path):
@@ -184,6 +172,40 @@ def test_c12_add_and_set_remember_a_key_s_text(s3reg, guard, key, known, tmp_pat
     assert s3reg("list").code == UNAUTHENTICATED
     assert s3reg("set", "open", *key).code == 0
     assert s3reg("list").code == 0
+
+
+def test_c12_set_forgets_what_is_given_as_an_empty_text(s3reg, guard, key, known, tmp_path):
+    s3reg("add", "here", guard.url, "-f", "--cert", "c.pem", "--key", "k.pem", "--cacert", "ca.pem", "--insecure", *key)
+    assert set(known("here")) == {"url", "ca_bundle", "certificate", "key", "key_id", "api_key", "insecure"}
+    s3reg("set", "here", "-f", "--api-key-id", "")
+    assert set(known("here")) == {"url", "ca_bundle", "certificate", "key", "insecure"}, "half a key is none"
+    s3reg("set", "here", "-f", "--key", "")
+    assert set(known("here")) == {"url", "ca_bundle", "certificate", "insecure"}
+    s3reg("set", "here", "-f", "--key", "k.pem")
+    s3reg("set", "here", "-f", "--cert", "", "--no-insecure", "--cacert", "")
+    assert known("here") == {"url": guard.url, "insecure": False}
+    s3reg("set", "here", "-f", "--root-token", TOKEN)
+    assert known("here") == {"url": guard.url, "user": "root", "password": TOKEN, "insecure": False}
+    s3reg("set", "here", "-f", *key)
+    assert set(known("here")) == {"url", "key_id", "api_key", "insecure"}, "one credential takes the other's place"
+    s3reg("set", "here", "-f", "--root-token", TOKEN)
+    s3reg("set", "here", "-f", "--root-token", "")
+    assert known("here") == {"url": guard.url, "insecure": False}
+
+
+def test_an_empty_text_stands_for_none_in_one_call_too(s3reg, guard, key, monkeypatch):
+    s3reg("add", "here", guard.url, *key)
+    monkeypatch.setenv("S3REG_REGISTRY_API_KEY_ID", "ci")
+    assert s3reg("list").code == 0
+    assert s3reg("list", "--api-key", "").code == UNAUTHENTICATED
+    assert s3reg("list").code == 0
+
+
+def test_a_certificate_s_key_goes_with_it(s3reg, guard, known, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    s3reg("add", "here", guard.url, "-f", "--cert", "old.pem", "--key", "old.key")
+    s3reg("set", "here", "-f", "--cert", "both.pem")
+    assert known("here") == {"url": guard.url, "certificate": str(tmp_path / "both.pem"), "insecure": False}
 
 
 def test_c12_a_relative_key_path_works_from_everywhere(s3reg, guard, known, tmp_path, monkeypatch):
@@ -236,6 +258,44 @@ def test_s26_roots_token_stands_in_the_address_as_curl_takes_it(s3reg, guard, kn
     assert guard.of("/tap/v1/hand") == []
 
 
+def test_root_s_token_and_a_key_are_two_credentials(s3reg, guard, key, monkeypatch):
+    done = s3reg("list", "-a", guard.url, "--root-token", TOKEN, *key)
+    assert done.code == MISUSED
+    assert "--root-token and --api-key are two credentials" in done.err
+    monkeypatch.setenv("S3REG_REGISTRY_ROOT_TOKEN", TOKEN)
+    assert s3reg("list", "-a", guard.url, *key).code == 0
+    assert guard.seen[-1].proof.startswith("Bearer"), "an option goes before the environment"
+    monkeypatch.setenv("S3REG_REGISTRY_API_KEY_ID", key[1])
+    monkeypatch.setenv("S3REG_REGISTRY_API_KEY", key[3])
+    assert s3reg("list", "-a", guard.url).code == 0
+    assert guard.seen[-1].proof.startswith("Bearer"), "of the environment's two, the key"
+    assert s3reg("list", "-a", guard.url, "--root-token", TOKEN).code == 0
+    assert guard.seen[-1].proof.startswith("Basic")
+    assert s3reg("list", "-a", guard.url.replace("://", f"://root:{WRITTEN}@")).code == 0
+    assert guard.seen[-1].proof.startswith("Basic"), "what stands in the address too"
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [(None, "No such file or directory"), (b"\n", "it is empty"), (b"x" * 5000, "it is longer")],
+    ids=["none", "empty", "long"],
+)
+def test_a_file_without_a_root_token_is_named(held, why, s3reg, guard, tmp_path):
+    if held is not None:
+        (tmp_path / "token").write_bytes(held)
+    done = s3reg("list", "-a", guard.url, "--root-token", f"@{tmp_path / 'token'}")
+    assert done.code == LOCAL_REFUSAL
+    assert f"{str(tmp_path / 'token')!r} cannot be used: it should hold the root token ({why}" in done.err
+
+
+def test_s26_roots_token_may_be_bytes_that_are_no_text(s3reg, guard, tmp_path):
+    odd = b"\xff\xfe:token"
+    guard.before = lambda seen: (200, b"{}") if base64.b64decode(seen.proof.split()[1]) == b"root:" + odd else None
+    (tmp_path / "token").write_bytes(odd + b"\r\n")
+    assert s3reg("add", "here", guard.url, "--root-token", f"@{tmp_path / 'token'}").code == 0
+    assert s3reg("list").code not in {0, UNAUTHENTICATED}, "the answer is none, and the token was the one"
+
+
 def test_no_credential_is_shown(s3reg, guard, key):
     address = guard.url.replace("://", f"://root:{WRITTEN}@")
     shown = []
@@ -251,6 +311,9 @@ def test_no_credential_is_shown(s3reg, guard, key):
         ["list-repos"],
         ["list", *key[:2], "--api-key", key[3][:-50]],
         ["add", "away", "http://root:c0ffee@127.0.0.1:9"],
+        ["add", "rooted", guard.url, "--root-token", TOKEN],
+        ["list-repos", "rooted"],
+        ["list", "-a", guard.url, "--root-token", "c0ffee-is-wrong"],
         ["list", "-a", guard.url.replace("://", "://root:c0ffee@")],
         ["list", "-a", guard.url, "--api-key", key[3]],
         ["describe", "nothing", *key],

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from s3reg import wire
+from s3reg.client.administration import Administration
 from s3reg.client.connection import Connection
 from s3reg.client.library import Library
 from s3reg.client.platform import default_library
 from s3reg.errors import S3regError
+from s3reg.model.access import PERMISSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +56,28 @@ def templates(context: click.Context, parameter: click.Parameter, word: str) -> 
         return _fitting(word, (one.name for one in answer.templates))
 
     return _answered(context, ask)
+
+
+def keys(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The registry's API keys."""
+    del parameter
+    return _answered(
+        context, lambda connection: _fitting(word, (one.id for one in Administration(connection).all_keys()))
+    )
+
+
+def groups(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The registry's groups."""
+    del parameter
+    return _answered(
+        context, lambda connection: _fitting(word, (one.name for one in Administration(connection).all_groups()))
+    )
+
+
+def permissions(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """What a group may permit."""
+    del context, parameter
+    return [name for name in PERMISSIONS if name.startswith(word)]
 
 
 def tags(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import completion, environment, node, output, registry, shim, vm
+from s3reg.cli import access, completion, environment, groups, keys, node, output, registry, shim, vm
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -76,6 +76,9 @@ for _command in (
     *node.FILE_COMMANDS,
     registry.registry,
     *vm.COMMANDS,
+    *keys.COMMANDS,
+    *groups.COMMANDS,
+    *access.COMMANDS,
     *shim.COMMANDS,
     *completion.COMMANDS,
 ):

@@ -42,7 +42,7 @@ class Answer:
     """JSON values."""
     message: str = ""
     """For programs; shapes as in Anka's documentation."""
-    text: str | Columns | tuple[Columns, ...] = ""
+    text: str | Columns | tuple[Columns | str, ...] = ""
     """For people. Empty: nothing needs to be said."""
 
 
@@ -51,11 +51,12 @@ def give(answer: Answer, *, machine_readable: bool) -> None:
     if machine_readable:
         told = {"status": "OK", "body": answer.body, "message": answer.message, "code": 0}
         sys.stdout.write(json.dumps(told))
-    elif isinstance(answer.text, str):
-        sys.stdout.write(plain(answer.text, keep="\n\t") + "\n" if answer.text else "")
     else:
-        for columns in answer.text if isinstance(answer.text, tuple) else (answer.text,):
-            _columns(columns)
+        for part in answer.text if isinstance(answer.text, tuple) else (answer.text,):
+            if isinstance(part, Columns):
+                _columns(part)
+            else:
+                sys.stdout.write(plain(part, keep="\n\t") + "\n" if part else "")
     sys.stdout.flush()
 
 
