@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 REREAD_SECONDS = 60.0
+RETRY_SECONDS = 5.0
+"""The same where nothing is known yet."""
 STALE_SECONDS = 120.0
-"""Older than this, as after a night without a call, what is known is not used while it is read again."""
+"""Not asked for so long, as after a night without a call, what is known is not used while it is read again."""
 TIMEOUT_SECONDS = 3
 _ARN = re.compile(r"arn:[^:]+:secretsmanager:([^:]+):[^:]*:secret:.+")
 
@@ -47,10 +50,9 @@ class SecretsManager:
 
         Raises RootTokenUnreadable if they never could.
         """
-        age = self._age()
-        if age > REREAD_SECONDS and self._lock.acquire(blocking=age > STALE_SECONDS):
+        if self._is_due() and self._lock.acquire(blocking=self._age() > STALE_SECONDS):
             try:
-                if self._age() > REREAD_SECONDS:
+                if self._is_due():
                     self._renew()
             finally:
                 self._lock.release()
@@ -58,13 +60,17 @@ class SecretsManager:
             raise RootTokenUnreadable(source=self._name, reason=self._problem)
         return self._tokens
 
+    def _is_due(self) -> bool:
+        return self._age() > (REREAD_SECONDS if self._tokens else RETRY_SECONDS)
+
     def _age(self) -> float:
+        """Seconds since it was last tried to read them."""
         return float("inf") if self._tried is None else self._clock() - self._tried
 
     def _renew(self) -> None:
         problem = None
         try:
-            self._tokens = self._read()
+            self._tokens, problem = self._read()
         except ValueError as e:
             problem = str(e)
         if problem is not None and problem != self._problem:
@@ -73,25 +79,22 @@ class SecretsManager:
         self._problem = problem
         self._tried = self._clock()
 
-    def _read(self) -> Sequence[bytes]:
-        """Raises ValueError with what is wrong."""
+    def _read(self) -> tuple[Sequence[bytes], str | None]:
+        """The tokens, and what is wrong all the same. Raises ValueError if nothing is right."""
         current = self._stage("AWSCURRENT")
         if current is None:
             raise ValueError("there is no such secret")
-        found = [checked(current)]
-        previous = self._stage("AWSPREVIOUS")
+        token, previous = checked(current), self._stage("AWSPREVIOUS")
         try:
-            if previous is not None:
-                found.append(checked(previous))
+            return ([token] if previous is None else [token, checked(previous)]), None
         except ValueError as e:
             # The first value of a secret is often only there to make it.
-            emit("root-secret-stage-not-used", name=self._name, stage="AWSPREVIOUS", reason=str(e))
-        return found
+            return [token], f"AWSPREVIOUS is left out: {e}"
 
     def _stage(self, stage: str) -> bytes | None:
         """What the secret has under this label; None if nothing."""
         # Not above: it takes a moment to load.
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError, NoRegionError  # noqa: PLC0415
 
         try:
             self._client = self._client or _client(self._name)
@@ -101,8 +104,10 @@ class SecretsManager:
             if code == "ResourceNotFoundException":
                 return None
             raise ValueError(f"Secrets Manager answers {code}") from None
+        except NoRegionError:
+            raise ValueError("in which region is it? Name it by its ARN, or set AWS_REGION") from None
         except BotoCoreError as e:
-            raise ValueError(f"Secrets Manager cannot be asked: {type(e).__name__}") from None
+            raise ValueError(f"Secrets Manager cannot be asked: {e}") from None
         text = answer.get("SecretString")
         return _plain(text.encode() if text is not None else answer["SecretBinary"])
 
@@ -124,10 +129,11 @@ def _client(name: str) -> Any:
     import boto3  # noqa: PLC0415 - as above
     from botocore.config import Config  # noqa: PLC0415
 
-    found = _ARN.fullmatch(name)
+    arn = _ARN.fullmatch(name)
     return boto3.session.Session().client(
         "secretsmanager",
-        region_name=found[1] if found else None,
+        # botocore itself looks at AWS_DEFAULT_REGION and the profile only.
+        region_name=arn[1] if arn else os.environ.get("AWS_REGION"),
         config=Config(
             connect_timeout=TIMEOUT_SECONDS,
             read_timeout=TIMEOUT_SECONDS,
