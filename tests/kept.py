@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from s3reg.model import format as fmt
 
 if TYPE_CHECKING:
-    from s3reg.store import ObjectStore
+    from collections.abc import Iterator
+
+    from s3reg.store import ObjectStore, Stat
 
 ON_THE_SIDE = (fmt.EVENTS, "auth/spent/")
 """Written beside what a request is about: events some time after its answer, and the secrets of logins."""
@@ -23,7 +25,18 @@ class Kept:
 
     def marks(self) -> dict[str, str]:
         """Key → ETag of everything that lies in the store: one more write of anything shows."""
-        return {stat.key: stat.etag for stat in self._store.list("") if not stat.key.startswith(ON_THE_SIDE)}
+        return {stat.key: stat.etag for stat in self._stats()}
+
+    def _stats(self) -> Iterator[Stat]:
+        after: str | None = ""
+        while after is not None:
+            passed, after = after, None
+            for stat in self._store.list("", after=passed):
+                beside = next((prefix for prefix in ON_THE_SIDE if stat.key.startswith(prefix)), None)
+                if beside is not None:
+                    after = beside[:-1] + "0"  # behind everything there: "0" follows "/"
+                    break
+                yield stat
 
     def begin(self) -> None:
         """Put back what was changed since."""

@@ -49,6 +49,7 @@ class House:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.clock = Clock()
         self._numbers = itertools.count()
+        self._kept: Kept | None = None
         self.closed = Closed(folder / "store", clock=self.clock, authority=Authority(), **settings)
         root = self.closed.client(self.closed.root)
         for template in (OPEN, OTHER, FAR):
@@ -66,6 +67,8 @@ class House:
 
     def keep(self) -> None:
         """From now on, this is how it is before each call."""
+        if self._kept is not None and self._kept.unchanged():
+            return
         self._kept = Kept(self.closed.store)
         self.begin, self.marks, self.unchanged = self._kept.begin, self._kept.marks, self._kept.unchanged
 
