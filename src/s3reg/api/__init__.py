@@ -33,6 +33,7 @@ from s3reg.api import (
     headers,
     health,
     objects,
+    peer,
     permissions,
     render,
     tap,
@@ -71,6 +72,7 @@ def create_app(
     render.install_log(app)
     headers.install(app)
     audit.install(app)
+    peer.install(app, clock)
     guard.install(app)
     for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events):
         app.register_blueprint(part.blueprint)

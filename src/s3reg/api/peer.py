@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from flask import request
+from flask import current_app, request
 
 from s3reg.api.wiring import wiring
 from s3reg.auth.certificates import Presented
@@ -22,6 +22,9 @@ from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flask import Flask
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 QUIET_SECONDS = 60.0
@@ -32,6 +35,11 @@ _CHAIN = "X-Amzn-Mtls-Clientcert"
 _LEAF = "X-Amzn-Mtls-Clientcert-Leaf"
 _NGINX = "Ssl-Client-Cert"
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+def install(app: Flask, clock: Callable[[], float] = time.time) -> None:
+    """Let strangers' headers be told of by this clock."""
+    app.extensions["s3reg-strangers"] = Strangers(clock)
 
 
 def address() -> str:
@@ -62,7 +70,9 @@ def presented() -> Presented | None:
         return _FORMS[form]()
     for name in (_NGINX, _LEAF, _CHAIN):
         if name in request.headers:
-            _strangers.seen(request.remote_addr, name)
+            strangers: Strangers = current_app.extensions["s3reg-strangers"]
+            strangers.seen(request.remote_addr, name)
+            break
     return _of_socket()
 
 
@@ -74,7 +84,7 @@ def _of_socket() -> Presented | None:
     if not leaf:
         return None
     # Python's own from 3.13 on; before that, of the sockets that cli/tls.py makes.
-    chain = getattr(sock, "get_unverified_chain", list)()
+    chain: list[bytes] = getattr(sock, "get_unverified_chain", list)()
     return Presented(leaf, tuple(chain[1:]), checked=True)
 
 
@@ -121,22 +131,19 @@ def _parsed(text: str) -> Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-class _Strangers:
+class Strangers:
     """Whoever sends what only a proxy may say: told of once a minute. Safe between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._told: float | None = None
 
     def seen(self, address: str | None, header: str) -> None:
-        now = time.monotonic()
+        """One of them sent this header."""
+        now = self._clock()
         with self._lock:
-            if self._told is not None and now < self._told + QUIET_SECONDS:
+            if self._told is not None and self._told <= now < self._told + QUIET_SECONDS:
                 return
             self._told = now
-        emit(
-            "certificate-header-ignored", header=header, peer=address, reason="it does not come from a configured proxy"
-        )
-
-
-_strangers = _Strangers()
+        emit("certificate-header-ignored", header=header, peer=address, reason="it does not come from a known proxy")
