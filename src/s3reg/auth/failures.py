@@ -61,28 +61,33 @@ class _Buckets:
 
     def wait(self, name: str) -> float:
         """Seconds until there is a token."""
-        return max(0.0, 1 - self._now(name)) / self._each_second
+        with self._lock:
+            return max(0.0, 1 - self._tokens(name)) / self._each_second
 
     def is_full(self, name: str) -> bool:
         """Whether nothing was taken lately."""
-        return self._now(name) >= self._most
+        with self._lock:
+            return self._tokens(name) >= self._most
 
     def take(self, name: str) -> None:
         """One token, if there is one."""
-        left = max(0.0, self._now(name) - 1)
         with self._lock:
-            self._left[name] = (left, self._clock())
+            self._left[name] = (max(0.0, self._tokens(name) - 1), self._clock())
             self._left.move_to_end(name)
             while len(self._left) > MOST_KNOWN:
                 self._left.popitem(last=False)
 
-    def _now(self, name: str) -> float:
-        with self._lock:
-            left, at = self._left.get(name, (float(self._most), 0.0))
-            now = min(float(self._most), left + max(0.0, self._clock() - at) * self._each_second)
-            if now >= self._most:
-                self._left.pop(name, None)
-            return now
+    def _tokens(self, name: str) -> float:
+        if name not in self._left:
+            return float(self._most)
+        (left, at), now = self._left[name], self._clock()
+        left = min(float(self._most), left + max(0.0, now - at) * self._each_second)
+        if left >= self._most:
+            del self._left[name]
+        else:
+            # From now on: a clock that was set back must lock nobody out until it is what it was.
+            self._left[name] = (left, now)
+        return left
 
 
 def _origin(address: str) -> str:

@@ -1,0 +1,19 @@
+import pytest
+
+from auth.replicas import Clock, Replicas
+from s3reg.store.files import FilesStore
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FilesStore(tmp_path / "store", secret=bytes(32))
+
+
+@pytest.fixture
+def replicas(store, clock):
+    return Replicas(store, clock)
