@@ -47,8 +47,8 @@ def snippet(page: Path, **instead: str) -> str:
 def upstream(text: str, name: str, addresses: Mapping[str, str]) -> str:
     """`text` with other servers: HOST:PORT as written → as it is here."""
     for written, here in addresses.items():
-        assert f"server {written};" in text, f"{name} has no server {written}"
-        text = text.replace(f"server {written};", f"server {here};")
+        assert f"server {written} " in text, f"{name} has no server {written}"
+        text = text.replace(f"server {written} ", f"server {here} ")
     return text
 
 

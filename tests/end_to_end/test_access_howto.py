@@ -1,0 +1,143 @@
+"""What docs/howto/access.md and docs/howto/login.md tell people to type works as it stands, typed into a real shell."""
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import running
+import servers
+import sites
+import tap
+from access_kit import Closed
+from push_calls import Push
+from s3reg.model.access import PERMISSIONS
+from s3reg.model.identity import Action
+
+PAGES = Path(__file__).parents[2] / "docs" / "howto"
+WHERE = "localhost:8089"
+"""Of the registry, on the pages."""
+ELSEWHERE = re.compile(r"# on the (.+)")
+REFUSED = re.compile(r"# refused, exit code (\d+)$")
+TYPE = """
+{line}
+code=$?
+tries=0
+while [ $code != {expected} ] && [ {expected} != 0 ] && [ $tries -lt 200 ]; do
+  sleep 0.1; tries=$((tries + 1))
+  {line}
+  code=$?
+done
+[ $code = {expected} ] || {{ echo "exit code $code instead of {expected}: "{quoted} >&2; exit 1; }}
+"""
+"""A line, and what it comes to; a refusal may be seconds away."""
+
+
+def blocks(page):
+    """The commands of a page, block by block, without the indent of a list."""
+    found = re.findall(r"^( *)```sh\n(.*?)^ *```$", (PAGES / page).read_text(), re.DOTALL | re.MULTILINE)
+    return ["".join(line.removeprefix(indent) for line in text.splitlines(True)) for indent, text in found]
+
+
+def typed(folder, script, **settings):
+    """What the commands print to stdout, in a shell that must end well."""
+    command = ["sh", "-c", script]
+    environment = running.environment(**settings)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=running.SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Reader:
+    """Somebody who types what the page says: on the registry's machine, and on others that share its folder."""
+
+    def __init__(self, folder, stack):
+        self.folder = folder
+        self.stack = stack
+        self.address = f"localhost:{servers.free_port()}"
+        self.registry = contextlib.ExitStack()
+        stack.callback(self.registry.close)
+        (folder / "bin").mkdir()
+        (folder / "bin" / "s3reg").write_text(f'#!/bin/sh\nexec {shlex.join(running.PROGRAM)} "$@"\n')
+        (folder / "bin" / "s3reg").chmod(0o755)
+        self.path = f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def follow(self, block):
+        """Type the lines of a block; each of them, and what it prints."""
+        first, _, rest = block.partition("\n")
+        elsewhere = ELSEWHERE.fullmatch(first)
+        home = self.folder / (elsewhere[1] if elsewhere else "here").replace(" ", "-")
+        home.mkdir(exist_ok=True)
+        return [(line, self.type(line, home)) for line in (rest if elsewhere else block).splitlines()]
+
+    def type(self, line, home):
+        line = line.replace(WHERE, self.address)
+        if line.startswith("s3reg serve "):
+            return self.serve(shlex.split(line)[2:])
+        refused = REFUSED.search(line)
+        script = TYPE.format(line=line, quoted=shlex.quote(line), expected=refused[1] if refused else 0)
+        return typed(self.folder, script, HOME=str(home), PATH=self.path)
+
+    def serve(self, arguments):
+        """In the other terminal: what ran there is ended first."""
+        self.registry.close()
+        with contextlib.chdir(self.folder):
+            listen = self.address.replace("localhost", "127.0.0.1")
+            self.registry.enter_context(running.serving(self.folder, *arguments, "--workers", "1", listen=listen))
+        return ""
+
+
+@pytest.fixture
+def reader(tmp_path):
+    for program in ("curl", "openssl"):
+        servers.needs(program)
+    (tmp_path / "system.img").write_bytes(bytes(range(256)) * 4096)
+    with contextlib.ExitStack() as stack:
+        yield Reader(tmp_path, stack)
+
+
+def test_a_newcomer_types_the_page_from_an_open_registry_to_a_closed_one(reader):
+    printed = [said for block in blocks("access.md") for said in reader.follow(block)]
+
+    def told(line):
+        return [text for typed, text in printed if typed.startswith(line)]
+
+    assert told("curl -s http") == ['{"status":"FAIL","message":"Authentication Required"}']
+    assert [re.match(r"name\t(.*)", who)[1] for who in told("s3reg access whoami")] == ["root", "root", "cert:mac-18"]
+    assert ["sequoia" in listed for listed in told("s3reg list")] == [True, False, True]
+    before, after = ("get_config\tyes" in text for text in told("s3reg access explain"))
+    assert (before, after) == (False, True)
+
+
+def test_the_page_names_every_permission_that_there_is():
+    page = (PAGES / "access.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(PERMISSIONS) | {action.value for action in Action} <= named
+
+
+def test_a_shell_logs_in_and_lists_with_the_commands_of_the_page(tmp_path):
+    for program in ("curl", "jq", "openssl"):
+        servers.needs(program)
+    closed = Closed(tmp_path / "store")
+    http = closed.app.test_client()
+    http.environ_base["HTTP_AUTHORIZATION"] = closed.root["Authorization"]
+    pushed = Push([http])
+    pushed.run()
+    closed.make("ci")
+    where, functions, log_in_and_list, key_of_text = blocks("login.md")
+    with sites.serving(closed.app) as url:
+        where = where.replace(f"http://{WHERE}", url)
+        printed, listed = f"printed={tap.printed(tap.key())}", f"{pushed.template} {pushed.name}\n"
+        steps = [where, functions, log_in_and_list]
+        assert typed(tmp_path, "\n".join(["set -eu", printed, key_of_text, *steps])) == listed
+        for form in ("TraditionalOpenSSL", "PKCS8"):
+            (tmp_path / "ci.pem").write_bytes(tap.pem(tap.key(), form=form))
+            assert typed(tmp_path, "\n".join(["set -eu", *steps])) == listed
