@@ -163,6 +163,16 @@ class Authority:
         loaded = serialization.load_pem_private_key(Path(key).read_bytes(), None)
         return Issued(x509.load_pem_x509_certificate(Path(made).read_bytes()), loaded)
 
+    def crl_by_openssl(self, folder: Path, digest: str) -> bytes:
+        """An empty list that `openssl ca` makes."""
+        mine, key = self.issued.write(folder / "openssl-ca")
+        (folder / "openssl-index").touch()
+        (folder / "openssl.cnf").write_text(f"[ca]\ndefault_ca=x\n[x]\ndatabase={folder}/openssl-index\n")
+        command = [servers.needs("openssl"), "ca", "-gencrl", "-config", str(folder / "openssl.cnf"), "-md", digest]
+        return subprocess.run(
+            [*command, "-cert", mine, "-keyfile", key, "-crldays", "1"], check=True, capture_output=True
+        ).stdout
+
     def server(self, *hosts: str, now: dt.datetime | None = None, ends: dt.datetime | None = None) -> Issued:
         """The certificate of a server, by default of this machine's."""
         found: list[x509.GeneralName] = []

@@ -63,7 +63,7 @@ class Certificates:
         self._ca = ca
         self._crl = crl
         self._clock = clock
-        self._anchors = Reread(lambda: _authorities(ca), ca)
+        self._anchors = Reread(_authorities, ca)
         self._revocation = Revocation(crl) if crl is not None else None
 
     def check(self) -> None:
@@ -112,11 +112,8 @@ def _parsed(presented: Presented) -> list[x509.Certificate]:
     return found
 
 
-def _authorities(file: Path) -> tuple[x509.Certificate, ...]:
-    """The certificates of a file. Raises OSError, ValueError."""
-    data = file.read_bytes()
-    if not data.strip():
-        raise ValueError("it is empty")
+def _authorities(data: bytes) -> tuple[x509.Certificate, ...]:
+    """The certificates of a file. Raises ValueError."""
     try:
         found = tuple(x509.load_pem_x509_certificates(data))
         for one in found:

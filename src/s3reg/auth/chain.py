@@ -83,7 +83,7 @@ class _Search:
         """`found`, and what leads on from its last to the highest that is trusted."""
         last = found[-1]
         trusted = last in self._anchors
-        if trusted and last.issuer == last.subject:
+        if trusted and (last.issuer == last.subject or not is_sound(last)):
             return found
         _check_signed_soundly(last)
         reason: Refused | None = None

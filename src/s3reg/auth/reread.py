@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -17,51 +18,69 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 _State = tuple[tuple[int, int, int] | None, ...]
 
+MOST_BYTES = 64 * 1024**2
 YOUNG_NS = 2_000_000_000
 """A file changed within the last two seconds may be changed again without its time, size or inode telling so: file systems
 count time in steps. It is read anew each time, until it is older than that."""
 
 
 class Reread(Generic[Made]):
-    """The value of `make()`, which reads `files`: made anew when one has another time, size or inode.
+    """What `make` makes of the contents of `files`: made anew when one has another time, size or inode, and other contents.
 
     Files of which nothing can be made leave what was made before in its place; each such state is logged once, with the
-    words of the OSError or ValueError that `make` raised: they must hold nothing of a secret. Safe between threads.
+    words of the ValueError that `make` raised: they must hold nothing of a secret. Safe between threads.
     """
 
-    def __init__(self, make: Callable[[], Made], *files: Path) -> None:
+    def __init__(self, make: Callable[..., Made], *files: Path) -> None:
         self._make = make
         self._files = files
         self._lock = threading.Lock()
         self._state: _State | None = None
+        self._digest: bytes | None = None
         self._made: Made | None = None
         self._problem: str | None = None
 
     def look(self) -> tuple[Made | None, str | None]:
         """What was made last, or None if nothing was ever; and what is wrong with the files as they are now, or None."""
         with self._lock:
-            state = self._stat()
+            state = tuple(map(_stat, self._files))
             if state != self._state:
-                self._renew(state)
+                self._renew()
+                # As it was before it was read: who changed it meanwhile is noticed at the next look.
+                self._state = None if _young(state) else state
             return self._made, self._problem
 
-    def _renew(self, state: _State) -> None:
-        problem = None
+    def _renew(self) -> None:
+        digest, problem = None, None
         try:
-            self._made = self._make()
-        except OSError as e:
-            problem = e.strerror or type(e).__name__
+            contents = [self._read(file) for file in self._files]
+            digest = _digest(contents)
+            if digest != self._digest:
+                self._made = self._make(*contents)
         except ValueError as e:
-            problem = str(e)
+            digest, problem = None, str(e)
         if problem is not None and problem != self._problem:
             names = ", ".join(map(str, self._files))
             emit("file-not-usable", level=logging.WARNING, files=names, reason=problem, kept=self._made is not None)
-        self._problem = problem
-        # As it was before it was read: who changed it meanwhile is noticed at the next look.
-        self._state = None if _young(state) else state
+        self._digest, self._problem = digest, problem
 
-    def _stat(self) -> _State:
-        return tuple(map(_stat, self._files))
+    def _read(self, file: Path) -> bytes:
+        # Whoever has one file knows which it is.
+        which = f"{file}: " if len(self._files) > 1 else ""
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(MOST_BYTES + 1)
+        except OSError as e:
+            raise ValueError(f"{which}{e.strerror}") from None
+        if not data.strip():
+            raise ValueError(f"{which}it is empty")
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"{which}it is too large")
+        return data
+
+
+def _digest(contents: list[bytes]) -> bytes:
+    return b"".join(hashlib.sha256(data).digest() for data in contents)
 
 
 def _stat(file: Path) -> tuple[int, int, int] | None:

@@ -42,7 +42,7 @@ class Revocation:
     """The lists of one file, read again when it changes. Safe between threads."""
 
     def __init__(self, path: Path) -> None:
-        self._kept = Reread(lambda: _lists(path), path)
+        self._kept = Reread(_lists, path)
         self._path = path
         self._told: tuple[Sequence[_List], set[str]] = ((), set())
         self._lock = threading.Lock()
@@ -110,11 +110,8 @@ def _verified(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> 
         return False
 
 
-def _lists(path: Path) -> Sequence[_List]:
-    """Those of a file. Raises OSError, ValueError."""
-    data = path.read_bytes()
-    if not data.strip():
-        raise ValueError("it is empty")
+def _lists(data: bytes) -> Sequence[_List]:
+    """Those of a file. Raises ValueError."""
     try:
         if data.lstrip().startswith(b"0"):
             crls = [x509.load_der_x509_crl(data)]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 SHORTEST = 10
 """Characters."""
+LONGEST = 4096
+"""Bytes; more would not fit into a request."""
 MOST_LINES = 2
-LARGEST_FILE = 64 * 1024
-"""Bytes; whatever is larger is another file."""
 
 Source = Callable[[], "Sequence[bytes]"]
 """The tokens that are valid now. Raises RootTokenUnreadable if they could never be read."""
@@ -84,7 +84,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept = Reread(self._read, path)
+        self._kept = Reread(_tokens, path)
 
     def tokens(self) -> Sequence[bytes]:
         """Those of the file as it is now; of the last that was good, if it is not. Raises RootTokenUnreadable."""
@@ -93,17 +93,13 @@ class TokenFile:
             raise RootTokenUnreadable(source=str(self._path), reason=problem)
         return found
 
-    def _read(self) -> Sequence[bytes]:
-        with self._path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ValueError("it is too large for a file of tokens")
-        if not data.strip():
-            raise ValueError("it is empty")
-        lines = one_line_less(data).split(b"\n")
-        if len(lines) > MOST_LINES:
-            raise ValueError(f"it has {len(lines)} lines, not one or two")
-        return [checked(line.removesuffix(b"\r")) for line in lines]
+
+def _tokens(data: bytes) -> Sequence[bytes]:
+    """Of a file with these contents. Raises ValueError."""
+    lines = one_line_less(data).split(b"\n")
+    if len(lines) > MOST_LINES:
+        raise ValueError(f"it has {len(lines)} lines, not one or two")
+    return [checked(line.removesuffix(b"\r")) for line in lines]
 
 
 def one_line_less(data: bytes) -> bytes:
@@ -112,7 +108,9 @@ def one_line_less(data: bytes) -> bytes:
 
 
 def checked(token: bytes) -> bytes:
-    """`token`, if it is long enough. Raises ValueError, in whose words nothing of it is."""
+    """`token`, if it is one by its length. Raises ValueError, in whose words nothing of it is."""
     if len(token.decode("utf-8", "surrogateescape")) < SHORTEST:
         raise ValueError(f"a root token has at least {SHORTEST} characters")
+    if len(token) > LONGEST:
+        raise ValueError(f"a root token has at most {LONGEST} bytes")
     return token

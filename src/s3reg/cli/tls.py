@@ -42,8 +42,8 @@ class Tls:
         self._certificate = certificate
         self._key = key or certificate
         self._client_ca = client_ca
-        files = dict.fromkeys(file for file in (certificate, self._key, client_ca) if file is not None)
-        self._kept = Reread(self._make, *files)
+        self._files = tuple(dict.fromkeys(file for file in (certificate, self._key, client_ca) if file is not None))
+        self._kept = Reread(self._make, *self._files)
 
     @classmethod
     def named(cls, settings: Settings) -> Self | None:
@@ -65,10 +65,16 @@ class Tls:
             raise SettingInvalid(name="S3REG_TLS_CERT", reason=problem)
         return found
 
-    def _make(self) -> ssl.SSLContext:
+    def _make(self, *contents: bytes) -> ssl.SSLContext:
         """Raises ValueError."""
-        _check_holds(self._certificate, _CERTIFICATE, "certificate")
-        _check_holds(self._key, _KEY, "private key")
+        holds = dict(zip(self._files, contents, strict=True))
+        for file, armour, what in (
+            (self._certificate, _CERTIFICATE, "certificate"),
+            (self._key, _KEY, "private key"),
+            (self._client_ca, _CERTIFICATE, "certificate"),
+        ):
+            if file is not None and armour not in holds[file]:
+                raise ValueError(f"{file}: it holds no {what} in PEM")
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         made.options |= ssl.OP_NO_RENEGOTIATION
@@ -80,7 +86,6 @@ class Tls:
         except _EncryptedError:
             raise ValueError(f"{self._key}: the key is encrypted, and nobody could be asked for its password") from None
         if self._client_ca is not None:
-            _check_holds(self._client_ca, _CERTIFICATE, "certificate")
             _ask_for_certificates(made, self._client_ca)
         return made
 
@@ -128,15 +133,6 @@ def _ask_for_certificates(context: ssl.SSLContext, ca: Path) -> None:
     # A resumed session brings the client's certificate without those that lead from it to a CA.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-
-
-def _check_holds(file: Path, armour: bytes, what: str) -> None:
-    try:
-        data = file.read_bytes()
-    except OSError as e:
-        raise ValueError(f"{file}: {e.strerror}") from None
-    if armour not in data:
-        raise ValueError(f"{file}: it holds no {what} in PEM" if data.strip() else f"{file}: it is empty")
 
 
 def _no_password() -> str:
