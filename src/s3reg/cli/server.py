@@ -16,6 +16,7 @@ from s3reg.api import trial
 from s3reg.api.wiring import Wiring, open_store
 from s3reg.cli import output, serving
 from s3reg.cli.output import Answer, Columns
+from s3reg.cli.tls import Tls
 from s3reg.errors import StoreUnsuitable
 from s3reg.store import check
 from s3reg.store.files import FilesStore
@@ -61,12 +62,13 @@ def serve(**flags: str | None) -> None:
     read = settings.read(os.environ, **flags)
     settings.check(read)
     telemetry.configure(level=read.log_level, form=read.log_format)
+    tls = Tls.named(read)
     with serving.listening(read) as sock:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.
         location = _tried(read)
         asks = "asks for credentials" if read.guarded else "everyone may do everything"
         line = f"s3reg {__version__} serves {location} at {serving.url_of(sock, read)} ({asks})"
-        serving.serve(read, sock, lambda: click.echo(line))
+        serving.serve(read, sock, tls, lambda: click.echo(line))
 
 
 def _tried(read: settings.Settings) -> str:

@@ -21,13 +21,13 @@ from gunicorn.glogging import Logger
 
 from s3reg.api import create_app
 from s3reg.cli.exposure import check_exposure
-from s3reg.cli.tls import Tls
 from s3reg.errors import ListenFailed, SettingInvalid
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from s3reg.cli.tls import Tls
     from s3reg.settings import Settings
 
 BACKLOG = 2048
@@ -90,13 +90,12 @@ def url_of(sock: socket.socket, settings: Settings) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def serve(settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> None:
+def serve(settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
     """Serve at `sock`, which becomes gunicorn's, until the process is told to end; `ready` is called when it listens.
 
-    SIGTERM ends it gracefully: requests under way get 30 s. Ends in SystemExit. Raises SettingInvalid if TLS cannot be
-    served.
+    SIGTERM ends it gracefully: requests under way get 30 s. Ends in SystemExit.
     """
-    _Server(settings, sock, ready).run()
+    _Server(settings, sock, tls, ready).run()
 
 
 def cores() -> int:
@@ -109,12 +108,12 @@ def cores() -> int:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Our application and our settings, in gunicorn's hands."""
 
-    def __init__(self, settings: Settings, sock: socket.socket, ready: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
         self._settings = settings
         self._options: dict[str, Any] = {
             "bind": f"fd://{sock.detach()}",
             "backlog": BACKLOG,
-            "worker_class": "gthread",
+            "worker_class": "s3reg.cli.patience.PatientWorker",
             "workers": settings.workers or cores(),
             "threads": settings.threads,
             "worker_connections": 1000 + settings.threads,
@@ -125,7 +124,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "when_ready": lambda arbiter: _tell(arbiter, ready),
         }
-        tls = Tls.named(settings)
         if tls is not None:
             # The files only tell gunicorn that it is TLS: what is made of them is ours.
             files = {"certfile": settings.tls_cert, "keyfile": settings.tls_key}
