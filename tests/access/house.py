@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from access_kit import Closed
-from kept import Kept
+from kept import ON_THE_SIDE, Kept
 from pki import Authority
 from push_calls import Layer, Push
 from s3reg.model import format as fmt
@@ -18,8 +18,10 @@ from s3reg.model import names
 from s3reg.model.access import PERMISSIONS
 from s3reg.model.identity import Action, Identity
 from s3reg.registry import Opening
+from s3reg.store.files import FilesStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from access_kit import Headers
@@ -43,6 +45,30 @@ class Clock:
         return time.time() + self.ahead
 
 
+class Noting(FilesStore):
+    """A store that notes what is written and removed, but for what goes beside."""
+
+    def __init__(self, root: Path) -> None:
+        self.changed: list[str] = []
+        super().__init__(root)
+
+    def _note(self, *keys: str) -> None:
+        self.changed += [key for key in keys if not key.startswith(ON_THE_SIDE)]
+
+    def put(self, key: str, *more: Any, **options: Any) -> str:
+        self._note(key)
+        return super().put(key, *more, **options)
+
+    def receive(self, key: str, *more: Any, **options: Any) -> str:
+        self._note(key)
+        return super().receive(key, *more, **options)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        all_of_them = list(keys)
+        self._note(*all_of_them)
+        super().delete(all_of_them)
+
+
 class House:
     """The registry, root's client, and what lies there."""
 
@@ -50,7 +76,8 @@ class House:
         self.clock = Clock()
         self._numbers = itertools.count()
         self._kept: Kept | None = None
-        self.closed = Closed(folder / "store", clock=self.clock, authority=Authority(), **settings)
+        self.store = Noting(folder / "store")
+        self.closed = Closed(folder / "store", store=self.store, clock=self.clock, authority=Authority(), **settings)
         root = self.closed.client(self.closed.root)
         for template in (OPEN, OTHER, FAR):
             layers = [Layer(f"{template[0] * 32}.ank", template[0].encode() * SIZES[template])]
@@ -67,10 +94,26 @@ class House:
 
     def keep(self) -> None:
         """From now on, this is how it is before each call."""
-        if self._kept is not None and self._kept.unchanged():
-            return
-        self._kept = Kept(self.closed.store)
-        self.begin, self.marks, self.unchanged = self._kept.begin, self._kept.marks, self._kept.unchanged
+        if self._kept is None or not self._kept.unchanged():
+            self._kept = Kept(self.store)
+        self.store.changed.clear()
+
+    def begin(self) -> None:
+        """Put everything back."""
+        assert self._kept is not None
+        if self.store.changed:
+            self._kept.begin()
+            self.store.changed.clear()
+
+    def marks(self) -> dict[str, str]:
+        """What lies in the store."""
+        assert self._kept is not None
+        return self._kept.marks()
+
+    def unchanged(self) -> bool:
+        """Whether all is as `begin` left it."""
+        assert self._kept is not None
+        return self._kept.unchanged()
 
     # --- What calls are about ---
 
@@ -87,7 +130,7 @@ class House:
     def link(self) -> str:
         """A link that reads an object."""
         self.registry  # noqa: B018 - links are signed once it is ready
-        return self.closed.store.sign_get(fmt.FORMAT_KEY, seconds=60).url
+        return self.store.sign_get(fmt.FORMAT_KEY, seconds=60).url
 
     def upload_link(self, sid: str, data: bytes) -> str:
         """A link that uploads these bytes as a pack."""
@@ -96,7 +139,7 @@ class House:
         return link.url
 
     def _owner(self, sid: str) -> Identity:
-        found = fmt.read_session(self.closed.store.get(fmt.session_key(sid)).data, sid)
+        found = fmt.read_session(self.store.get(fmt.session_key(sid)).data, sid)
         return Identity(found.owner)
 
     # --- Who asks ---

@@ -8,6 +8,7 @@ from access.house import ALL, EVERY_ACTION, OPEN, House
 from access.routes import BY_PARAMETER, ROUTES
 from access_kit import Closed, basic, bearer
 
+REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 EVERYTHING = EVERY_ACTION
 MODES = {"authorization": True, "any credential": False}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
@@ -40,11 +41,17 @@ def test_every_route_is_in_the_table(tmp_path):
     assert served(Closed(tmp_path / "store").app) == set(ROUTES)
 
 
-def ask(house, method, call, headers):
-    """The answer, and whether the store was left as it was."""
-    before = house.marks()
+def ask(house, method, route, asker, headers):
+    """The call, its answer, and whether the store was left as it was."""
+    house.begin()
+    call = route.call(house, asker)
+    before = house.marks() if house.store.changed else None
+    house.store.changed.clear()
     answer = house.closed.http.open(method=method, headers=headers, **call.options())
-    return answer, house.marks() == before
+    changed = bool(house.store.changed) or (before is not None and house.marks() != before)
+    if before is not None:
+        house.store.changed.append("what the call was about")
+    return call, answer, not changed
 
 
 def variants(route):
@@ -95,23 +102,23 @@ CASES = {**{spelled: (spelled.partition(" ")[0], route) for spelled, route in RO
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_call_is_let_through_for_those_who_may_make_it_and_for_nobody_else(house, case):
     method, route = CASES[case]
-    wrong = []
     house.begin()
     asked = list(cells(house, route))
     house.keep()
+    wrong = []
     for name, headers, asker, wanted in asked:
         for verb in [method, "HEAD"] if method == "GET" and not case.endswith("/objects/<>") else [method]:
-            house.begin()
-            call = route.call(house, asker)
-            answer, unchanged = ask(house, verb, call, headers)
+            call, answer, unchanged = ask(house, verb, route, asker, headers)
             told = f"{verb} {name}: {answer.status_code} instead of {wanted}: {answer.text[:200]}"
             if answer.status_code != wanted:
                 wrong.append(told)
             elif wanted >= 400 and not unchanged:
                 wrong.append(f"{verb} {name}: refused, and something was written")
             elif wanted == 401 and verb != "HEAD" and not call.path.startswith("/transfer"):
-                if answer.data != b'{"status":"FAIL","message":"Authentication Required"}':
+                if answer.data != REFUSED:
                     wrong.append(told)
             elif wanted == 403 and verb != "HEAD" and name.partition("all but ")[2] not in answer.text:
                 wrong.append(f"{told} does not name what lacks")
+        if wanted >= 400 and not house.store.changed and not house.unchanged():
+            wrong.append(f"{name}: refused, and something was written past the store's door")
     assert wrong == []
