@@ -116,8 +116,8 @@ def _entry(group: Group) -> messages.GroupEntry:
 def _group(asked: messages.GroupEntry) -> Group:
     templates = None
     if asked.templates is not None:
-        templates = {names.template_id(row.id): grants.actions(row.permissions) for row in asked.templates}
-    domains = {names.domain(row.name): grants.actions(row.permissions) for row in asked.domains}
+        templates = grants.by_name((names.template_id(row.id), row.permissions) for row in asked.templates)
+    domains = grants.by_name((names.domain(row.name), row.permissions) for row in asked.domains)
     return Group(asked.name, frozenset(asked.permissions), templates, domains)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from s3reg.errors import Invalid
 from s3reg.model.identity import Action
@@ -10,13 +10,19 @@ from s3reg.model.identity import Action
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+N = TypeVar("N", bound=str)
 _BY_NAME = {action.value: action for action in Action}
 _LONGEST_SHOWN = 80
 
 
-def actions(told: Iterable[object]) -> frozenset[Action]:
-    """The actions of these names. Raises Invalid for one that there is not."""
-    return frozenset(_action(name) for name in told)
+def by_name(told: Iterable[tuple[N, Iterable[object]]]) -> dict[N, frozenset[Action]]:
+    """Each name's actions. Raises Invalid for a name that comes twice, and for an action that there is not."""
+    found: dict[N, frozenset[Action]] = {}
+    for name, actions in told:
+        if name in found:
+            raise Invalid(reason=f"{name} comes twice")
+        found[name] = frozenset(map(_action, actions))
+    return found
 
 
 def named(given: Iterable[Action]) -> tuple[str, ...]:

@@ -81,16 +81,10 @@ def _write(name: str, templates: Mapping[TemplateId, frozenset[Action]]) -> None
 def _templates(said: object) -> dict[TemplateId, frozenset[Action]]:
     if not isinstance(said, list):
         raise _wrong("body", "not an array of resources")
-    found: dict[TemplateId, frozenset[Action]] = {}
-    for row in said:
-        template, given = _resource(row)
-        if template in found:
-            raise _wrong("id", f"{template} comes twice")
-        found[template] = given
-    return found
+    return grants.by_name(map(_resource, said))
 
 
-def _resource(row: Any) -> tuple[TemplateId, frozenset[Action]]:
+def _resource(row: Any) -> tuple[TemplateId, list[object]]:
     if not isinstance(row, dict):
         raise _wrong("body", "one of the resources is not an object")
     for name, only in (("type", "template"), ("id_type", "id")):
@@ -99,7 +93,7 @@ def _resource(row: Any) -> tuple[TemplateId, frozenset[Action]]:
     permissions = row.get("permissions")
     if not isinstance(permissions, list):
         raise _wrong("permissions", "not an array")
-    return names.template_id(row.get("id")), grants.actions(permissions)
+    return names.template_id(row.get("id")), permissions
 
 
 def _wrong(name: str, problem: str) -> RequestInvalid:
