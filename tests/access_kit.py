@@ -106,6 +106,12 @@ class Closed:
         made.environ_base |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
         return made
 
+    def exactly(self, url: str, method: str = "GET", **more: Any) -> TestResponse:
+        """The answer to a request with this path and query, as a server hands on what it has decoded once."""
+        path, _, query = url.partition("?")
+        environ = {"PATH_INFO": path.encode().decode("latin-1"), "QUERY_STRING": query}
+        return self.http.open(method=method, environ_overrides=environ, **more)
+
     @property
     def gate(self) -> Gate:
         """What its requests are asked by."""

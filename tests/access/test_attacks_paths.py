@@ -37,29 +37,24 @@ METHODS = [
 ]
 
 
-def ask(closed, path, method="GET", **more):
-    """Exactly this path, as a server hands it on."""
-    return closed.http.open(method=method, environ_overrides={"PATH_INFO": path}, **more)
-
-
 @pytest.mark.parametrize("path", SPELLINGS, ids=ascii)
 def test_no_spelling_of_a_path_leads_around_the_guard(closed, path):
     for method in METHODS:
-        answer = ask(closed, path, method)
+        answer = closed.exactly(path, method)
         assert answer.status_code in {400, 401, 403}, answer.text
         assert b"OK" not in answer.data
     for spelled in {path.replace("%2f", "/").replace("%2e", "."), path.replace("..", "%2e%2e")}:
-        assert ask(closed, spelled).status_code in {400, 401, 403}
+        assert closed.exactly(spelled).status_code in {400, 401, 403}
 
 
 @pytest.mark.parametrize("path", ["//livez", "/livez/", "//readyz//", "///livez"])
 def test_what_is_public_is_public_in_each_spelling_that_leads_there(closed, path):
-    assert ask(closed, path).status_code == 200
+    assert closed.exactly(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/LIVEZ", "/livez ", "/livez;a", "/livez/x", "/livez%20", "/livezz", "/live"])
 def test_what_is_nearly_public_is_not(closed, path):
-    assert (ask(closed, path).status_code, ask(closed, path).data) == (401, REFUSED)
+    assert (closed.exactly(path).status_code, closed.exactly(path).data) == (401, REFUSED)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -67,8 +62,8 @@ def test_no_method_gets_around_the_guard_and_none_of_a_public_path_does_more(clo
     for rule in closed.app.url_map.iter_rules():
         path = rule.rule.replace("<path:key>", "heads/x.json").replace("<sid>", "0" * 32)
         path = path.replace("<group>", "g").replace("<path:group>", "g").replace("<name>", "g")
-        answer = ask(closed, path, method)
-        if method in rule.methods and path in PUBLIC:
+        answer = closed.exactly(path, method)
+        if method.upper() in rule.methods and path in PUBLIC:
             assert answer.status_code == 200
         elif path.startswith(("/tap/", "/objects/", *PUBLIC)):
             assert answer.status_code in {400, 401, 403, 405}, (path, answer.text)
@@ -110,16 +105,16 @@ OVERRIDES = [
 def test_no_header_is_a_credential_but_the_one_that_is(closed, headers):
     for path in ("/registry/vm", "/v1/apikey", "/transfer/v1/templates"):
         for method in ("GET", "POST", "DELETE"):
-            assert ask(closed, path, method, headers=headers).status_code == 401
+            assert closed.exactly(path, method, headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize("headers", OVERRIDES[:9], ids=lambda headers: next(iter(headers)))
 def test_no_header_makes_of_a_call_that_is_permitted_one_that_is_not(strict, headers):
     strict.group("readers", "list_vms")
     proof = strict.key("ci", ["readers"])
-    assert ask(strict, "/registry/vm", headers={**proof, **headers}).status_code == 200
+    assert strict.exactly("/registry/vm", headers={**proof, **headers}).status_code == 200
     for method, path in (("DELETE", "/registry/vm"), ("POST", "/v1/apikey"), ("GET", "/v1/apikey")):
-        answer = ask(strict, path, method, headers={**proof, **headers, "X-HTTP-Method-Override": "GET"})
+        answer = strict.exactly(path, method, headers={**proof, **headers, "X-HTTP-Method-Override": "GET"})
         assert answer.status_code == 403
 
 
@@ -148,9 +143,9 @@ def test_two_authorization_headers_are_not_the_better_one_of_them(closed):
 
 @pytest.mark.parametrize("path", ["/nowhere", "/transfer/v1/nowhere", "/registry/vm/nowhere", "/tap/v1/nowhere"])
 def test_what_is_nowhere_is_told_to_those_only_who_may_come_in(closed, path):
-    assert ask(closed, path).status_code == 401
-    assert ask(closed, path, headers=closed.root).status_code == 404
-    assert ask(closed, path, "POST").status_code == 401
+    assert closed.exactly(path).status_code == 401
+    assert closed.exactly(path, headers=closed.root).status_code == 404
+    assert closed.exactly(path, "POST").status_code == 401
 
 
 def test_a_refusal_tells_nothing_of_the_route(closed):
@@ -159,7 +154,7 @@ def test_a_refusal_tells_nothing_of_the_route(closed):
         path = rule.rule.replace("<path:key>", "x")
         if not path.startswith(("/tap/", "/objects/", *PUBLIC, "/transfer/")):
             for method in ("GET", "POST", "DELETE"):
-                answer = ask(closed, path, method)
+                answer = closed.exactly(path, method)
                 told[answer.status_code, answer.data, tuple(sorted(answer.headers.keys()))] = path
     assert len(told) == 1
     (status, data, _), _ = next(iter(told.items()))[0], None
