@@ -106,7 +106,7 @@ class Keyring:
             if old is None or old.deleted:
                 raise KeyNotFound(key=key_id)
             deleted = True
-            return _next(replace(old, id=key_id, deleted=True))
+            return _next(replace(old, id=key_id, public_key=b"", groups=(), deleted=True))
 
         self._change(key_id, end)
 

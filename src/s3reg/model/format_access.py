@@ -137,8 +137,8 @@ def read_api_key(data: bytes, key: str) -> ApiKey:
         key_id = _exact(names.key_id, raw["id"])
         if api_key_key(key_id) != key:
             raise ValueError("it is another key")
-        public_key = base64.b64decode(string(raw["public_key"]), validate=True)
-        if not 0 < len(public_key) <= LARGEST_PUBLIC_KEY:
+        public_key, deleted = base64.b64decode(string(raw["public_key"]), validate=True), truth(raw["deleted"])
+        if len(public_key) > LARGEST_PUBLIC_KEY or not (public_key or deleted):
             raise ValueError("its public half has an impossible size")
         return ApiKey(
             id=key_id,
@@ -148,7 +148,7 @@ def read_api_key(data: bytes, key: str) -> ApiKey:
             created=_time(raw["created"]),
             expires=None if raw["expires"] is None else _time(raw["expires"]),
             gen=count(raw["gen"]),
-            deleted=truth(raw["deleted"]),
+            deleted=deleted,
             unknown={name: value for name, value in raw.items() if name not in _KEY_FIELDS},
         )
 
@@ -161,7 +161,7 @@ def read_damaged_api_key(data: bytes, key: str, reason: str) -> ApiKey:
         key_id = ""
     if api_key_key(key_id) != key:
         key_id = key
-    return ApiKey(key_id, "", b"", (), 0.0, 0.0, damaged=reason)
+    return ApiKey(key_id, "0" * 32, b"", (), 0.0, 0.0, damaged=reason)
 
 
 # --- Groups ----------------------------------------------------------------------------------------------------------
