@@ -39,6 +39,7 @@ LARGEST_HEAD = 64 * 1024
 """Bytes of a request's line and headers; a proxy's header with a chain of certificates has 16 KiB."""
 SMALL_BODY = 64 * 1024
 """Bytes of a body that no thread waits for: more than anybody may send who is not known yet."""
+LONGEST_PATH = 200
 FINISH_SECONDS = 5.0
 """For the events that wait for the store when a worker ends."""
 MOST_FILES = 65_536
@@ -103,8 +104,11 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
         """Take what has come of the next request; whether a thread can work on it. Raises OSError."""
         self.sock.setblocking(False)
         self.initialized = True
+        now = time.monotonic()
         if self.due is None:
-            self.due = time.monotonic() + self._limits.head_seconds
+            self.due = now + self._limits.head_seconds
+        if self.due <= now:
+            raise TimeoutError("the request did not come in time")
         if self.parser is None:
             if not self._has_shaken_hands():
                 return False
@@ -176,6 +180,7 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
         if graceful:
             self._worker.let_go(self)
         else:
+            self._worker.callers.discard(self)
             super().close()
 
 
@@ -222,6 +227,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.callers: set[Caller] = set()
+        """All connections that are open."""
         self._leaving: deque[Caller] = deque()
         self._look_again = 0.0
 
@@ -242,6 +249,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         try:
             super().run()
         finally:
+            for conn in list(self.callers):
+                conn.close()
             audit.finish(self._app, FINISH_SECONDS)
 
     def accept(self, listener: Any) -> None:
@@ -252,6 +261,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             return  # it is gone already, or another worker was faster
         self.nr_conns += 1
         conn = Caller(self.cfg, sock, client, listener.getsockname(), self)
+        self.callers.add(conn)
         self.pending_conns.append(conn)
         self.poller.register(sock, selectors.EVENT_READ, functools.partial(self.on_pending_socket_readable, conn))
 
@@ -266,7 +276,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
                 return gthread._DEFER  # noqa: SLF001 - the way of gthread's own to say so
         except HeadTooLarge:
             conn.sock.setblocking(True)
-            self.handle_error(None, conn.sock, conn.client, refused.LimitRequestHeaders())
+            self.handle_error(None, conn.sock, conn.client, refused.LimitRequestHeaders(""))
             return False
         except OSError:
             return False  # no TLS, or gone
@@ -276,7 +286,11 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         """Answer a request that is here."""
         conn.parser.unreader.begin()
         conn.sock.settimeout(self.limits.stall_seconds)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            emit("client-too-slow", peer=conn.client[0], path=req.path[:LONGEST_PATH])
+            return False
 
     def _keepalive_after(self, conn: Caller, keepalive: Any) -> bool:
         return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + _AT_ONCE))
