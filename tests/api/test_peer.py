@@ -10,8 +10,10 @@ from ipaddress import ip_network
 from urllib.parse import quote
 
 import pytest
+import urllib3
 
 import pki
+import running
 from access_kit import Closed, through_nginx
 from s3reg.api import create_app, peer
 from s3reg.settings import Settings
@@ -241,3 +243,20 @@ def test_a_proxys_own_certificate_is_nobodys_who_asks_through_it(behind, ca, rob
 def test_certificates_are_nobodys_where_no_ca_is_known(tmp_path, robot):
     closed = Closed(tmp_path / "store", proxies=PROXIES, proxy_certificates="nginx")
     assert whoami(closed, through_nginx(robot.pem)).status_code == 401
+
+
+def test_a_header_with_a_long_chain_gets_through_the_server_too(tmp_path, ca):
+    middle = pki.Authority("Middle CA", parent=ca)
+    others = [pki.Authority(f"CA number {n}").pem for n in range(20)]
+    chain = amazon(b"".join([middle.issue("robot").pem, *others, middle.pem]))
+    assert 8190 < len(chain) < 30_000
+    settings = {
+        "S3REG_ROOT_TOKEN": "a-token-for-this-test",
+        "S3REG_CLIENT_CA": str(ca.write(tmp_path / "ca.pem")),
+        "S3REG_PROXIES": "127.0.0.1",
+        "S3REG_PROXY_CERTIFICATES": "alb",
+    }
+    with running.serving(tmp_path, "--store", tmp_path / "store", "--workers", "1", **settings) as registry:
+        url = f"{registry.url}/transfer/v1/whoami"
+        told = urllib3.request("GET", url, headers={"X-Amzn-Mtls-Clientcert": chain}, retries=False)
+    assert (told.status, told.json().get("name")) == (200, "cert:robot")

@@ -67,3 +67,6 @@ def _kind(text: str | None) -> EventKind | None:
     except ValueError:
         told = "neither report nor audit"
         raise RequestInvalid(reason=f"kind: {told}", problems={"kind": [told]}) from None
+
+
+operations.route()

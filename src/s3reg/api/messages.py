@@ -1,4 +1,4 @@
-"""Between the native API's messages (`wire.py`) and the registry's values: nothing else knows both."""
+"""Between the native API's messages (`wire/`) and the registry's values: nothing else knows both."""
 
 from __future__ import annotations
 

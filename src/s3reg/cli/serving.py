@@ -37,6 +37,8 @@ KEEPALIVE_SECONDS = 75
 would now and then send a request into a connection that was just closed."""
 LONGEST_REQUEST_LINE = 8190
 """gunicorn's most: a template's name and a tag of 255 characters each, percent-encoded, fit."""
+LARGEST_HEADER = 32 * 1024
+"""Bytes: a load balancer's with a chain of certificates has 16 KiB. What they may have together, patience.py says."""
 COLLECT_AFTER = (20_000, 10, 10)
 """Objects made and not gone again before the young ones are looked at, then how often these before the older ones."""
 _LARGEST_PORT = 65_535
@@ -120,6 +122,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "keepalive": KEEPALIVE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             "limit_request_line": LONGEST_REQUEST_LINE,
+            "limit_request_field_size": LARGEST_HEADER,
             "logger_class": _Log,
             "control_socket_disable": True,
             "when_ready": lambda arbiter: _tell(arbiter, ready),
