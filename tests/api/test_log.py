@@ -12,30 +12,38 @@ from refusals import anka
 from s3reg.api import create_app
 from s3reg.api.anka import LARGEST_EVENT
 from s3reg.errors import StoreUnavailable
+from s3reg.model.template import EventKind
 from s3reg.registry.events import WAITING
 
 REPORT = {"machine_name": "mac-1", "service": "agent", "host": "10.0.0.7", "content": 'it "works"\nü'}
 WAIT_SECONDS = 60
+MOST = WAITING[EventKind.REPORT]
 
 
 class Taking(faults.Wrapped):
-    """A store that tells how many events it has taken."""
+    """A store that tells which events it has taken."""
 
     def __init__(self, store):
         super().__init__(store)
-        self._taken = threading.Semaphore(0)
+        self._changed = threading.Condition()
 
     def _call(self, call, act):
         done = act()
         if call.is_on("put", "events/"):
-            self._taken.release()
+            with self._changed:
+                self._changed.notify_all()
         return done
 
     def wait(self, count=1):
-        """The events that lie there, when there are so many more."""
-        for _ in range(count):
-            assert self._taken.acquire(timeout=WAIT_SECONDS)
-        return [(stat.key, json.loads(self.get(stat.key).data)) for stat in self.list("events/")]
+        """The events that lie there, once there are so many: their object's key, and what it has of them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.events()) >= count, WAIT_SECONDS)
+        return self.events()
+
+    def events(self):
+        """The events that lie there."""
+        records = [(stat.key, json.loads(self.store.get(stat.key).data)) for stat in self.store.list("events/")]
+        return [(key, event) for key, record in records for event in record["events"]]
 
 
 class Drops(logging.Handler):
@@ -78,7 +86,7 @@ def test_what_a_machine_reports_lies_under_its_day_with_time_and_who(settings, t
     report(create_app(settings, taking).test_client(), REPORT)
     ((key, event),) = taking.wait()
     assert re.fullmatch(r"events/\d{4}/\d\d/\d\d/\d{6}-[0-9a-f]{32}\.json", key)
-    assert event == {"v": 1, "id": key[-37:-5], "time": event["time"], "by": "everyone", "said": REPORT}
+    assert event == {"id": key[-37:-5], "time": event["time"], "kind": "report", "by": "everyone", "said": REPORT}
     assert type(event["time"]) is int
 
 
@@ -115,14 +123,16 @@ def test_s31_a_store_that_hangs_holds_nobody_up_and_what_is_too_much_is_dropped_
     http = create_app(settings, taking).test_client()
     report(http, REPORT)
     assert hanging.reached.wait(WAIT_SECONDS)
-    for _ in range(WAITING + 5):
+    for _ in range(MOST + 5):
         report(http, REPORT)
     assert len(drops.reasons) == 5
     assert list(store.list("events/")) == []
     assert http.get("/registry/vm").status_code == 200
 
     hanging.release()
-    assert len(taking.wait(WAITING + 1)) == WAITING + 1
+    keys = {key for key, _ in taking.wait(MOST + 1)}
+    assert len(taking.events()) == MOST + 1
+    assert len(keys) == 2  # what waited went together
 
 
 def test_s31_a_store_that_is_away_holds_nobody_up_and_later_reports_are_kept(settings, store, drops):
