@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from marshmallow import fields
 
 from s3reg.wire import Message, count, many
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MOST_EVENTS = 1000
 """In one answer."""
@@ -27,7 +23,8 @@ class EventEntry:
     """`report`: a machine told it; `audit`: the registry noted it."""
     by: str
     """Who told it, or asked for it."""
-    said: Mapping[str, object]
+    said: dict[str, str | int | bool | None]
+    """Each thing of it by name."""
 
 
 class EventEntrySchema(Message):
