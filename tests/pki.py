@@ -60,6 +60,17 @@ def name(cn: str | None, ou: Iterable[str] = (), o: Iterable[str] = ()) -> x509.
     return x509.Name(parts)
 
 
+def alternative(*hosts: str) -> Extension:
+    """The names of a server, by default of this machine's."""
+    found: list[x509.GeneralName] = []
+    for host in hosts or ("localhost", "127.0.0.1"):
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            found.append(x509.DNSName(host))
+    return x509.SubjectAlternativeName(found), False
+
+
 @dataclass
 class Issued:
     """A certificate and its key."""
@@ -174,15 +185,8 @@ class Authority:
         ).stdout
 
     def server(self, *hosts: str, now: dt.datetime | None = None, ends: dt.datetime | None = None) -> Issued:
-        """The certificate of a server, by default of this machine's."""
-        found: list[x509.GeneralName] = []
-        for host in hosts or ("localhost", "127.0.0.1"):
-            try:
-                found.append(x509.IPAddress(ipaddress.ip_address(host)))
-            except ValueError:
-                found.append(x509.DNSName(host))
-        more: list[Extension] = [(x509.SubjectAlternativeName(found), False), (SERVERS, False)]
-        return self.issue("server", extensions=more, now=now, ends=ends)
+        """The certificate of a server of these names."""
+        return self.issue("server", extensions=[alternative(*hosts), (SERVERS, False)], now=now, ends=ends)
 
     def crl(
         self,

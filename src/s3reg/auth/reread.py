@@ -27,7 +27,7 @@ count time in steps. It is read anew each time, until it is older than that."""
 class Reread(Generic[Made]):
     """What `make` makes of the contents of `files`: made anew when one has another time, size or inode, and other contents.
 
-    Files of which nothing can be made leave what was made before in its place; each such state is logged once, with the
+    Files of which nothing can be made leave what was made before in its place, and each such state is logged once, with the
     words of the ValueError that `make` raised: they must hold nothing of a secret. Safe between threads.
     """
 
@@ -59,9 +59,9 @@ class Reread(Generic[Made]):
                 self._made = self._make(*contents)
         except ValueError as e:
             digest, problem = None, str(e)
-        if problem is not None and problem != self._problem:
+        if problem is not None and problem != self._problem and self._made is not None:
             names = ", ".join(map(str, self._files))
-            emit("file-not-usable", level=logging.WARNING, files=names, reason=problem, kept=self._made is not None)
+            emit("file-not-usable", level=logging.WARNING, files=names, reason=problem)
         self._digest, self._problem = digest, problem
 
     def _read(self, file: Path) -> bytes:

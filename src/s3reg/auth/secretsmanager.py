@@ -73,9 +73,8 @@ class SecretsManager:
             self._tokens, problem = self._read()
         except ValueError as e:
             problem = str(e)
-        if problem is not None and problem != self._problem:
-            kept = bool(self._tokens)
-            emit("root-secret-not-usable", level=logging.WARNING, name=self._name, reason=problem, kept=kept)
+        if problem is not None and problem != self._problem and self._tokens:
+            emit("root-secret-not-usable", level=logging.WARNING, name=self._name, reason=problem)
         self._problem = problem
         self._tried = self._clock()
 

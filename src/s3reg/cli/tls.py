@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
 _WRONG = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
-    "KEY_TYPE_MISMATCH": "the key does not belong to the certificate",
+    "NO_CERTIFICATE_ASSIGNED": "the key does not belong to the certificate",  # it is of another kind
     "EE_KEY_TOO_SMALL": "the certificate's key is too short",
     "CA_KEY_TOO_SMALL": "the key of a CA is too short",
     "EE_MD_TOO_WEAK": "the certificate is signed with SHA-1 or MD5, which can be forged",
@@ -42,7 +43,7 @@ class Tls:
         self._certificate = certificate
         self._key = key or certificate
         self._client_ca = client_ca
-        self._files = tuple(dict.fromkeys(file for file in (certificate, self._key, client_ca) if file is not None))
+        self._files = tuple(file for file in (certificate, self._key, client_ca) if file is not None)
         self._kept = Reread(self._make, *self._files)
 
     @classmethod
@@ -93,8 +94,12 @@ class Tls:
 class Socket(ssl.SSLSocket):
     """A connection whose handshake leaves a line in the log if it fails."""
 
+    _peer: str | None = None
+
     def do_handshake(self, block: bool = False) -> None:
         """Raises what `ssl.SSLSocket` does."""
+        with contextlib.suppress(OSError):  # it went away: whose it was is known from before
+            self._peer = str(self.getpeername()[0])
         try:
             super().do_handshake(block)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -115,11 +120,7 @@ class Socket(ssl.SSLSocket):
             return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in chain or []]
 
     def _tell(self, reason: str) -> None:
-        try:
-            peer = str(self.getpeername()[0])
-        except OSError:
-            peer = None
-        emit("tls-refused", peer=peer, reason=reason)
+        emit("tls-refused", peer=self._peer, reason=reason)
 
 
 def _ask_for_certificates(context: ssl.SSLContext, ca: Path) -> None:
