@@ -9,6 +9,7 @@ from faults import Counting, FailsOnCall, LosesAnswer
 from registry.material import BASE
 from s3reg.errors import FormatUnknown, PreconditionFailed, RecordDamaged, StoreCopied, TooBusy
 from s3reg.model import format as fmt
+from s3reg.model import format_access
 from s3reg.model.template import Head
 from s3reg.registry import Limits, Registry
 from s3reg.registry.recent import Recent
@@ -98,7 +99,7 @@ def test_unknown_features_are_refused_for_what_they_are_needed(store, registry):
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"v": 1, "secret": "aGk="}', b'{"v": 1, "secret": "?"}', b'{"v": 2}'])
 def test_a_damaged_signing_secret_is_refused_without_being_quoted(store, registry, data):
-    store.put(fmt.SIGNING_KEY, data)
+    store.put(format_access.SIGNING_KEY, data)
 
     with pytest.raises((RecordDamaged, FormatUnknown)) as caught:
         registry.signing_secret()

@@ -31,6 +31,7 @@ from s3reg.errors import (
     NameAmbiguous,
     NameInvalid,
     NameTaken,
+    RecordDamaged,
     SessionNotFound,
     TemplateIdTaken,
     TemplateNotFound,
@@ -114,6 +115,23 @@ def test_lists_sizes_and_rooms_are_of_what_the_asker_may_list(a, b, registry, st
     assert registry.disk(guest()) == Room(free=1 << 50, total=1 << 50)
     a.push(BASE, "v2", words="xyz")
     assert registry.disk(B).total - registry.disk(B).free == green.head.size
+
+
+def test_a_tenant_is_told_of_the_damage_of_what_is_its_own(a, store):
+    a.push(BASE)
+    store.put(fmt.head_key(BASE), store.get(fmt.head_key(BASE)).data.replace(b'"gen"', b'"nog"'))
+    registry = Registry(store)
+
+    for who in (A, EVERYONE, guest(templates={BASE: "list pull push_tag"})):
+        assert [head.damaged for head in registry.templates(who)] == [registry.describe(who, BASE).head.damaged] != [""]
+        for act in (
+            lambda who=who: registry.find(who, BASE),
+            lambda who=who: registry.plan(who, BASE),
+            lambda who=who: registry.open(who, Opening(BASE, "x", "v2")),
+        ):
+            assert told(act)[0] is RecordDamaged
+    for act in (lambda: registry.find(B, BASE), lambda: registry.describe(B, BASE)):
+        assert told(act)[0] is TemplateNotFound
 
 
 def test_when_versions_were_pulled_is_told_of_those_that_may_be_listed_and_are_there(a, b, registry):

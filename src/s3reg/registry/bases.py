@@ -42,9 +42,10 @@ def allowed(
     kept: list[Base] = []
     dropped: Dropped = []
     bases = list(dict.fromkeys(wanted))
-    domains = _domains(records, {base.template for base in bases if not may_use(asker, base.template, None)})
+    heads = _heads(records, {base.template for base in bases if not may_use(asker, base.template, None)})
     for base in bases:
-        domain = domains.get(base.template)
+        head = heads.get(base.template)
+        domain = head.domain if head else None
         if not asker.may(Action.LIST, base.template, domain):
             dropped.append((base, NOT_THERE))
         elif not asker.may(Action.PULL, base.template, domain):
@@ -128,10 +129,6 @@ def _found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
         except NameInvalid:
             emit("foreign-key", level=WARNING, key=stat.key)
     return bad
-
-
-def _domains(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Domain]:
-    return {head.id: head.domain for head in _heads(records, templates).values() if not head.deleted}
 
 
 def _heads(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Head]:
