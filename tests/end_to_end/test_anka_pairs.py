@@ -1,9 +1,11 @@
 """Requests of Anka's clients with the answers that they expect, replayed over HTTP: the files of tests/anka/*.yaml.
 
-A file is a story on an empty registry. `templates` names ids; `$name` stands for one in all that follows. Each step is
+A file is a story on an empty registry; `closed`: one with access control, as root. `templates` names ids; `$name` stands
+for one in all that follows. Each step is
 
     push, pulled    what a node does: push a version, report a pull; expects nothing
     ask             a request: method and target, byte for byte; with
+      as              `nobody`: without a credential
       send, type      its body, a text or values that become JSON, and its Content-Type; default: what curl -d says
       status          expected of the answer, 200 by default
       ok, fail        the body or the message that its envelope holds, all of it and nothing else
@@ -20,7 +22,7 @@ import itertools
 import json
 import random
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,12 +32,14 @@ import yaml
 import running
 import servers
 import sites
+from access_kit import Closed
 from answers import differences
 from push_calls import Layer, Push
 from s3reg.api import create_app
 from s3reg.settings import Settings
 
-STORIES = sorted((Path(__file__).parents[1] / "anka").glob("*.yaml"))
+STORIES = {path.stem: yaml.safe_load(path.read_text()) for path in (Path(__file__).parents[1] / "anka").glob("*.yaml")}
+OPEN = sorted(name for name, story in STORIES.items() if not story.get("closed"))
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -54,6 +58,7 @@ class Client:
     """Sends what it is told to, at whatever host; pushes as a node does."""
 
     url: str
+    credential: dict[str, str] = field(default_factory=dict, repr=False)
 
     def open(self, target, *, method, json=None):  # as `push_calls` calls it
         return self.send(method, target, None if json is None else dumped(json), {"Content-Type": "application/json"})
@@ -65,7 +70,7 @@ class Client:
     def send(self, method, target, body, headers, at=None):
         parts = urlsplit(at or self.url)
         with contextlib.closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as line:
-            line.request(method, target, body, headers)
+            line.request(method, target, body, {**self.credential, **headers})
             answer = line.getresponse()
             return Answered(answer.status, answer.read().decode())
 
@@ -123,6 +128,8 @@ def asked(client, step):
     body = step.get("send")
     kind = step.get("type", FORM if body is not None else "")
     method, _, target = step["ask"].partition(" ")
+    if step.get("as") == "nobody":
+        client = Client(client.url)
     sent = body.encode() if isinstance(body, str) else None if body is None else dumped(body)
     answer = client.send(method, target, sent, {"Content-Type": kind} if kind else {})
     assert answer.status_code == step.get("status", 200), answer.text
@@ -155,15 +162,25 @@ def filled(value, templates):
     return string.Template(value).safe_substitute(templates) if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda path: path.stem)
-def test_clients_of_anka_are_answered_as_they_expect(client, story):
-    told = yaml.safe_load(story.read_text())
-    templates = told["templates"]
-    for number, step in enumerate(filled(told["steps"], templates), 1):
+def told(client, name):
+    templates = STORIES[name]["templates"]
+    for number, step in enumerate(filled(STORIES[name]["steps"], templates), 1):
         if "push" in step:
             pushed(client, step["push"], templates)
         elif "pulled" in step:
             pull_reported(client, step["pulled"], templates)
         else:
             wrong = asked(client, step) if "ask" in step else tags_listed(client, step["tags"], templates)
-            assert not wrong, f"step {number} of {story.name}, {step.get('ask', 'tags')}:\n" + "\n".join(wrong)
+            assert not wrong, f"step {number} of {name}, {step.get('ask', 'tags')}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_clients_of_anka_are_answered_as_they_expect(client, name):
+    told(client, name)
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_with_access_control_they_are_answered_the_same(tmp_path, name):
+    closed = Closed(tmp_path / "store", authorization=True)
+    with sites.serving(closed.app) as url:
+        told(Client(url, closed.root), name)
