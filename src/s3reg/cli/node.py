@@ -70,7 +70,12 @@ def describe(asked: Asked, vm: str, tag: str | None, number: int | None) -> None
         config = config_of(connection, found, chosen)
     versions = [_version_body(one) for one in found.versions]
     body = {**config, "uuid": found.id, "name": found.name, "versions": versions}
-    facts = [("name", found.name), ("id", found.id), ("arch", found.arch or "unknown"), ("domain", found.domain)]
+    facts = [
+        ("name", found.name),
+        ("id", found.id),
+        ("arch", found.arch or "unknown"),
+        ("domain", found.domain or "unknown"),
+    ]
     shown = found.versions if tag is None and number is None else (chosen,)
     rows = [
         (str(one.number), one.tag, decimal(one.size), when(one.created), one.description.replace("\n", " "))
