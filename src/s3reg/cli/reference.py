@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from s3reg import errors, settings
-from s3reg.api import create_app
+from s3reg.api import create_app, needs
 from s3reg.cli.environment import VARIABLES
 from s3reg.cli.main import PIPE_CLOSED, TERMINATED, program
 from s3reg.cli.options import ALIASES, SHARED
@@ -133,15 +133,21 @@ def _errors() -> Iterator[str]:
 
 def _routes() -> Iterator[str]:
     yield "## HTTP\n"
-    yield "The native API is described in full at `/transfer/v1/openapi.json`.\n"
+    yield "The native API is described in full at `/transfer/v1/openapi.json`. What a call takes are permissions of a group,"
+    yield "where groups decide (`--authorization`); without that, and with access control, it takes any credential.\n"
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(settings.Settings(), FilesStore(Path(folder)))
         rows = [
-            (f"`{method}`", f"`{rule.rule}`", _first_line(app.view_functions[rule.endpoint]))
+            (f"`{method}`", f"`{rule.rule}`", _first_line(app.view_functions[rule.endpoint]), _taken(rule.endpoint))
             for rule in app.url_map.iter_rules()
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
         ]
-    yield _table(("method", "path", "what for"), sorted(rows, key=lambda row: (row[1], row[0])))
+    yield _table(("method", "path", "what for", "takes"), sorted(rows, key=lambda row: (row[1], row[0])))
+
+
+def _taken(endpoint: str) -> str:
+    """What an endpoint takes to be called."""
+    return "nothing" if needs.NEEDS[endpoint].public else needs.told(endpoint) or "any credential"
 
 
 def _first_line(view: Callable[..., Any]) -> str:
