@@ -9,6 +9,7 @@ import pytest
 from access.house import ALL, EVERY_ACTION, FAR, NAMES, OPEN, OTHER, SIZES, House
 from access.routes import BY_PARAMETER, ROUTES
 from push_calls import Layer, Push
+from s3reg.model.identity import ROOT
 
 AT = "/transfer/v1"
 NOBODY = "99999999-aaaa-4bbb-8ccc-000000000009"
@@ -30,6 +31,7 @@ def house(shared):
 def only(house):
     """Asks with a key that may do everything with one template of three, and nothing with the others."""
     headers, _ = house.key(house.group(ALL, ((OPEN, EVERY_ACTION),)))
+    house.keep()
     return house.closed.client(headers)
 
 
@@ -156,8 +158,9 @@ def test_what_is_hidden_answers_as_what_there_is_not(house, only, question):
 def test_the_versions_of_what_is_hidden_are_hidden_too(house, only):
     versions = {}
     for template in (OTHER, FAR):
-        head = house.registry.describe(_root(), template).head
+        head = house.registry.describe(ROOT, template).head
         versions |= {entry.id: template for entry in head.versions}
+    assert len(versions) == 4
     for version, template in versions.items():
         found = only.post(f"{AT}/pulls", json={"template": template, "version": version})
         missing = only.post(f"{AT}/pulls", json={"template": NOBODY, "version": version})
@@ -169,12 +172,6 @@ def test_the_versions_of_what_is_hidden_are_hidden_too(house, only):
         opened = only.post(f"{AT}/sessions", json={"template": OPEN, "name": "x", "tag": "n", "bases": bases}).json
         assert len({dropped["reason"] for dropped in opened["dropped"]}) == 1
         assert {entry["template"] for entry in opened["bases"]} == {OPEN}
-
-
-def _root():
-    from s3reg.model.identity import ROOT
-
-    return ROOT
 
 
 def test_a_name_of_what_is_hidden_is_free(house, only):

@@ -11,17 +11,25 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, cast
 
-from flask import g, request
+from flask import current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from s3reg.api import peer
+from s3reg.api import peer, render
 from s3reg.api.needs import NEEDS, Need
 from s3reg.api.wiring import wiring
-from s3reg.errors import ForeignPage, S3regError, Unauthenticated
+from s3reg.errors import (
+    DomainUnclear,
+    Forbidden,
+    ForeignPage,
+    S3regError,
+    TemplateIdTaken,
+    TemplateNotFound,
+    Unauthenticated,
+)
 from s3reg.model.identity import EVERYONE, Identity
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Response
 
     from s3reg.auth.gate import Gate
 
@@ -35,6 +43,8 @@ _LONGEST_SHOWN = 200
 def install(app: Flask) -> None:
     """Ask whoever asks anything of `app` who they are, if access control is on."""
     app.before_request(_admit)
+    for refusal in (Forbidden, TemplateNotFound, TemplateIdTaken, DomainUnclear):
+        app.register_error_handler(refusal, _looked_at_again)
 
 
 def asker() -> Identity:
@@ -58,6 +68,21 @@ def _admit() -> None:
     except S3regError:
         _drain()
         raise
+
+
+def _looked_at_again(error: S3regError) -> Response:
+    """The answer by rights as they are now, where they are others than the asker came with; else the refusal."""
+    gate, asked = wiring().gate, g.get("asker")
+    if gate is None or asked is None or "rights_before" in g:
+        return render.failure(error)
+    g.rights_before = asked.rights
+    try:
+        g.asker = gate.renewed(asked)
+        if g.asker.rights == asked.rights:
+            return render.failure(error)
+        return current_app.make_response(current_app.dispatch_request())
+    except S3regError as e:
+        return render.failure(e)
 
 
 def _refuse_foreign_pages() -> None:

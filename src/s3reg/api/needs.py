@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
+from s3reg import wire
 from s3reg.api.operations import body
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def _wants_config() -> bool:
 
 
 def _wants_everything() -> bool:
-    asked = body()
-    return isinstance(asked, dict) and bool(asked.get("everything"))
+    # As the view reads it: to Python alone the word "false" would be true.
+    asked: wire.Revert = wire.read(wire.RevertSchema, body())
+    return asked.everything
 
 
 _PUBLIC = Need(public=True)

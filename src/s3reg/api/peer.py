@@ -102,10 +102,12 @@ def _of_nginx() -> Presented | None:
 def _of_alb() -> Presented | None:
     """Mutual TLS of an Application Load Balancer, in either mode: `verify` sends the leaf, `passthrough` the chain.
 
-    URL-encoded, with `+`, `=` and `/` as they are: a plus is no blank.
+    URL-encoded, with `+`, `=` and `/` as they are: a plus is no blank. Where both are there, one is not the balancer's.
     """
-    text = request.headers.get(_LEAF) or request.headers.get(_CHAIN)
-    return _of_text(text) if text else None
+    found = [text for text in map(request.headers.get, (_LEAF, _CHAIN)) if text]
+    if len(found) > 1:
+        raise CertificateRefused(reason="the headers of both modes of a balancer came at once")
+    return _of_text(found[0]) if found else None
 
 
 _FORMS: dict[str, Callable[[], Presented | None]] = {"nginx": _of_nginx, "alb": _of_alb}
