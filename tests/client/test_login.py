@@ -329,7 +329,7 @@ class TestRefusals:
         status(line)
         here.guard.keys.clear()
         here.guard.end_sessions()
-        refused(line, "the key has ended")
+        refused(line, "the API key 'ci': the key was revoked, or has ended, since the login before")
         assert here.paths == [HAND, SHAKE, STATUS, STATUS, HAND]
 
     def test_a_secret_that_is_never_taken(self, place):

@@ -26,6 +26,7 @@ from s3reg.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnsuitable,
+    TooManyFailures,
     Unauthenticated,
 )
 
@@ -80,9 +81,9 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
         return body
     if answer.status == _UNAUTHENTICATED:
         raise Unauthenticated
-    error = _told(body)
     if answer.status == _TOO_MANY:
-        raise Again(str(error or f"it answered {answer.status}"), _retry_after(answer), error)
+        raise _not_yet(answer, body)
+    error = _told(body)
     if error is not None and (error.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL} or isinstance(error, _LASTING)):
         raise error
     if answer.status in _RETRIED:
@@ -97,6 +98,8 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
 def plain(answer: urllib3.BaseHTTPResponse) -> tuple[int, bytes]:
     """Status and body of what the registry answers elsewhere than in the API. Raises Again."""
     said = answer.read(LARGEST_PLAIN)
+    if answer.status == _TOO_MANY:
+        raise _not_yet(answer, _parsed(said))
     if answer.status in _RETRIED:
         raise Again(f"it answered {answer.status}", _retry_after(answer))
     return answer.status, said
@@ -110,6 +113,15 @@ def _parsed(data: bytes) -> dict[str, Any] | None:
         body = json.loads(data)
         return body if isinstance(body, dict) else None
     return None
+
+
+def _not_yet(answer: urllib3.BaseHTTPResponse, body: dict[str, Any] | None) -> Again:
+    """What a 429 means: by the registry's own words failed logins, of this node or of others behind its address."""
+    pause = _retry_after(answer)
+    error = _told(body)
+    if error is None and body is not None and body.get("status") == "FAIL":
+        error = TooManyFailures(seconds="some" if pause is None else round(pause))
+    return Again(str(error or f"it answered {answer.status}"), pause, error)
 
 
 def _why(message: Any) -> str:

@@ -32,7 +32,7 @@ from s3reg.client.answers import Again, Found, check_wanted
 from s3reg.client.flow import SLICE, Flow
 from s3reg.client.pace import Pace
 from s3reg.client.sockets import Sockets, pool
-from s3reg.errors import AnswerInvalid, RegistryUnreachable, RequestInvalid
+from s3reg.errors import AnswerInvalid, RegistryUnreachable, RequestInvalid, TooManyFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,7 +273,9 @@ class Connection:
             attempt += 1
             if error is not None:
                 self._check_helps(error, where, attempt)
-            self.pace.refused()
+            if not isinstance(again.error, TooManyFailures):
+                # That is about who asks, and says nothing of the line.
+                self.pace.refused()
             if attempt == self._tries or not self._budget.spend():
                 raise again.error or RegistryUnreachable(url=where, reason=self._reason(again, error, where))
             jitter = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))  # noqa: S311 - spreads load

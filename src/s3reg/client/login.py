@@ -210,7 +210,12 @@ class ApiKey:
         if status in _NOT_THERE:
             return None
         if status in _REFUSED:
-            raise self._refused("it does not know the id, or the key has ended")
+            raise self._refused(
+                "it does not know the id, or the key has ended"
+                if self._session is None
+                else "the key was revoked, or has ended, since the login before; what was begun with it can go on with a new "
+                "one under the same id"
+            )
         if status != _OK:
             raise AnswerInvalid(url=self._url, reason=f"its login says {status}")
         try:
