@@ -101,6 +101,13 @@ def test_what_other_parts_and_the_tests_read_is_let_be():
         ("s3_endpoint", "minio:9000"),
         ("s3_endpoint", "ftp://minio"),
         ("s3_endpoint", "https://user:pass@minio"),
+        ("login_seconds", "9"),
+        ("login_secret_seconds", "601"),
+        ("authorization", "maybe"),
+        ("proxies", "nginx.example.com"),
+        ("proxies", "10.0.0.7,"),
+        ("proxies", "10.0.0.7/8"),
+        ("proxy_certificates", "haproxy"),
         ("log_level", "loud"),
         ("log_format", "xml"),
     ],
@@ -112,6 +119,84 @@ def test_a_value_that_is_not_of_its_kind_is_refused_by_name(name, text):
     with pytest.raises(SettingInvalid) as e:
         settings.read({}, **{name: text})
     assert f"--{name.replace('_', '-')}" in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["root_token", "root_token_previous"])
+def test_a_secret_has_no_flag_and_is_shown_nowhere(name):
+    (row,) = [row for row in settings.table() if row.name == name]
+    assert row.flag is None
+    read = settings.read({row.variable: TOKEN})
+    assert getattr(read, name) == TOKEN
+    assert TOKEN not in repr(read) + str(read)
+    with pytest.raises(SettingInvalid, match="at least 10 characters") as e:
+        settings.read({row.variable: TOKEN[:9]})
+    assert row.variable in str(e.value)
+    assert TOKEN[:9] not in f"{e.value} {e.value.detail}"
+
+
+@pytest.mark.parametrize("token", [':@/%+"' * 2, " blanks around ", "пароль-é-日本語", "\udcff" * 10])
+def test_s26_a_token_of_any_characters_is_taken_as_it_is(token):
+    assert settings.read({"S3REG_ROOT_TOKEN": token}).root_token == token
+
+
+@pytest.mark.parametrize("name", ["root_token", "root_token_file", "root_token_secret"])
+def test_a_root_token_from_anywhere_turns_access_control_on(name):
+    read = settings.Settings(**{name: TOKEN})
+    settings.check(read)
+    assert read.guarded
+    assert not settings.Settings(root_token_previous=TOKEN).guarded
+
+
+ROOT = {"root_token": TOKEN}
+CA = {**ROOT, "client_ca": "ca.pem"}
+PROXIES = {"proxies": (ipaddress.ip_network("10.0.0.7"),)}
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        {},
+        {"no_auth": True},
+        {"tls_cert": "cert.pem"},
+        {"tls_cert": "cert.pem", "tls_key": "key.pem"},
+        PROXIES,
+        {**ROOT, "root_token_previous": PREVIOUS, "authorization": True},
+        {**CA, "tls_cert": "cert.pem", "client_crl": "crl.pem"},
+        {**CA, **PROXIES, "proxy_certificates": "nginx"},
+        {**CA, **PROXIES, "proxy_certificates": "alb", "tls_cert": "cert.pem", "client_crl": "crl.pem"},
+    ],
+    ids=" ".join,
+)
+def test_settings_that_fit_together_pass(fine):
+    settings.check(settings.Settings(**fine))
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "reason"),
+    [
+        ({**ROOT, "root_token_file": "f"}, "root_token", "S3REG_ROOT_TOKEN and S3REG_ROOT_TOKEN_FILE"),
+        ({"root_token_file": "f", "root_token_secret": "s"}, "root_token", "_FILE and S3REG_ROOT_TOKEN_SECRET"),
+        ({"root_token_previous": PREVIOUS}, "root_token_previous", "it goes with S3REG_ROOT_TOKEN"),
+        ({"root_token_previous": PREVIOUS, "root_token_file": "f"}, "root_token_previous", "second line"),
+        ({**ROOT, "no_auth": True}, "no_auth", "S3REG_ROOT_TOKEN is set"),
+        ({"root_token_secret": "s", "no_auth": True}, "no_auth", "S3REG_ROOT_TOKEN_SECRET is set"),
+        ({"authorization": True}, "authorization", "turned on by a root token"),
+        ({"client_ca": "ca.pem", "tls_cert": "cert.pem"}, "client_ca", "turned on by a root token"),
+        ({**PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "turned on by a root token"),
+        ({"tls_key": "key.pem"}, "tls_key", "S3REG_TLS_CERT"),
+        (CA, "client_ca", "S3REG_TLS_CERT, or S3REG_PROXY_CERTIFICATES"),
+        ({**ROOT, "client_crl": "crl.pem"}, "client_crl", "S3REG_CLIENT_CA"),
+        ({**CA, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_PROXIES"),
+        ({**ROOT, **PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_CLIENT_CA"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_what_to_do(told, name, reason):
+    with pytest.raises(SettingInvalid) as e:
+        settings.check(settings.Settings(**told))
+    assert f"S3REG_{name.upper()}:" in str(e.value)
+    assert reason in str(e.value)
+    assert TOKEN not in str(e.value)
+    assert PREVIOUS not in str(e.value)
 
 
 def test_every_setting_has_a_meaning_and_a_unit():

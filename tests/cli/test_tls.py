@@ -293,6 +293,9 @@ def test_a_ca_that_is_added_counts_at_the_next_connection(served):
     served.clients.write(served.folder / "clients.pem", other)
     (served.folder / "crl.pem").write_bytes(other.crl())
     assert served.ask(**shown)["name"] == "cert:robot"
+    served.build.write(served.folder / "clients.pem")
+    served.revoke()
+    assert served.ask(**served.client("robot", of=served.build))["name"] == "cert:robot", "whoever is above it"
 
 
 # --- Those who do not shake hands ------------------------------------------------------------------------------------
@@ -367,24 +370,24 @@ def test_certificate_and_key_may_lie_in_one_file(files, server):
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (("pem", "other"), "the key does not belong to the certificate"),
-        (("pem", "rsa"), "the key does not belong to the certificate"),
-        (("pem", "sealed"), "the key is encrypted"),
-        (("pem", "empty"), r"tls_key: it is empty"),
-        (("pem", "pem"), r"tls_key: it holds no private key in PEM"),
-        (("pem",), r"tls_cert: it holds no private key in PEM"),
-        (("empty", "key"), r"tls_cert: it is empty"),
-        (("key", "key"), r"tls_cert: it holds no certificate in PEM"),
-        (("der", "key"), r"tls_cert: it holds no certificate in PEM"),
-        (("broken", "key"), r"tls_cert and .*tls_key: "),
-        (("pem", "key", "key"), r"client_ca: it holds no certificate in PEM"),
-        (("pem", "key", "broken"), r"client_ca: "),
-        (("small", "small-key"), "the certificate's key is too short"),
-        (("sha1", "sha1-key"), "signed with SHA-1"),
+        (("pem", "other"), "TLS_CERT: .*the key does not belong to the certificate"),
+        (("pem", "rsa"), "TLS_CERT: .*the key does not belong to the certificate"),
+        (("pem", "sealed"), r"TLS_KEY: .*tls_key: the key is encrypted"),
+        (("pem", "empty"), r"TLS_KEY: .*tls_key: it is empty"),
+        (("pem", "pem"), r"TLS_KEY: .*tls_key: it holds no private key in PEM"),
+        (("pem",), r"TLS_CERT: .*tls_cert: it holds no private key in PEM"),
+        (("empty", "key"), r"TLS_CERT: .*tls_cert: it is empty"),
+        (("key", "key"), r"TLS_CERT: .*tls_cert: it holds no certificate in PEM"),
+        (("der", "key"), r"TLS_CERT: .*tls_cert: it holds no certificate in PEM"),
+        (("broken", "key"), r"TLS_CERT: .*tls_cert, .*tls_key: "),
+        (("pem", "key", "key"), r"CLIENT_CA: .*client_ca: it holds no certificate in PEM"),
+        (("pem", "key", "broken"), r"CLIENT_CA: .*client_ca: "),
+        (("small", "small-key"), "TLS_CERT: .*the certificate's key is too short"),
+        (("sha1", "sha1-key"), "TLS_CERT: .*signed with SHA-1"),
     ],
 )
 def test_files_of_which_nothing_can_be_made_are_said_by_name(files, contents, given, reason):
-    with pytest.raises(SettingInvalid, match=f"(?s)S3REG_TLS_CERT.*{reason}") as e:
+    with pytest.raises(SettingInvalid, match=f"(?s)setting S3REG_{reason}") as e:
         files(*(contents[one] for one in given))
     assert "PRIVATE" not in str(e.value)
 

@@ -56,7 +56,9 @@ class Tls:
         made = cls(Path(settings.tls_cert), key, ca)
         _, problem = made._kept.look()
         if problem is not None:
-            raise SettingInvalid(name="S3REG_TLS_CERT", reason=problem)
+            files = {"S3REG_CLIENT_CA": settings.client_ca, "S3REG_TLS_KEY": settings.tls_key}
+            wrong = (name for name, file in files.items() if problem.startswith(f"{file}: "))
+            raise SettingInvalid(name=next(wrong, "S3REG_TLS_CERT"), reason=problem)
         return made
 
     def context(self) -> ssl.SSLContext:
@@ -83,7 +85,7 @@ class Tls:
         try:
             made.load_cert_chain(self._certificate, self._key, password=_no_password)
         except ssl.SSLError as e:
-            raise ValueError(f"{self._certificate} and {self._key}: {_said(e)}") from None
+            raise ValueError(f"{self._certificate}, {self._key}: {_said(e)}") from None
         except _EncryptedError:
             raise ValueError(f"{self._key}: the key is encrypted, and nobody could be asked for its password") from None
         if self._client_ca is not None:
