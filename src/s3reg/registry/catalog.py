@@ -11,7 +11,7 @@ from s3reg.model.identity import Action
 from s3reg.model.template import Base
 from s3reg.registry.heads import Heads
 from s3reg.registry.pulls import last_pulls
-from s3reg.registry.sight import check, head_of, may_list
+from s3reg.registry.sight import check, head_of, sees
 from s3reg.registry.values import Described
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Catalog:
 
     def templates(self, asker: Identity) -> list[Head]:
         """All that the asker may list, by name, then id."""
-        return [head for head in self.heads() if may_list(asker, head)]
+        there = [head for head in self.heads() if not head.deleted]
+        return there if asker.domains() is None else [head for head in there if sees(asker, head)]
 
     def find(self, asker: Identity, ref: str) -> Head:
         """The template of this id, else the one of this name. Raises TemplateNotFound, NameAmbiguous, RecordDamaged.

@@ -16,18 +16,13 @@ if TYPE_CHECKING:
 
 def sees(asker: Identity, head: Head) -> bool:
     """Whether the asker may know of this head, deleted or not."""
-    return may(asker, Action.LIST, head)
+    # A damaged head may not tell its domain: it shows to those only who need no domain to see it.
+    return asker.may(Action.LIST, head.id, head.domain or None)
 
 
 def may_list(asker: Identity, head: Head) -> bool:
     """Whether this template exists for the asker."""
     return not head.deleted and sees(asker, head)
-
-
-def may(asker: Identity, action: Action, head: Head) -> bool:
-    """Whether the asker may do this with the template."""
-    # A damaged head may not tell its domain: it shows to those only who need no domain to see it.
-    return asker.may(action, head.id, head.domain or None)
 
 
 def check(asker: Identity, action: Action, template: TemplateId, domain: Domain | None) -> None:
