@@ -47,6 +47,11 @@ LARGEST_TOKEN = 4096
 ROOT = "root"
 LARGEST_DATA = 4096
 """Bytes of a session's data: it goes into a header of each call."""
+_UNKNOWN = "it does not know the id, or the key has ended"
+_ENDED = (
+    "the key was revoked, or has ended, since the login before; what was begun with it can go on with a new one "
+    "under the same id"
+)
 _OK = 200
 _NOT_THERE = {404, 405, 501}
 _REFUSED = {400, 401, 403, 410}
@@ -210,12 +215,7 @@ class ApiKey:
         if status in _NOT_THERE:
             return None
         if status in _REFUSED:
-            raise self._refused(
-                "it does not know the id, or the key has ended"
-                if self._session is None
-                else "the key was revoked, or has ended, since the login before; what was begun with it can go on with a new "
-                "one under the same id"
-            )
+            raise self._refused(_UNKNOWN if self._session is None else _ENDED)
         if status != _OK:
             raise AnswerInvalid(url=self._url, reason=f"its login says {status}")
         try:
