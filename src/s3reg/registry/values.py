@@ -56,7 +56,7 @@ class Opening:
     same_name: bool = False
     """Let another template carry this name too."""
     domain: Domain | None = None
-    """For a new template; None: the template's own, or `main`."""
+    """For a new template; None: `main` if that is allowed, else the only one that is."""
     bases: tuple[Base, ...] = ()
     """Besides the template's latest version."""
 
