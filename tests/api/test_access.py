@@ -8,10 +8,13 @@ from openapi_schema_validator import OAS31Validator
 
 import tap
 from access_kit import Closed, basic, public_der
+from faults import Wrapped
+from kept import Kept
 from push_calls import TEMPLATE, Push
 from s3reg import wire
 from s3reg.crypto import PublicKey
 from s3reg.model.identity import Action
+from s3reg.store.files import FilesStore
 from s3reg.wire import access as messages
 
 API = wire.PREFIX
@@ -229,6 +232,54 @@ def test_access_to_what_is_nowhere_cannot_be_explained(closed, root):
     assert root("GET", "/access", key="ci", ref="nix")[1]["error"]["code"] == "template-not-found"
     assert root("GET", "/access", key="ci")[1]["error"]["code"] == "request-invalid"
     assert root("GET", "/access", ref=TEMPLATE)[1]["error"]["code"] == "request-invalid"
+
+
+# --- A copy of the store ---------------------------------------------------------------------------------------------
+
+
+class At(Wrapped):
+    """A store elsewhere, with what lies in this one."""
+
+    def __init__(self, store, where):
+        super().__init__(store)
+        self.made_as = self.location = where
+
+
+def test_in_a_copy_of_a_store_keys_are_read_and_not_changed(tmp_path):
+    files = FilesStore(tmp_path / "store")
+    first = Closed(tmp_path / "store", store=At(files, "s3://first"), authorization=True)
+    first.group("readers", "list_vms", "view_permissions")
+    login = first.key("ci", ["readers"])
+    copy = Closed(tmp_path / "store", store=At(files, "s3://copy"), token=first.token, authorization=True)
+    kept = Kept(files)
+    for headers in (copy.root, login):
+        assert copy.http.get("/registry/vm", headers=headers).json["body"] == []
+        assert [key["id"] for key in copy.http.get(f"{API}/keys", headers=headers).json["keys"]] == ["ci"]
+    changes = {
+        "/keys": {"id": "new", "public_key": PUBLIC},
+        "/keys/change": {"id": "ci", "ttl": 60},
+        "/keys/revoke": {"id": "ci"},
+        "/groups": {"name": "new"},
+        "/groups/delete": {"name": "readers"},
+    }
+    for path, sent in changes.items():
+        answer = copy.http.post(API + path, json=sent, headers=copy.root)
+        assert answer.json["error"]["code"] == "store-copied", path
+    assert copy.http.post("/v1/apikey", json={"id": "new", "ttl": 5}, headers=copy.root).status_code >= 400
+    assert kept.unchanged()
+
+
+def test_a_copy_without_a_secret_to_sign_with_gets_none(tmp_path):
+    files = FilesStore(tmp_path / "store")
+    first = Closed(tmp_path / "store", store=At(files, "s3://first"))
+    login = first.key("ci")
+    files.delete([stat.key for stat in files.list("auth/signing")])
+    copy = Closed(tmp_path / "store", store=At(files, "s3://copy"), token=first.token)
+    kept = Kept(files)
+    answer = copy.http.get(f"{API}/whoami", headers=login)
+    assert answer.json["error"]["code"] == "store-copied"
+    assert copy.http.get(f"{API}/whoami", headers=copy.root).status_code == 200
+    assert kept.unchanged()
 
 
 # --- The description -------------------------------------------------------------------------------------------------

@@ -204,8 +204,11 @@ def test_a_revert_of_everything_is_a_deletion(strict):
     for everything in (True, "yes", 1, "true"):
         answer = asked("revert", everything=everything)
         assert (answer.status_code, answer.json["error"]["detail"]["permission"]) == (403, "delete_vm")
-    answer = asked("delete_vm", everything=False)
-    assert (answer.status_code, answer.json["error"]["detail"]["permission"]) == (403, "revert")
+    for everything in (False, "no", 0, "false", "off"):
+        answer = asked("delete_vm", everything=everything)
+        assert (answer.status_code, answer.json["error"]["detail"]["permission"]) == (403, "revert")
+    for nonsense in (None, [], "perhaps", {}):
+        assert asked("delete_vm", "revert", everything=nonsense).status_code == 400
     assert asked("delete_vm", everything=True).json["deleted"]
 
 

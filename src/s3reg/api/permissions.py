@@ -25,7 +25,7 @@ blueprint = Blueprint("permissions", __name__)
 TRIES = 10
 """Of a change that others' changes of the same group come before."""
 _PERMISSION = "/permission/resources/permissions"
-_GROUP = "/permission/group/<group>/resources"
+_GROUP = "/permission/group/<path:group>/resources"
 
 
 @blueprint.get("/admin/api/v1" + _PERMISSION)

@@ -43,10 +43,11 @@ def prepare(records: Records, *, write: bool) -> StoreFormat:
 
 
 def signing_secret(records: Records) -> bytes:
-    """The secret that every replica signs with; made by whichever asks first."""
+    """The secret that every replica signs with; made by whichever asks first. Raises StoreCopied for a copy without one."""
     found = records.read(format_access.SIGNING_KEY)
     if found is not None:
         return format_access.read_signing(found.data)
+    prepare(records, write=True)
     return format_access.read_signing(
         records.create(format_access.SIGNING_KEY, format_access.write_signing(crypto.new_secret()))
     )
