@@ -182,6 +182,20 @@ def test_s23_what_is_not_permitted_is_told_by_the_permissions_name_in_both_diale
     assert strict.http.get(ANKA, headers=mine).status_code == 200
 
 
+def test_a_right_that_changed_meanwhile_is_not_one_that_was_asked_for(strict):
+    """What a refusal is looked at again for are rights to templates: the call itself is permitted, or it is not made."""
+    Push([strict.client(strict.root)]).run()
+    strict.group("ci", "index")
+    mine = strict.key("ci", ["ci"])
+    assert strict.http.get("/registry/status", headers=mine).status_code == 200
+    strict.replica().group("ci", "get_disk_info")
+    assert strict.http.get(ANKA, headers=mine).status_code == 403
+    strict.replica().group("ci", "index", "list_vms", templates={})
+    assert strict.http.get("/registry/status", headers=mine).status_code == 200
+    strict.replica().group("ci", "index", templates={TEMPLATE: ["list"]})
+    assert strict.http.get(f"{ANKA}?id={TEMPLATE}", headers=mine).status_code in {400, 403}
+
+
 def test_a_plan_takes_both_of_its_permissions(strict):
     mine = strict.key("ci", ["ci"])
     for given_, missing in (((), "pull_vm"), (("pull_vm",), "download_vm"), (("download_vm",), "pull_vm")):

@@ -64,21 +64,23 @@ def _admit() -> None:
         g.asker = EVERYONE if gate is None else _identified(gate)
         _refuse_foreign_pages()
         if gate is not None:
-            g.asker = gate.permit(g.asker, _permissions(need))
+            g.admitted = g.asker = gate.permit(g.asker, _permissions(need))
     except S3regError:
         _drain()
         raise
 
 
 def _looked_at_again(error: S3regError) -> Response:
-    """The answer by rights as they are now, where they are others than the asker came with; else the refusal."""
-    gate, asked = wiring().gate, g.get("asker")
-    if gate is None or asked is None or "rights_before" in g:
+    """The answer by rights as they are now, where they are others than the call was let in with; else the refusal.
+
+    Once, and only of a call that was let in: what it takes to be called must be permitted by these rights too.
+    """
+    gate, admitted = wiring().gate, g.pop("admitted", None)
+    if gate is None or admitted is None:
         return render.failure(error)
-    g.rights_before = asked.rights
     try:
-        g.asker = gate.renewed(asked)
-        if g.asker.rights == asked.rights:
+        g.asker = gate.permit(gate.renewed(admitted), _permissions(g.need))
+        if g.asker.rights == admitted.rights:
             return render.failure(error)
         return current_app.make_response(current_app.dispatch_request())
     except S3regError as e:
