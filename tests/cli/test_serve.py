@@ -210,6 +210,14 @@ def test_a_misspelt_variable_is_refused_with_the_right_one(tmp_path):
     assert "S3REG_LISTEN" in told
 
 
+@pytest.mark.parametrize("option", ["--root-token", "--cert", "--key"])
+def test_what_says_who_a_node_is_is_refused_instead_of_serving_everybody(option, s3reg, tmp_path):
+    done = s3reg("serve", "--store", tmp_path / "store", option, "something")
+    assert done.code == 2
+    assert done.err.startswith(f"s3reg: setting {option}: it says who a node is; a registry")
+    assert "something" not in done.err
+
+
 def test_a_bucket_that_cannot_be_used_is_told_before_anything_is_served():
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": servers.REGION}
     nobody = f"http://127.0.0.1:{servers.free_port()}"

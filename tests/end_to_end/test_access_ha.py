@@ -282,8 +282,21 @@ def test_the_log_has_the_client_s_address_and_not_what_it_says_of_itself(site, n
     headers = site.login(site.key(name)) | forged
     assert site.ask("/v1/apikey", source="127.0.0.9", headers=headers).status == 403  # through nginx
     assert site.ask("/v1/apikey", 0, source="127.0.0.8", headers=headers).status == 403
-    told = [line for one in site.replicas for line in one.said() if line.get("by") == f"key:{name}" and line["status"] == 403]
+    told = [
+        line
+        for one in site.replicas
+        for line in one.said()
+        if line.get("by") == f"key:{name}" and line["status"] == 403
+    ]
     assert {line["address"] for line in told} == {"127.0.0.9", "127.0.0.8"}
+
+
+def test_the_address_that_clients_are_told_is_nginx_s_and_not_what_a_stranger_says(site):
+    def told(at=None, **headers):
+        return site.ask("/api/v1/status", at, headers=site.root | headers).json()["body"]["registry_address"]
+
+    assert told() == site.url
+    assert told(0, **{"X-Forwarded-Proto": "https"}) == site.replicas[0].url
 
 
 def test_a_push_with_an_api_key_goes_on_when_a_replica_is_killed_in_the_middle(site, name, tmp_path):

@@ -112,6 +112,9 @@ def test_a_newcomer_types_the_page_from_an_open_registry_to_a_closed_one(reader)
     assert told("curl -s http") == ['{"status":"FAIL","message":"Authentication Required"}']
     assert [re.match(r"name\t(.*)", who)[1] for who in told("s3reg access whoami")] == ["root", "root", "cert:mac-18"]
     assert ["sequoia" in listed for listed in told("s3reg list")] == [True, False, True]
+    (newest, of_one) = told("s3reg events")
+    assert len(newest.splitlines()) == 10
+    assert {"key:mac-17"} == set(re.findall(r"key:[\w-]+", of_one))
     before, after = ("get_config\tyes" in text for text in told("s3reg access explain"))
     assert (before, after) == (False, True)
 

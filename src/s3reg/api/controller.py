@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from s3reg.api import anka, render, shapes
+from s3reg.api import anka, peer, render, shapes
 from s3reg.api.guard import asker
 from s3reg.api.wiring import registry
 
@@ -18,7 +18,7 @@ def status() -> Response:
         {
             "status": "Running",
             "version": anka.BUILD,
-            "registry_address": request.host_url.rstrip("/"),
+            "registry_address": peer.origin(),
             "registry_status": "Running",
             "license": "enterprise plus",  # there are no licences; this one lacks nothing that a client asks for
         }

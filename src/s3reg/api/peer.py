@@ -60,6 +60,13 @@ def address() -> str:
     return nearest
 
 
+def origin() -> str:
+    """The registry's address as the client has it: `https` too where a configured proxy says so."""
+    told = request.headers.get("X-Forwarded-Proto", "")
+    known = told in {"http", "https"} and _is_proxy(request.remote_addr or "")
+    return f"{told if known else request.scheme}://{request.host}"
+
+
 def presented() -> Presented | None:
     """The certificate that the request brings, if any. Raises CertificateRefused for what is none.
 

@@ -17,7 +17,7 @@ from s3reg.api.wiring import Wiring, open_store
 from s3reg.cli import output, serving
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.tls import Tls
-from s3reg.errors import StoreUnsuitable
+from s3reg.errors import SettingInvalid, StoreUnsuitable
 from s3reg.store import check
 from s3reg.store.files import FilesStore
 
@@ -52,13 +52,25 @@ def _secrets() -> str:
     return "\n\n".join(["In the environment only, because everybody sees a process's options:", *rows])
 
 
+_OF_NODES = {
+    "root_token": ("--root-token", "a registry has it from S3REG_ROOT_TOKEN, --root-token-file or --root-token-secret"),
+    "certificate": ("--cert", "a registry's own is --tls-cert"),
+    "key": ("--key", "a registry's own is --tls-key"),
+}
+"""What every command takes to say who it is. Whoever says it to a registry means another thing, and must get no open one."""
+
+
 @_options("")
 @click.command(epilog=_secrets())
-def serve(**flags: str | None) -> None:
+@click.pass_obj
+def serve(asked: Asked, /, **flags: str | None) -> None:
     """Serve a registry.
 
     Credentials for S3 are found where every AWS tool finds them: environment, profile, role.
     """
+    for name, (option, meant) in _OF_NODES.items():
+        if getattr(asked, name) is not None:
+            raise SettingInvalid(name=option, reason=f"it says who a node is; {meant}")
     read = settings.read(os.environ, **flags)
     settings.check(read)
     telemetry.configure(level=read.log_level, form=read.log_format)

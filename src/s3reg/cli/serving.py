@@ -125,6 +125,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "limit_request_field_size": LARGEST_HEADER,
             "logger_class": _Log,
             "control_socket_disable": True,
+            # What a proxy says is believed in one place, api/peer.py; gunicorn would believe everybody on this machine.
+            "forwarded_allow_ips": "",
             "when_ready": lambda arbiter: _tell(arbiter, ready),
         }
         if tls is not None:
