@@ -40,6 +40,9 @@ ELSEWHERE = frozenset(
         "S3REG_REGISTRY",
         "S3REG_REGISTRY_API_KEY",
         "S3REG_REGISTRY_API_KEY_ID",
+        "S3REG_REGISTRY_CERT",
+        "S3REG_REGISTRY_KEY",
+        "S3REG_REGISTRY_ROOT_TOKEN",
         "S3REG_REMOTES",
         "S3REG_MINIO",  # the tests' S3 server
     }

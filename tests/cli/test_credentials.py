@@ -24,6 +24,9 @@ WRITTEN = "c0ffee%3A%40%2F%25%2Btoken"
 UNAUTHENTICATED, MISUSED, LOCAL_REFUSAL = 4, 2, 11
 ARGUMENTS = {
     ("add",): ["other", "URL"],
+    ("groups", "deny"): ["team", "index"],
+    ("groups", "grant"): ["team", "index"],
+    ("keys", "change"): ["ci", "--ttl", "1d"],
     ("push",): ["base", "-t", "v1"],
     ("rename",): ["base", "other"],
     ("revert",): ["base", "--yes"],
