@@ -10,6 +10,9 @@ from s3reg.api import create_app
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
+FINISH_SECONDS = 60
+"""For events: what is to be copied must be at rest."""
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -35,9 +38,10 @@ def http(app):
 def three_pushed(tmp_path_factory):
     """A store with a template of three versions, a, b and c: not to be changed."""
     folder = tmp_path_factory.mktemp("three") / "store"
-    http = create_app(Settings(store=str(folder))).test_client()
+    app = create_app(Settings(store=str(folder)))
     for tag in ("a", "b", "c"):
-        Push([http], tag=tag).run()
+        Push([app.test_client()], tag=tag).run()
+    app.extensions["s3reg"].finish(FINISH_SECONDS)
     return folder
 
 

@@ -14,6 +14,7 @@ from s3reg.model import names
 from s3reg.model.identity import EVERYONE, Action, Identity, Rights
 from s3reg.model.template import Event, EventKind, Head
 from s3reg.registry import Registry, Wanted, events
+from s3reg.store import paths
 from s3reg.store.files import FilesStore
 
 NOON = calendar.timegm((2026, 11, 21, 12, 0, 0))
@@ -156,16 +157,21 @@ class Listed(faults.Wrapped):
         return self.store.get(key, first=first, length=length)
 
 
-def test_of_a_day_of_many_only_the_last_stretch_is_listed_to_its_end_and_only_what_is_wanted_is_read(
-    store, write, monkeypatch
+def test_of_many_only_the_last_stretch_is_listed_to_its_end_and_only_what_is_wanted_is_read(
+    store, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(events, "LISTED", 50)
     for number in range(1000):
-        write(event(NOON - 80 * number, number))
+        # Past the store: it would see to each one's lasting.
+        one = event(NOON - 80 * number, number)
+        path = tmp_path / paths.of_key(fmt.events_key(one))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(fmt.write_events([one]))
     counting = Listed(store)
     assert [one.time for one in found(counting, limit=3)] == [NOON - 160, NOON - 80, NOON]
     assert counting.read <= 5
-    assert counting.listed < 400  # of the day, of its hours down to noon, and noon's
+    assert counting.listed < 400  # of all, of the year, the month, the day, its hours down to noon
+    assert len(found(store, limit=2000)) == 1000
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ LONGEST = 255
 """Characters of a value."""
 FACTS = ("template", "name", "tag", "number", "arch", "session", "version", "removed")
 """What of a message is told."""
+_NOTHING = (None, "", (), [])
 
 
 def about(**facts: object) -> None:
@@ -58,7 +59,7 @@ def about(**facts: object) -> None:
     None says nothing. What is said later of the same thing counts: an id, once a name was looked up.
     """
     told: dict[str, object] = g.setdefault("about", {})
-    told |= {name: value for name, value in facts.items() if value is not None}
+    told |= {name: value for name, value in facts.items() if value not in _NOTHING}
 
 
 def about_message(message: object) -> None:

@@ -21,7 +21,7 @@ operations = Operations(blueprint)
 USUAL = 100
 """Events in an answer where nobody says how many."""
 USUAL_SECONDS = 7 * 24 * 3600
-"""Before the end, where nobody says from when on: each day without an event costs a request to the store."""
+"""Before the end, where nobody says from when on: a rare asker's are looked for in everybody's."""
 LATEST = 1 << 40
 _QUERY = (
     Parameter("since", "Not before this time, in seconds since 1970; default: seven days before `until`."),

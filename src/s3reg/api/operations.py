@@ -96,7 +96,7 @@ def _run(operation: Operation, **given: str) -> Response:
     if operation.takes:
         arguments["asked"] = wire.read(operation.takes, body())
         audit.about_message(arguments["asked"])
-    audit.about(**given)
+    audit.about(session=given.get("sid"))
     value = operation.view(**arguments)
     audit.about_message(value)
     if isinstance(value, Response):

@@ -149,12 +149,23 @@ def pack_of_damaged_key(key: str) -> tuple[SessionId, Digest]:
 
 def events_key(first: Event) -> str:
     """Where events lie that were written together: keys are in the order of their first one's time, to a second."""
-    return EVENTS + time.strftime("%Y/%m/%d/%H%M%S", time.gmtime(first.time)) + f"-{first.id}.json"
+    return f"{first_events_key(first.time)}-{first.id}.json"
 
 
-def events_prefix(day: int) -> str:
-    """Under which the events of a day lie; `day`: any second of it, since 1970. Behind it comes the time, as HHMMSS."""
-    return EVENTS + time.strftime("%Y/%m/%d/", time.gmtime(day))
+EVENTS_LEVELS: tuple[tuple[str, range | None], ...] = (
+    ("{:04d}/", None),
+    ("{:02d}/", range(1, 13)),
+    ("{:02d}/", range(1, 32)),
+    ("{:02d}", range(24)),
+    ("{:02d}", range(60)),
+    ("{:02d}", range(60)),
+)
+"""Of what their keys are made behind EVENTS, from the year to the second, and what there is of each."""
+
+
+def first_events_key(moment: int) -> str:
+    """What no key of events from this second on is smaller than."""
+    return EVENTS + time.strftime("%Y/%m/%d/%H%M%S", time.gmtime(moment))
 
 
 def time_of_events_key(key: str) -> int:

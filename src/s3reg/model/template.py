@@ -282,7 +282,7 @@ class Event:
     """What was reported, or noted, kept for people to read."""
 
     id: str
-    """32 hex digits."""
+    """32 hex digits; the first five are microseconds: within a second, what comes later is greater."""
     time: int
     """Seconds since 1970, by the registry's clock."""
     kind: EventKind

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import secrets
 import threading
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from logging import WARNING
@@ -38,7 +38,6 @@ SPAN_SECONDS = 60
 DAY = 24 * 3600
 LISTED = 1000
 """Keys that are listed before the stretch of time that they are of is divided."""
-_TIME_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Events:
 
     def keep(self, kind: EventKind, by: str, said: dict[str, Any]) -> bool:
         """Write it down soon; False if too much waits already. Never waits, never fails."""
-        event = Event(secrets.token_hex(16), int(self._records.clock()), kind, by, said)
+        event = _made(self._records.clock(), kind, by, said)
         with self._changed:
             if self._counts[kind] >= WAITING[kind]:
                 return False
@@ -140,20 +139,20 @@ def shown_to(asker: Identity, catalog: Catalog) -> Callable[[Event], bool]:
 def newest(records: Records, wanted: Wanted, shown: Callable[[Event], bool]) -> list[Event]:
     """The newest of the events that are wanted and may be shown, in the order of time.
 
-    Looks at no more days, and reads no more objects, than that takes; an object that cannot be read is logged and left out.
+    Lists no more of the store, and reads no more objects, than that takes; what cannot be read is logged and left out.
     """
-    kept: list[tuple[int, str, int, Event]] = []
+    kept: list[tuple[int, str, Event]] = []
     for key, began in _keys(records, wanted.since, wanted.until):
         if len(kept) >= wanted.limit and (not kept or began + SPAN_SECONDS < kept[0][0]):
             break
-        for number, event in enumerate(_read(records, key)):
+        for event in _read(records, key):
             if wanted.has(event) and shown(event):
-                row = (event.time, key, number, event)
+                row = (event.time, event.id, event)
                 if len(kept) < wanted.limit:
                     heapq.heappush(kept, row)
                 else:
                     heapq.heappushpop(kept, row)
-    return [event for _, _, _, event in sorted(kept, key=lambda row: row[:3])]
+    return [event for _, _, event in sorted(kept, key=lambda row: row[:2])]
 
 
 def _read(records: Records, key: str) -> tuple[Event, ...]:
@@ -167,38 +166,40 @@ def _read(records: Records, key: str) -> tuple[Event, ...]:
 
 def _keys(records: Records, since: int, until: int) -> Iterator[tuple[str, int]]:
     """The keys of events that may lie between two moments, newest first, and when the first event of each happened."""
-    first = since - SPAN_SECONDS
-    for day in range(until // DAY, first // DAY - 1, -1):
-        for key in _backwards(records, fmt.events_prefix(day * DAY), (_first_key(first), _first_key(until + 1))):
-            with contextlib.suppress(NameInvalid):
-                yield key, fmt.time_of_events_key(key)
+    last = min(until, int(records.clock()) + DAY)
+    ends = (fmt.first_events_key(max(0, since - SPAN_SECONDS)), fmt.first_events_key(last + 1))
+    for key in _backwards(records, fmt.EVENTS, ends):
+        with contextlib.suppress(NameInvalid):
+            yield key, fmt.time_of_events_key(key)
 
 
-def _first_key(moment: int) -> str:
-    """What no key of an event from this moment on is smaller than."""
-    return fmt.events_prefix(moment) + time.strftime("%H%M%S", time.gmtime(moment))
+def _backwards(records: Records, prefix: str, ends: tuple[str, str], level: int = 0) -> Iterator[str]:
+    """The keys under a prefix between two, the greatest first.
 
-
-def _backwards(records: Records, prefix: str, ends: tuple[str, str], digits: int = _TIME_DIGITS) -> Iterator[str]:
-    """The keys under a prefix between two, the greatest first. A store lists upwards: of many, the last hour's come first.
-
-    `digits`: of the time that the prefix lacks.
+    A store lists upwards: where there are many, the last year's come first, of these the last month's, and so on.
     """
     low, high = ends
     if not low[: len(prefix)] <= prefix <= high[: len(prefix)]:
         return
-    found: list[str] = []
-    for stat in records.store.list(prefix, after=low if low.startswith(prefix) else ""):
-        if stat.key >= high:
-            break
-        found.append(stat.key)
-        if len(found) > LISTED and digits:
-            break
-    if len(found) <= LISTED or not digits:
+    stats = records.store.list(prefix, after=low if low.startswith(prefix) else "")
+    keys = itertools.takewhile(lambda key: key < high, (stat.key for stat in stats))
+    dividable = level < len(fmt.EVENTS_LEVELS)
+    found = list(itertools.islice(keys, LISTED + 1 if dividable else None))
+    if len(found) <= LISTED or not dividable:
         yield from reversed(found)
         return
-    for part in range(23 if digits == _TIME_DIGITS else 59, -1, -1):
-        yield from _backwards(records, f"{prefix}{part:02d}", ends, digits - 2)
+    form, parts = fmt.EVENTS_LEVELS[level]
+    for part in reversed(parts or range(_year(low), _year(high) + 1)):
+        yield from _backwards(records, prefix + form.format(part), ends, level + 1)
+
+
+def _year(key: str) -> int:
+    return int(key.removeprefix(fmt.EVENTS)[:4])
+
+
+def _made(now: float, kind: EventKind, by: str, said: dict[str, Any]) -> Event:
+    microseconds = int(now % 1 * 1_000_000)
+    return Event(f"{microseconds:05x}{secrets.token_hex(14)[1:]}", int(now), kind, by, said)
 
 
 def _dropped(count: int, reason: str) -> None:
