@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -47,8 +48,8 @@ class Sockets:
         for one in ending:
             _shut(one)
 
-    def pools(self) -> dict[str, type[HTTPConnectionPool]]:
-        """urllib3's pools by scheme, of connections whose sockets are known here."""
+    def pools(self, tls: Callable[[], ssl.SSLContext]) -> dict[str, type[HTTPConnectionPool]]:
+        """urllib3's pools by scheme, of connections whose sockets are known here; the first encrypted one asks for `tls`."""
         sockets = self
 
         class Known(HTTPConnection):
@@ -73,6 +74,9 @@ class Sockets:
 
         class EncryptedPool(HTTPSConnectionPool):
             ConnectionCls = Encrypted
+
+            def __init__(self, *where: Any, **more: Any) -> None:
+                super().__init__(*where, ssl_context=tls(), **more)
 
         return {"http": PlainPool, "https": EncryptedPool}
 
@@ -105,6 +109,29 @@ def _shut(one: socket.socket) -> None:
 
 def pool(access: Access, connections: int, stall: float, sockets: Sockets) -> urllib3.PoolManager:
     """urllib3's connections as `access` wants them. Raises LocalDenied if a certificate is not usable."""
+
+    @functools.cache
+    def tls() -> ssl.SSLContext:
+        return _tls(access, sockets)
+
+    if access.ca_bundle or access.certificate:
+        # A file that is not usable is met before anybody is asked. Else nothing is read that is not needed: the machine's
+        # authorities take longer than a whole call.
+        tls()
+    if access.insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    manager = urllib3.PoolManager(
+        num_pools=8,
+        maxsize=connections,
+        block=False,
+        timeout=Timeout(connect=min(CONNECT_SECONDS, stall), read=stall),
+        headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
+    )
+    manager.pool_classes_by_scheme = sockets.pools(tls)
+    return manager
+
+
+def _tls(access: Access, sockets: Sockets) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.sslsocket_class = sockets.encrypted()
     if access.ca_bundle:
@@ -116,17 +143,7 @@ def pool(access: Access, connections: int, stall: float, sockets: Sockets) -> ur
     if access.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    manager = urllib3.PoolManager(
-        num_pools=8,
-        maxsize=connections,
-        block=False,
-        ssl_context=context,
-        timeout=Timeout(connect=min(CONNECT_SECONDS, stall), read=stall),
-        headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
-    )
-    manager.pool_classes_by_scheme = sockets.pools()
-    return manager
+    return context
 
 
 @contextlib.contextmanager
