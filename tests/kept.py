@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from s3reg.model import format as fmt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from s3reg.store import ObjectStore, Stat
 
@@ -48,6 +48,14 @@ class Kept:
             if now.get(key) != self._marks[key]:
                 self._store.put(key, data)
         self._marks = self.marks()
+
+    def put_back(self, keys: Iterable[str]) -> None:
+        """Put these back, and look at no others: fast, where it is known which were changed."""
+        for key in keys:
+            if key in self._data:
+                self._marks[key] = self._store.put(key, self._data[key])
+            else:
+                self._store.delete([key])
 
     def unchanged(self) -> bool:
         """Whether nothing was written or removed since `begin`."""

@@ -96,19 +96,15 @@ class House:
         """From now on, this is how it is before each call."""
         if self._kept is None or not self._kept.unchanged():
             self._kept = Kept(self.store)
+        self.store.delete([stat.key for prefix in ON_THE_SIDE for stat in self.store.list(prefix)])
         self.store.changed.clear()
 
     def begin(self) -> None:
-        """Put everything back."""
+        """Put back what was changed."""
         assert self._kept is not None
         if self.store.changed:
-            self._kept.begin()
+            self._kept.put_back(set(self.store.changed))
             self.store.changed.clear()
-
-    def marks(self) -> dict[str, str]:
-        """What lies in the store."""
-        assert self._kept is not None
-        return self._kept.marks()
 
     def unchanged(self) -> bool:
         """Whether all is as `begin` left it."""

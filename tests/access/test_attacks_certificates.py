@@ -92,7 +92,6 @@ NAMES = [
     "key:ci",
     "cert:root",
     "ROOT",
-    "",
     " ",
     "../../root",
     "a,CN=root",

@@ -83,12 +83,12 @@ CALLS = {
 def test_a_session_of_another_tenant_is_like_none(house, red, theirs, call):
     method, rest, said = CALLS[call]
     missing = uuid.uuid4().hex
-    marks = house.marks()
+    before = house.store.changed.copy()
     first = red.open(f"{AT}/sessions/{theirs.sid}{rest}", method=method, json=said)
     second = red.open(f"{AT}/sessions/{missing}{rest}", method=method, json=said)
     assert first.status_code == second.status_code
     assert first.text.replace(theirs.sid, missing) == second.text
-    assert house.marks() == marks
+    assert house.store.changed == before
     theirs.commit(theirs.entries)
 
 
