@@ -73,6 +73,9 @@ SITUATIONS = {
     "in another domain": lambda closed, _: closed.make(
         "ci", [closed.group("a", *PERMISSIONS, templates={}, domains={"other": permissions.ACTIONS})]
     ),
+    "by its domain in parts": lambda closed, _: closed.make(
+        "ci", [closed.group("a", *PERMISSIONS, templates={}, domains={"main": ["list"]})]
+    ),
     "ended": lambda closed, _: closed.make("ci", [closed.group("a", *PERMISSIONS)], ttl=60),
 }
 
@@ -168,6 +171,11 @@ def test_a_person_is_told_why_and_what_to_type(s3reg, closed, base):
     ]
     assert len(ways) == 4
     assert max(map(len, told.splitlines())) <= 100
+
+
+def test_a_group_that_has_the_template_by_its_domain_is_given_more_of_the_domain(closed, base, explained):
+    closed.make("ci", [closed.group("team", *PERMISSIONS, templates={}, domains={"main": ["list"]})])
+    assert explained()["pull"]["commands"] == ["s3reg groups domains team --add main=pull"]
 
 
 def test_a_key_or_a_template_that_there_is_not_is_said(s3reg, closed, base):

@@ -15,12 +15,12 @@ from s3reg.cli.output import Answer, Columns
 from s3reg.client.administration import Administration
 from s3reg.model import names
 from s3reg.model.identity import Action
+from s3reg.wire.access import Explained, Giver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from s3reg.cli.options import Asked
-    from s3reg.wire.access import Explained
 
 CALLS: dict[str, tuple[str, ...]] = {
     Action.LIST.value: ("list_vms",),
@@ -152,7 +152,10 @@ def _way(told: Explained, verdict: Verdict, ref: str, group: str) -> Iterator[st
         yield f"s3reg groups create {name} --no-templates"
     if verdict.calls:
         yield f"s3reg groups grant {name} {' '.join(verdict.calls)}"
-    if verdict.actions:
+    if verdict.actions and any(giver == Giver(group, "domain") for one in told.actions for giver in one.by):
+        # Whoever gave this group a domain will not want each of its templates by name.
+        yield f"s3reg groups domains {name} --add {told.domain}={','.join(verdict.actions)}"
+    elif verdict.actions:
         yield f"s3reg groups templates {name} --add {shlex.quote(ref)}={','.join(verdict.actions)}"
 
 
