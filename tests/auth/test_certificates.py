@@ -7,13 +7,14 @@ import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 import pki
 import tap
+from s3reg.auth import chain
 from s3reg.auth.certificates import Certificates, Holder, Presented
-from s3reg.auth.chain import LONGEST_PATH
 from s3reg.errors import CertificateRefused, SettingInvalid
 
 LONG_AGO = 1_600_000_000
@@ -44,15 +45,15 @@ def known(tmp_path):
 
 def refusal(certificates, *shown, **more):
     """Why it is refused."""
-    first, *chain = (one.der if hasattr(one, "der") else one for one in shown)
+    first, *others = (one.der if hasattr(one, "der") else one for one in shown)
     with pytest.raises(CertificateRefused) as e:
-        certificates.holder(Presented(first, tuple(chain), **more))
+        certificates.holder(Presented(first, tuple(others), **more))
     return str(e.value)
 
 
 def user(certificates, *shown, **more):
-    first, *chain = (one.der for one in shown)
-    return certificates.holder(Presented(first, tuple(chain), **more)).user
+    first, *others = (one.der for one in shown)
+    return certificates.holder(Presented(first, tuple(others), **more)).user
 
 
 # --- Whom it stands for ----------------------------------------------------------------------------------------------
@@ -193,11 +194,21 @@ def test_a_chain_that_is_endless_or_very_long_ends(ca, known):
     assert "none of the CAs" in refusal(known(ca), one.issue("robot"), *crossed)
     same = [pki.Authority("A", parent=one, key=key) for _ in range(100)]
     assert "leads nowhere" in refusal(known(ca), one.issue("robot"), *same)
-    chain = [ca]
-    for number in range(LONGEST_PATH - 1):
-        chain.append(pki.Authority(f"{number}", parent=chain[-1]))
-    assert user(known(ca), chain[-2].issue("robot"), *chain[1:-1]) == "robot"
-    assert "none of the CAs" in refusal(known(ca), chain[-1].issue("robot"), *chain[1:])
+    long = [ca]
+    for number in range(chain.LONGEST_PATH - 1):
+        long.append(pki.Authority(f"{number}", parent=long[-1]))
+    assert user(known(ca), long[-2].issue("robot"), *long[1:-1]) == "robot"
+    assert "none of the CAs" in refusal(known(ca), long[-1].issue("robot"), *long[1:])
+
+
+def test_two_cas_that_signed_each_other_are_passed_once():
+    one, other = pki.Authority("One"), pki.Authority("Other")
+    crossed = [
+        pki.Authority(cn, parent=b, key=a.issued.key) for cn, a, b in (("One", one, other), ("Other", other, one))
+    ]
+    anchors = [authority.issued.certificate for authority in crossed]
+    leaf = one.issue("robot").certificate
+    assert chain.path(leaf, [], anchors, dt.datetime.now(dt.UTC), checked=False) == [leaf, *anchors]
 
 
 def test_each_date_on_the_way_counts(known):
@@ -394,6 +405,38 @@ def test_a_list_of_tomorrow_or_of_a_part_is_not_relied_on_and_revokes_all_the_sa
         assert reason in refusal(known(ca, crls=[one]), other)
         assert user(known(ca, crls=[one, ca.crl()]), other) == "other"
         assert "is revoked" in refusal(known(ca, crls=[one, ca.crl()]), robot)
+
+
+def test_a_key_that_may_not_sign_lists_signs_none(known):
+    is_ca = (x509.BasicConstraints(ca=True, path_length=None), True)
+    other = pki.Authority("Other", extensions=[is_ca, (pki.usage("key_cert_sign"), True)])
+    assert "none that it has signed" in refusal(known(other, crls=[other.crl()]), other.issue("robot"))
+
+
+def test_a_list_without_an_end_is_not_relied_on(ca, known):
+    """RFC 5280 §5.1.2.5 wants one; others make lists without."""
+    whole = x509.load_pem_x509_crl(ca.crl())
+    end = b"\x17\x0d" + f"{whole.next_update_utc:%y%m%d%H%M%SZ}".encode()
+    assert whole.tbs_certlist_bytes.count(end) == 1
+    said = der(0x30, content(whole.tbs_certlist_bytes).replace(end, b""))
+    signature = ca.issued.key.sign(said, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
+    endless = der(0x30, said + algorithm + der(3, b"\0" + signature))
+    assert "it does not say when it ends" in refusal(known(ca, crls=[endless]), ca.issue("robot"))
+
+
+def der(tag, data):
+    """A value in DER, of up to 65,535 bytes."""
+    size = len(data).to_bytes(2, "big")
+    for most, form in ((127, size[1:]), (255, b"\x81" + size[1:])):
+        if len(data) <= most:
+            return bytes([tag]) + form + data
+    return bytes([tag]) + b"\x82" + size + data
+
+
+def content(data):
+    """Of a value in DER."""
+    return data[2 + (data[1] & 0x7F if data[1] & 0x80 else 0) :]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class _Search:
                 self._check_issuer(issuer, found)
                 return self.above([*found, issuer])
             except Refused as e:
-                reason = reason or e
+                reason = e
         if reason is not None:
             raise reason
         if trusted:
