@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auth.replicas import SECRET, Clock, bearer, data
+from s3reg import crypto
 from s3reg.auth.tap import LARGEST_DATA, SKEW_SECONDS, Tap
 from s3reg.errors import Unauthenticated
 from s3reg.model.access import ApiKey
@@ -153,6 +154,7 @@ WRITTEN = {
     "in another order": lambda told: json.dumps(dict(reversed(told.items()))),
     "as UTF-8": lambda told: json.dumps(told, ensure_ascii=False),
     "with more": lambda told: json.dumps({"later": [{"a": None}]} | told | {"exp": 1e300, "groups": ["root"]}),
+    "of bytes that the alphabets spell each in its way": lambda told: json.dumps(told | {"x": "?~>" * 9}),
     "twice": lambda told: '{"userName":"root","token":7,' + json.dumps(told)[1:],
     "deep": lambda told: json.dumps(told)[:-1] + ',"x":' + "[" * 300 + "]" * 300 + "}",
 }
@@ -174,6 +176,11 @@ def test_a_login_is_taken_however_it_is_written_and_sent(tap, written, sent):
     assert is_login(tap, SENT[sent](WRITTEN[written](data(tap.login(KEY))).encode()))
 
 
+def test_the_alphabets_differ_in_what_is_sent():
+    written = WRITTEN["of bytes that the alphabets spell each in its way"]({"userName": "ci"}).encode()
+    assert SENT["standard"](written) != SENT["URL-safe"](written)
+
+
 def test_of_a_field_that_comes_twice_the_last_counts(tap):
     told = json.dumps(data(tap.login(KEY)))
     assert not is_login(tap, base64.b64encode((told[:-1] + ',"userName":"cj"}').encode()), OTHER)
@@ -185,6 +192,29 @@ def test_a_login_of_more_than_4_kib_is_none(tap):
     assert is_login(tap, bearer(told | {"x": "y" * room}))
     assert not is_login(tap, bearer(told | {"x": "y" * (room + 1)}))
     assert not is_login(tap, b" " * 1_000_000 + bearer(told))
+
+
+# --- As the first release made them ---------------------------------------------------------------------------------
+# Replicas of two releases serve side by side while one is upgraded.
+
+END = 1_700_000_010_250
+
+
+def test_a_secret_is_made_as_in_the_first_release(tap):
+    end, nonce = base64.urlsafe_b64encode(END.to_bytes(6, "big")).decode(), "AAAAAAAA"
+    first = crypto.mac(SECRET, "s3reg login secret 1, first", end, nonce, KEY.id)[:5]
+    mac = crypto.mac(SECRET, "s3reg login secret 1", end, nonce, KEY.id, KEY.serial)
+    found = tap.read_secret(end + nonce + first + mac, KEY.id)
+    assert tap.proves(found, KEY)
+    assert (found.end, found.nonce) == (END / 1000, f"{END:012x}{0:012x}")
+
+
+def test_a_login_is_made_as_in_the_first_release(tap):
+    end, nonce = base64.urlsafe_b64encode(END.to_bytes(8, "big")).rstrip(b"=").decode(), "0123456789abcdef"
+    first = base64.urlsafe_b64decode(crypto.mac(SECRET, "s3reg login 1, first", end, nonce, KEY.id) + "=")[:8].hex()
+    session = f"01234567-89ab-cdef-{first[:4]}-{first[4:]}"
+    token = end + crypto.mac(SECRET, "s3reg login 1", end, KEY.id, session, KEY.serial)
+    assert is_login(tap, bearer({"userName": KEY.id, "sessionId": session, "token": token}))
 
 
 # --- Whatever else comes ---------------------------------------------------------------------------------------------
