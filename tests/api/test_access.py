@@ -314,6 +314,8 @@ def test_what_a_call_takes_stands_in_its_description(closed, root):
     assert "description" not in document["paths"][f"{API}/whoami"]["get"]
     assert set(document["components"]["securitySchemes"]) == {"rootToken", "login", "certificate"}
     assert {} in document["security"]
+    told = document["components"]["schemas"]["Key"]["properties"]["expires"]["description"]
+    assert told == "Seconds since 1970; null: never."
 
 
 def test_no_secret_shows_in_a_message(closed):

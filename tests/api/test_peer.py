@@ -130,8 +130,13 @@ def test_a_certificate_that_nginx_has_not_verified_is_none(behind, robot, verifi
 
 
 def test_the_certificate_in_a_header_is_checked_by_us_whatever_nginx_says(behind):
-    another = pki.Authority("Another CA").issue("robot")
-    assert whoami(behind("nginx"), through_nginx(another.pem)).status_code == 401
+    """Our client is told what is wrong with it; Anka's compare the words."""
+    closed, another = behind("nginx"), through_nginx(pki.Authority("Another CA").issue("robot").pem)
+    answer = whoami(closed, another)
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, "certificate-refused")
+    assert "Another CA" in answer.json["error"]["message"]
+    answer = closed.http.get("/registry/vm", headers=another, environ_base={"REMOTE_ADDR": PROXY})
+    assert (answer.status_code, answer.data) == (401, b'{"status":"FAIL","message":"Authentication Required"}')
 
 
 @pytest.mark.parametrize(
