@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, kills, lines, listing, measure, nightlies
+from bench import calls, delta, full, kills, lines, listing, logins, measure, nightlies
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -43,6 +43,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "plan": calls.plan,
     "api": calls.shares,
     "list": listing.rows,
+    "login": logins.rows,
     "nightlies": _nightlies,
     "kills": kills.rows,
     "line-1g": lines.fast,

@@ -141,10 +141,11 @@ class Lab:
         return self._registry
 
     @contextlib.contextmanager
-    def registry_on(self, store: str, signing: str | None = None) -> Iterator[str]:
+    def registry_on(self, store: str, signing: str | None = None, root_token: str | None = None) -> Iterator[str]:
         """A registry of its own."""
-        endpoint = self.minio.endpoint
-        with servers.registry(store, self.folder / "registry.log", endpoint=endpoint, signing=signing) as url:
+        log = self.folder / "registry.log"
+        more = {"endpoint": self.minio.endpoint, "signing": signing, "root_token": root_token}
+        with servers.registry(store, log, **more) as url:
             yield url
 
     def node(self, registry: str | None = None, inside: tuple[str, ...] = ()) -> Node:

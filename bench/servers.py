@@ -115,21 +115,35 @@ class Registry:
 
 
 @contextlib.contextmanager
-def registry(store: str, log: Path, *, endpoint: str | None = None, signing: str | None = None) -> Iterator[str]:
+def registry(
+    store: str,
+    log: Path,
+    *,
+    endpoint: str | None = None,
+    signing: str | None = None,
+    root_token: str | None = None,
+) -> Iterator[str]:
     """`s3reg serve` over this store, one worker for each core; its address."""
-    with registry_at("127.0.0.1:0", store, log, endpoint=endpoint, signing=signing) as started:
+    with registry_at("127.0.0.1:0", store, log, endpoint=endpoint, signing=signing, root_token=root_token) as started:
         yield started.url
 
 
 @contextlib.contextmanager
 def registry_at(
-    address: str, store: str, log: Path, *, endpoint: str | None = None, signing: str | None = None
+    address: str,
+    store: str,
+    log: Path,
+    *,
+    endpoint: str | None = None,
+    signing: str | None = None,
+    root_token: str | None = None,
 ) -> Iterator[Registry]:
-    """`s3reg serve` that listens there."""
+    """`s3reg serve` that listens there. `root_token`: it turns access control on."""
     command: list[object] = [sys.executable, "-m", "s3reg.cli.main", "serve", "--listen", address, "--store", store]
     command += ["--s3-endpoint", endpoint] if endpoint else []
     command += ["--s3-signing-endpoint", signing] if signing else []
-    with process(command, log) as started:
+    settings = {"S3REG_ROOT_TOKEN": root_token} if root_token else {}
+    with process(command, log, environment(**settings)) as started:
         assert started.stdout is not None
         match = _SERVES.fullmatch(started.stdout.readline())
         if match is None:

@@ -40,7 +40,7 @@ def table(tmp_path, *rows: str) -> dict[str, list[str]]:
 
 
 def test_the_bench_measures_beside_s5cmd_what_a_push_a_pull_and_an_update_cost_and_leaves_only_its_disk(tmp_path):
-    rows = table(tmp_path, "push", "pull", "delta-push", "list")
+    rows = table(tmp_path, "push", "pull", "delta-push", "list", "login")
     for name in ("push", "push without proof", "pull, durable", "pull --no-sync"):
         measured, ratio, goal, met = rows[name]
         assert re.match(r"\d+\.\d s, \d+\.\d\d raw GB/s", measured)
@@ -50,6 +50,8 @@ def test_the_bench_measures_beside_s5cmd_what_a_push_a_pull_and_an_update_cost_a
     for store in ("on MinIO", "in a directory"):
         for name in ("v1 list", "v2 list", "native list, with versions", "detail of one"):
             assert re.match(r"p50 \d+ ms, ", rows[f"30 templates {store}: {name}"][0])
+    for name in ("a login with an API key", "a login with an API key, 4 callers at once"):
+        assert re.match(r"p50 \d+\.\d ms, p99 ", rows[name][0])
     told = rows["delta push: bytes before compression"][0]
     stored, changed = map(int, re.match(r"(\d+) MiB for (\d+) MiB", told).groups())
     assert 0 < changed <= stored <= 20
