@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3reg.auth.reread import Reread
+from s3reg.auth.reread import MOST_BYTES, Reread
 from s3reg.auth.roottoken import RootTokens
 from s3reg.errors import RootTokenUnreadable, SettingInvalid
 
@@ -206,18 +206,30 @@ def test_a_file_that_was_never_good_is_said_and_nobody_is_refused_for_it(bad, re
     assert held(roots, NEW) == [True]
 
 
-def test_a_file_that_did_not_change_is_not_read_again(file):
-    read = []
-    kept = Reread(read.append, file)
+def test_a_file_that_looks_as_it_did_is_not_read_again(file):
+    kept = Reread(bytes, file)
     os.utime(file, LONG_AGO)
-    for _ in range(5):
-        kept.look()
-    assert len(read) == 1
+    assert kept.look() == (OLD.encode(), None)
     written(file, NEW)
+    os.utime(file, LONG_AGO)
+    assert kept.look() == (OLD.encode(), None)
     os.utime(file, (LONG_AGO[0] + 1, LONG_AGO[1] + 1))
-    kept.look()
-    kept.look()
-    assert read == [OLD.encode(), NEW.encode()]
+    assert kept.look() == (NEW.encode(), None)
+
+
+def test_what_was_read_and_is_the_same_is_not_made_again(file):
+    made = []
+    kept = Reread(made.append, file)
+    for seconds in range(3):
+        os.utime(file, (LONG_AGO[0], LONG_AGO[1] + seconds))
+        kept.look()
+    assert made == [OLD.encode()]
+
+
+def test_a_file_without_an_end_is_not_read_to_it(file):
+    kept = Reread(bytes, file)
+    os.truncate(file, MOST_BYTES + 1)
+    assert kept.look() == (None, "it is too large")
 
 
 def test_no_token_shows_in_what_a_debugger_prints(file, caplog):
