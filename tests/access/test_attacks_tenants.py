@@ -1,5 +1,6 @@
 """Attacks of one tenant on another: on its sessions, packs, maps, bases, plans and links."""
 
+import threading
 import uuid
 
 import pytest
@@ -227,6 +228,104 @@ def test_an_operation_of_another_tenant_is_not_told_done(house, red, blue):
     said = {"operation": operation, "template": BLUE, "name": "blue-renamed"}
     assert blue.post(f"{AT}/rename", json=said).status_code == 200
     assert red.post(f"{AT}/rename", json=said).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "spell", [str.upper, "urn:uuid:{}".format, "{{{}}}".format, lambda text: text.replace("-", "")]
+)
+def test_no_spelling_of_an_id_is_another_template(red, blue, spell):
+    """A UUID has many; rights are for what it means."""
+    assert red.get(f"{AT}/template", query_string={"ref": spell(RED)}).status_code == 200
+    for client, theirs in ((red, BLUE), (blue, RED)):
+        for path in ("/template", "/plan"):
+            assert client.get(AT + path, query_string={"ref": spell(theirs)}).status_code == 404
+        assert client.delete("/registry/vm", json={"id": spell(theirs)}).status_code == 400
+
+
+def test_a_template_that_is_named_like_anothers_id_is_only_its_owners(house, red, blue):
+    said = {"operation": "b" * 32, "template": RED, "name": BLUE}
+    assert red.post(f"{AT}/rename", json=said).status_code == 200
+    assert red.get(f"{AT}/template?ref={BLUE}").json["id"] == RED
+    assert blue.get(f"{AT}/template?ref={BLUE}").json["id"] == BLUE
+    assert red.delete("/registry/vm", json={"id": BLUE}).status_code == 200
+    assert [entry["id"] for entry in blue.get(f"{AT}/templates").json["templates"]] == [BLUE]
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        (f"?id={RED}", f'{{"id": "{BLUE}"}}'),
+        (f"?id={BLUE}", f'{{"id": "{RED}"}}'),
+        (f"?id={RED}&id={BLUE}", None),
+        (f"?id={RED}&ID={BLUE}", None),
+        ("", f'{{"id": "{RED}", "id": "{BLUE}"}}'),
+        ("", f'{{"id": "{RED}", "Id": "{BLUE}"}}'),
+    ],
+)
+def test_a_request_that_names_two_templates_is_about_neither(house, red, query, body):
+    for path in ("/registry/vm", "/registry/revert", "/api/v1/registry/vm", "/api/v1/registry/revert"):
+        assert red.delete(path + query, data=body).status_code == 400
+    assert house.unchanged()
+
+
+def test_a_deleted_template_of_another_tenant_is_not_taken_over(house, red, blue):
+    assert blue.delete("/registry/vm", json={"id": BLUE}).status_code == 200
+    for more in ({}, {"force": True, "same_name": True, "domain": "red"}):
+        answer = red.post(f"{AT}/sessions", json={"template": BLUE, "name": "x", "tag": "x", **more})
+        assert answer.status_code == 409
+        assert "blue" not in answer.text
+    assert blue.post(f"{AT}/sessions", json={"template": BLUE, "name": "x", "tag": "x"}).status_code == 201
+
+
+def test_who_may_push_and_not_pull_learns_nothing_of_what_is_there(house, blue):
+    headers, _ = house.key(house.group(ALL, ((BLUE, ("list", "push_tag")),)))
+    pusher = house.closed.client(headers)
+    opened = pusher.post(f"{AT}/sessions", json={"template": BLUE, "name": "x", "tag": "new"}).json
+    assert opened["bases"] == []
+    again = pusher.post(
+        f"{AT}/sessions/{opened['session']}/bases",
+        json={"bases": [{"template": BLUE, "version": house.tenants["blue"][2].done["version"]}]},
+    ).json
+    assert again["bases"] == []
+    assert "url" not in str([opened, again])
+
+
+LISTS = [
+    ("/registry/vm", "body"),
+    ("/registry/v2/vm", "body"),
+    ("/api/v1/registry/vm", "body"),
+    (f"{AT}/templates", "templates"),
+]
+
+
+def test_lists_of_tenants_that_ask_at_once_do_not_mix(house):
+    """Answers are put together once for all who are shown the same."""
+    wrong = []
+
+    def ask(name, path, key):
+        client = house.closed.client(house.key(house.group(ALL, (), ((name, EVERY_ACTION),)))[0])
+        start.wait()
+        for _ in range(40):
+            found = client.get(path).json[key]
+            if f"{name}-base" not in str(found) or len(found) != 1:
+                wrong.append((name, found))
+
+    asked = [(name, *where) for name in ("red", "blue") for where in LISTS]
+    start = threading.Barrier(len(asked))
+    threads = [threading.Thread(target=ask, args=one) for one in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+LISTS = [
+    ("/registry/vm", "body"),
+    ("/registry/v2/vm", "body"),
+    ("/api/v1/registry/vm", "body"),
+    (f"{AT}/templates", "templates"),
+]
 
 
 # --- Rights that go while something is under way ----------------------------------------------------------------------

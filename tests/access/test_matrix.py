@@ -6,10 +6,14 @@ import pytest
 
 from access.house import ALL, EVERY_ACTION, OPEN, House
 from access.routes import BY_PARAMETER, ROUTES
-from access_kit import Closed, basic, bearer
+from access_kit import Closed, basic, bearer, through_nginx
+from s3reg.api import create_app
+from s3reg.settings import Settings
 
 REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 EVERYTHING = EVERY_ACTION
+ACCESS = re.compile(r"/(api/)?v1/apikey|/admin/.*/group/|/transfer/v1/(keys|groups|access)")
+"""What only access control knows."""
 MODES = {"authorization": True, "any credential": False}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get")
 WITHOUT = {
@@ -118,3 +122,21 @@ def test_a_call_is_let_through_for_those_who_may_make_it_and_for_nobody_else(hou
     assert wrong == []
     house.begin()
     assert house.unchanged(), "something was written that the store did not note"
+
+
+@pytest.mark.parametrize("house", ["any credential"], indirect=True)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_without_access_control_nobody_is_asked_and_what_it_keeps_is_not_there(house, case):
+    method, route = CASES[case]
+    path = case.partition(" ")[2]
+    app = create_app(Settings(store=str(house.closed.folder)), house.store)
+    for headers in ({}, basic("x" * 20), {"Authorization": "Bearer !"}, through_nginx(b"x")):
+        house.begin()
+        call = route.call(house, "everyone")
+        answer = app.test_client().open(method=method, headers=headers, **call.options())
+        if path.startswith("/tap/"):
+            assert answer.status_code == 404
+        elif ACCESS.match(call.path):
+            assert answer.status_code == 501, answer.text
+        else:
+            assert answer.status_code == route.ok, answer.text
