@@ -1,11 +1,13 @@
 """Groups add up, and never take away; and what they come to can be explained."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s3reg.auth import rights
-from s3reg.auth.rights import Given
+from s3reg.auth.rights import MOST_KEPT, Given, Unions
 from s3reg.model.access import PERMISSIONS, ApiKey, Group
 from s3reg.model.identity import Action, Identity
 from s3reg.model.template import Head
@@ -88,6 +90,21 @@ def test_a_domain_gives_each_template_that_is_in_it_and_only_push_lets_make_one(
     assert not who.may(Action.PULL, TEMPLATES[0], "main")
     assert not who.may(Action.PULL, TEMPLATES[0], None)
     assert who.domains() == {"team-1"}
+
+
+def test_what_groups_give_is_added_up_once_as_long_as_they_are_the_same():
+    unions = Unions()
+    one, other = Group("a", frozenset({"index"}), {}), Group("b", frozenset({"list_vms"}), {})
+    first = unions.of([one, other])
+    assert unions.of([one, other]) is first
+    assert first == rights.union([one, other])
+    changed = replace(one, permissions=frozenset())
+    assert unions.of([changed, other]) == rights.union([changed, other])
+    assert unions.of([one]) == rights.union([one])
+    assert unions.of([]) == rights.union([])
+    for number in range(MOST_KEPT):
+        unions.of([Group(f"group {number}")])
+    assert unions.of([changed, other]) == rights.union([changed, other])
 
 
 # --- Why ---

@@ -14,6 +14,7 @@ from s3reg.auth.accessrecords import AccessRecords
 from s3reg.auth.failures import Failures
 from s3reg.auth.groups import Groups
 from s3reg.auth.keyring import Keyring
+from s3reg.auth.rights import Unions
 from s3reg.auth.tap import Tap
 from s3reg.errors import Forbidden, KeyNotFound, NameInvalid, Unauthenticated
 from s3reg.model import format_access, names
@@ -62,6 +63,7 @@ class Gate:
         self._certificates = certificates
         self._tap = Tap(secret, clock, login_seconds=login_seconds, secret_seconds=secret_seconds)
         self._failures = Failures(clock)
+        self._unions = Unions()
         self._clock = clock
         self.authorization = authorization
         self.keys = Keyring(self._records, clock)
@@ -163,7 +165,7 @@ class Gate:
                 groups = self.keys.standing(asker.name.removeprefix(_OF_KEY), anew=True).groups
             except KeyNotFound:
                 raise Unauthenticated from None
-        return replace(asker, groups=groups, rights=rights.union(self.groups.of(groups, anew=True)))
+        return replace(asker, groups=groups, rights=self._unions.of(self.groups.of(groups, anew=True)))
 
     def explain(self, key_id: str, head: Head) -> Explanation:
         """What an API key may do with a template, and by which group. Raises KeyNotFound."""
@@ -174,4 +176,4 @@ class Gate:
     def _identity(self, name: str, groups: tuple[str, ...]) -> Identity:
         if not self.authorization:
             return Identity(name, groups)
-        return Identity(name, groups, rights.union(self.groups.of(groups)))
+        return Identity(name, groups, self._unions.of(self.groups.of(groups)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +18,37 @@ if TYPE_CHECKING:
     from s3reg.model.template import Head
 
 N = TypeVar("N", bound=str)
+
+NOTHING = Rights()
+MOST_KEPT = 64
+"""Unions."""
+
+
+class Unions:
+    """What groups give together, added up once as long as they are the same. Safe to share between threads.
+
+    Of two groups of a thousand templates each it takes a millisecond, and every call asks for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, ...], tuple[Sequence[Group], Rights]] = OrderedDict()
+        """By the groups' names."""
+
+    def of(self, groups: Sequence[Group]) -> Rights:
+        """The rights of whoever is in all of these groups."""
+        names = tuple(group.name for group in groups)
+        with self._lock:
+            known, rights = self._kept.get(names, ((), NOTHING))
+        if len(known) == len(groups) and all(map(operator.is_, known, groups)):
+            return rights
+        rights = union(groups)
+        with self._lock:
+            self._kept[names] = (groups, rights)
+            self._kept.move_to_end(names)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return rights
 
 
 def union(groups: Sequence[Group]) -> Rights:
