@@ -8,6 +8,7 @@ import sites
 import tap
 from machines import KIB
 from s3reg.cli import permissions
+from s3reg.model import format_access
 from s3reg.model.access import PERMISSIONS
 
 MISUSED, NOT_FOUND, FORBIDDEN, CONFLICT = 2, 3, 5, 18
@@ -211,6 +212,7 @@ def test_a_group_is_shown_with_its_members_and_the_list_has_all_of_them(s3reg, c
         "permissions": ["list_vms", "pull_vm"],
         "templates": [{"id": base, "permissions": ["list", "pull"]}],
         "domains": [{"name": "main", "permissions": ["list"]}],
+        "damaged": None,
         "keys": ["member"],
     }
     body = s3reg("-j", "groups", "list").answer["body"]
@@ -219,6 +221,16 @@ def test_a_group_is_shown_with_its_members_and_the_list_has_all_of_them(s3reg, c
     assert member("-j", "groups", "show", "team").answer["body"]["keys"] is None, "who is in it, it may not know"
     assert "keys" not in member("groups", "show", "team").out
     assert s3reg("groups", "show", "nothing").code == NOT_FOUND
+
+
+def test_a_damaged_group_is_shown_as_one(s3reg, closed):
+    closed.group("team", "index")
+    closed.store.put(format_access.group_key("team"), b"garbage")
+    name, *rest = s3reg("groups", "list").out.rstrip("\n").split("\t")
+    assert rest == ["damaged", "none", ""]
+    assert "\ndamaged\tthe group in auth/groups/" in s3reg("groups", "show", name).out
+    assert s3reg("groups", "delete", "team").code == 0
+    assert s3reg("groups", "list").out == ""
 
 
 def test_a_group_is_made_once_and_deleted_once(s3reg, closed):

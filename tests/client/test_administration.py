@@ -18,10 +18,13 @@ from s3reg.errors import (
     GroupNotFound,
     GroupTaken,
     KeyFileTaken,
+    KeyNotFound,
     KeyTaken,
+    RecordDamaged,
     RegistryUnreachable,
     Unauthenticated,
 )
+from s3reg.model import format_access
 from s3reg.wire.access import GroupEntry, KeyChange, NewKey, TemplateGrant
 
 WAIT = 30
@@ -144,11 +147,21 @@ class TestKeys:
             administrator(**who).make_key(NewKey("ci"), file)
         assert not file.exists()
 
+    def test_a_damaged_one_may_be_revoked_by_its_id(self, closed, administrator):
+        closed.make("ci")
+        closed.store.put(format_access.api_key_key("ci"), b"garbage")
+        assert [bool(key.damaged) for key in administrator().all_keys()] == [True]
+        administrator().check_keys(["ci"])
+        administrator().revoke_key("ci")
+        assert administrator().all_keys() == ()
+        with pytest.raises(KeyNotFound):
+            administrator().check_keys(["ci"])
+
     def test_a_change_and_a_revocation_are_done_once_though_their_answers_are_lost(self, closed, administrator):
         closed.make("ci")
         closed.line.spoil = lambda what, times: LOST if what.startswith("POST") and times == 1 else None
         assert administrator().change_key(KeyChange("ci", groups=("a", "b"))).groups == ["a", "b"]
-        administrator().revoke_keys(("ci",))
+        administrator().revoke_key("ci")
         assert closed.gate.keys.all() == []
         assert closed.line.asked.count("POST /keys/revoke") == 2
 
@@ -226,13 +239,27 @@ class TestGroups:
         closed.line.spoil = lose_first("POST /groups/delete")
         administrator().delete_group("team")
         for act in (
-            lambda: administrator().delete_group("team"),
+            lambda: administrator().check_group("team"),
             lambda: administrator().group("team"),
             lambda: administrator().change_group("team", granting("index")),
         ):
             with pytest.raises(GroupNotFound):
                 act()
         assert administrator().create_group(GroupEntry("team")).templates is None
+
+    def test_a_damaged_one_is_not_changed_and_may_be_deleted_or_made_anew(self, closed, administrator):
+        closed.group("team", "index")
+        closed.group("other")
+        closed.store.put(format_access.group_key("team"), b"garbage")
+        damaged = next(group for group in administrator().all_groups() if group.damaged)
+        with pytest.raises(RecordDamaged):
+            administrator().change_group(damaged.name, granting("list_vms"))
+        assert closed.store.get(format_access.group_key("team")).data == b"garbage"
+        administrator().check_group("team")
+        administrator().delete_group("team")
+        assert [group.name for group in administrator().all_groups()] == ["other"]
+        closed.store.put(format_access.group_key("team"), b"garbage")
+        assert administrator().create_group(GroupEntry("team", ("index",))).permissions == ["index"]
 
     def test_whoever_may_see_groups_may_not_change_them_for_that(self, closed, administrator):
         closed.make("viewer", [closed.group("viewers", "view_prmission_groups")])

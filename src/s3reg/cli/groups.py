@@ -54,7 +54,7 @@ def list_(asked: Asked) -> None:
     rows = [
         (
             one.name,
-            permissions.in_short(one.permissions),
+            "damaged" if one.damaged else permissions.in_short(one.permissions),
             _counted(one),
             ", ".join(domain.name for domain in one.domains),
         )
@@ -80,6 +80,7 @@ def show(asked: Asked, name: str) -> None:
     if members is not None:
         facts.append(("keys", ", ".join(members)))
     facts += [("templates", "all")] if found.templates is None else []
+    facts += [("damaged", found.damaged)] if found.damaged else []
     tables = [
         Columns(("", ""), facts),
         Columns(
@@ -209,7 +210,7 @@ def delete(asked: Asked, name: str, *, yes: bool) -> None:
     name = names.group_name(name)
     with connected(asked) as connection:
         administration = Administration(connection)
-        administration.group(name)
+        administration.check_group(name)
         output.confirm(f"The group {name} will be deleted.", yes=yes, machine_readable=asked.machine_readable)
         administration.delete_group(name)
     answer = Answer({"name": name}, "group deleted successfully", f"group {name} deleted")
@@ -224,6 +225,7 @@ def body(group: GroupEntry) -> dict[str, Any]:
         "permissions": permissions.in_order(group.permissions),
         "templates": held and [{"id": one.id, "permissions": permissions.in_order(one.permissions)} for one in held],
         "domains": [{"name": one.name, "permissions": permissions.in_order(one.permissions)} for one in group.domains],
+        "damaged": group.damaged,
     }
 
 

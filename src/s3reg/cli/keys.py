@@ -18,7 +18,7 @@ from s3reg.cli.options import OpenGroup
 from s3reg.cli.output import Answer, Columns
 from s3reg.client import keyfile
 from s3reg.client.administration import Administration, is_unsure
-from s3reg.errors import Forbidden, Invalid, KeyNotFound, S3regError
+from s3reg.errors import Forbidden, Invalid, S3regError
 from s3reg.model import names
 from s3reg.wire.access import Key, KeyChange, NewKey
 
@@ -166,12 +166,10 @@ def revoke(asked: Asked, ids: tuple[str, ...], *, yes: bool) -> None:
     ids = tuple(dict.fromkeys(names.key_id(key_id) for key_id in ids))
     with connected(asked) as connection:
         administration = Administration(connection)
-        known = {one.id for one in administration.all_keys()}
-        for key_id in ids:
-            if key_id not in known:
-                raise KeyNotFound(key=key_id)
+        administration.check_keys(ids)
         output.confirm(f"{', '.join(ids)} will be revoked.", yes=yes, machine_readable=asked.machine_readable)
-        administration.revoke_keys(ids)
+        for key_id in ids:
+            administration.revoke_key(key_id)
     text = f"{', '.join(ids)} revoked"
     answer = Answer({"revoked": list(ids)}, "keys revoked successfully", text)
     output.give(answer, machine_readable=asked.machine_readable)
@@ -228,6 +226,8 @@ def _is_over(key: Key) -> bool:
 
 
 def _left(key: Key) -> str:
+    if key.damaged:
+        return "damaged"
     if key.expires is None:
         return NEVER
     if _is_over(key):
@@ -247,6 +247,7 @@ def _body(key: Key) -> dict[str, Any]:
         "expires": key.expires,
         "ended": _is_over(key),
         "fingerprint": key.fingerprint,
+        "damaged": key.damaged,
     }
 
 

@@ -21,12 +21,13 @@ from s3reg.errors import (
     KeyNotFound,
     KeyTaken,
     Kind,
+    RecordDamaged,
     S3regError,
 )
 from s3reg.wire import access as messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from s3reg.client.connection import Connection
@@ -90,12 +91,18 @@ class Administration:
         made: MadeKey = self._post(messages.MadeKeySchema, "/keys/change", wire.write(change))
         return made.key
 
-    def revoke_keys(self, ids: tuple[str, ...]) -> None:
-        """Let nobody log in with these any more, and end their logins."""
+    def check_keys(self, ids: Iterable[str]) -> None:
+        """Raise KeyNotFound for the first of these that there is not; one that is damaged may be any of them."""
+        found = self.all_keys()
+        known = {key.id for key in found}
         for key_id in ids:
-            # One that is gone is what was asked for: a first answer that was lost, or somebody else.
-            with contextlib.suppress(KeyNotFound):
-                self._connection.call("POST", f"{wire.PREFIX}/keys/revoke", wire.write(messages.KeyName(key_id)))
+            if key_id not in known and not any(key.damaged for key in found):
+                raise KeyNotFound(key=key_id)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Let nobody log in with this key any more, and end its logins; one that is gone is what was asked for."""
+        with contextlib.suppress(KeyNotFound):
+            self._connection.call("POST", f"{wire.PREFIX}/keys/revoke", wire.write(messages.KeyName(key_id)))
 
     def _made(self, wanted: NewKey) -> MadeKey:
         try:
@@ -133,6 +140,11 @@ class Administration:
             raise GroupNotFound(group=name)
         return found
 
+    def check_group(self, name: str) -> None:
+        """Raise GroupNotFound if there is none of this name; one that is damaged may be it."""
+        if not any(group.name == name or group.damaged for group in self.all_groups()):
+            raise GroupNotFound(group=name)
+
     def create_group(self, wanted: GroupEntry) -> GroupEntry:
         """Make a group. Raises GroupTaken."""
         try:
@@ -144,20 +156,25 @@ class Administration:
             return found
 
     def change_group(self, name: str, change: Callable[[GroupEntry], GroupEntry]) -> GroupEntry:
-        """The group after `change`, which may be asked several times. Raises GroupNotFound, and GroupChanged in the end."""
+        """The group after `change`, which may be asked several times.
+
+        Raises GroupNotFound, RecordDamaged, and GroupChanged in the end.
+        """
         for _ in range(TRIES - 1):
             with contextlib.suppress(GroupChanged):
                 return self._changed(name, change)
         return self._changed(name, change)
 
     def delete_group(self, name: str) -> None:
-        """Nobody has anything from this group any more. Raises GroupNotFound."""
-        self.group(name)
+        """Nobody has anything from this group any more; one that is gone is what was asked for."""
         with contextlib.suppress(GroupNotFound):
             self._connection.call("POST", f"{wire.PREFIX}/groups/delete", wire.write(messages.GroupName(name)))
 
     def _changed(self, name: str, change: Callable[[GroupEntry], GroupEntry]) -> GroupEntry:
         old = self.group(name)
+        if old.damaged:
+            # What it gave is not known: a change would take the rest from everybody.
+            raise RecordDamaged(what=f"the group {name}", reason=old.damaged)
         new = change(old)
         return old if alike(old, new) else self._write(new)
 
