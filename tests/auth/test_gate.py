@@ -386,7 +386,7 @@ def test_whoever_is_renewed_after_their_key_is_gone_is_nobody(strict, stricter, 
         stricter.permit(who, ["list_vms"])
 
 
-def test_of_two_groups_of_which_one_is_damaged_the_other_gives_what_it_gives(strict, store):
+def test_of_two_groups_of_which_one_is_damaged_the_other_gives_what_it_gives(strict, store, caplog):
     admit(strict, groups=["sound", "damaged"])
     for name, permission in (("sound", "list_vms"), ("damaged", "pull_vm")):
         strict.groups.write(Group(name, frozenset({permission}), templates={}), gen=0)
@@ -394,9 +394,10 @@ def test_of_two_groups_of_which_one_is_damaged_the_other_gives_what_it_gives(str
     of = login(strict)
     assert may(strict, of, "list_vms") is True
     assert may(strict, of, "pull_vm") == "pull_vm"
+    assert "group-unreadable group=damaged" in caplog.text
 
 
-def test_a_damaged_key_locks_out_nobody_but_itself(a, b, store, clock):
+def test_a_damaged_key_locks_out_nobody_but_itself(a, b, store, clock, caplog):
     admit(a, "ci")
     admit(a, "cj")
     ci, cj = login(b, "ci"), login(b, "cj")
@@ -406,12 +407,14 @@ def test_a_damaged_key_locks_out_nobody_but_itself(a, b, store, clock):
     with pytest.raises(Unauthenticated):
         b.hand("ci", HOME)
     assert login(b, "cj")
+    assert "key-unreadable key=ci" in caplog.text
+    assert "key=cj" not in caplog.text
 
 
 # --- Certificates ----------------------------------------------------------------------------------------------------
 
 
-def test_whom_a_certificate_stands_for_has_the_groups_that_it_names(replicas, tmp_path):
+def test_whom_a_certificate_stands_for_has_the_groups_that_it_names(replicas, tmp_path, caplog):
     ca = pki.Authority()
     certificates = Certificates(ca.write(tmp_path / "ca.pem"))
     gate = replicas.gate(certificates=certificates, authorization=True)
@@ -424,6 +427,7 @@ def test_whom_a_certificate_stands_for_has_the_groups_that_it_names(replicas, tm
     assert gate.permit(who, ["pull_vm", "list_vms"]).groups == who.groups
     with pytest.raises(CertificateRefused):
         gate.certificate(Presented(pki.Authority().issue("ci", ou=["two"]).der), HOME)
+    assert f"certificate-refused address={HOME} reason=" in caplog.text
     with pytest.raises(Unauthenticated):
         replicas.gate().certificate(robot, HOME)
 
