@@ -299,6 +299,19 @@ def test_the_address_that_clients_are_told_is_nginx_s_and_not_what_a_stranger_sa
     assert told(0, **{"X-Forwarded-Proto": "https"}) == site.replicas[0].url
 
 
+@pytest.mark.parametrize("site", ["directory"], indirect=True)
+def test_s27_a_node_with_a_certificate_pushes_and_pulls_through_nginx(site, name, tmp_path):
+    """Chunks too: where the store is a directory, signed links lead to nginx."""
+    site.group(name, *EVERYTHING)
+    certificate, key = site.clients.issue("mac", ou=(name,)).write(tmp_path / "mac")
+    proof = ["--cacert", site.servers_file, "--cert", certificate, "--key", key]
+    baker, runner = (running.Node(tmp_path / one, site.url) for one in ("baker", "runner"))
+    machine = machines.make(baker.library, name=f"vm-{tmp_path.name}")
+    baker.done("push", machine.name, "-t", "v1", *proof)
+    runner.done("pull", machine.name, *proof)
+    assert machines.contents(runner.library, machine) == machines.contents(baker.library, machine)
+
+
 def test_a_push_with_an_api_key_goes_on_when_a_replica_is_killed_in_the_middle(site, name, tmp_path):
     key_id = site.key(name, site.group(name, *EVERYTHING)["name"])
     proof = ["--api-key-id", key_id, "--api-key", tap.kept(tap.key(), tmp_path)]

@@ -17,6 +17,7 @@ import sites
 import tap
 from access_kit import Closed
 from push_calls import Push
+from s3reg.api.needs import NEEDS
 from s3reg.cli.main import run
 from s3reg.model.access import PERMISSIONS
 from s3reg.model.identity import Action
@@ -132,11 +133,13 @@ def test_a_newcomer_types_the_page_from_an_open_registry_to_a_closed_one(reader)
     assert (before, after) == (False, True)
 
 
-def test_the_page_names_every_permission_that_there_is():
-    page = (PAGES / "access.md").read_text()
-    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert set(PERMISSIONS) | {action.value for action in Action} <= named
+def test_the_page_says_of_every_permission_whether_it_opens_anything():
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|$", (PAGES / "access.md").read_text(), re.MULTILINE)
+    told = {name: text for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(PERMISSIONS) | {action.value for action in Action} <= set(told)
+    needs = [need for row in NEEDS.values() for need in (row, row.instead) if need is not None]
+    opening = {permission for need in needs for permission in need.permissions}
+    assert {name for name in PERMISSIONS if not told[name].startswith("nothing here")} == opening
 
 
 def test_a_shell_logs_in_and_lists_with_the_commands_of_the_page(tmp_path):
