@@ -206,6 +206,7 @@ def test_a_group_is_shown_with_its_members_and_the_list_has_all_of_them(s3reg, c
         f"base\t{base}\tlist,pull",
         "main\tlist",
     ]
+    assert s3reg("groups", "show", "none").out.splitlines() == ["group\tnone", "keys\t", "templates\tnone"]
     told = s3reg("-j", "groups", "show", "team").answer["body"]
     assert told == {
         "name": "team",

@@ -79,7 +79,7 @@ def show(asked: Asked, name: str) -> None:
     facts = [("group", found.name)]
     if members is not None:
         facts.append(("keys", ", ".join(members)))
-    facts += [("templates", "all")] if found.templates is None else []
+    facts += [] if found.templates else [("templates", _counted(found))]
     facts += [("damaged", found.damaged)] if found.damaged else []
     tables = [
         Columns(("", ""), facts),
@@ -87,7 +87,7 @@ def show(asked: Asked, name: str) -> None:
             ("permission", "lets"), [(one, PERMISSIONS.get(one, "")) for one in permissions.in_order(found.permissions)]
         ),
     ]
-    if found.templates is not None:
+    if found.templates:
         rows = [(labels.get(one.id, ""), one.id, permissions.listed(one.permissions)) for one in found.templates]
         tables.append(Columns(("template", "id", "may"), rows))
     if found.domains:
