@@ -29,6 +29,7 @@ from s3reg.model.names import domain as domain_name
 from s3reg.model.names import template_id
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
+from secrets_seen import keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,12 +50,15 @@ PROXIED: dict[str, Any] = {"proxies": (ipaddress.ip_network("127.0.0.1"),), "pro
 
 def basic(password: str, user: str = "root") -> Headers:
     """HTTP Basic, as any client sends a root token."""
+    keep(password)
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
 def bearer(data: Any) -> Headers:
     """What a shake gave under `data`, as Anka's clients send it back."""
     text = data if isinstance(data, str) else json.dumps(data)
+    if isinstance(data, dict) and isinstance(data.get("token"), str):
+        keep(data["token"])
     return {"Authorization": "Bearer " + base64.b64encode(text.encode()).decode()}
 
 
@@ -84,7 +88,7 @@ class Closed:
         **settings: Any,
     ) -> None:
         self.folder = folder
-        self.token = token or secrets.token_urlsafe(24)
+        self.token = keep(token or secrets.token_urlsafe(24))
         self.clock = clock
         self.authority = authority
         if authority is not None:
@@ -166,7 +170,7 @@ class Closed:
         """What a hand gives, opened."""
         answer = self.hand(key_id)
         assert answer.status_code == 200, answer.text
-        return (of or tap.key()).decrypt(base64.b64decode(answer.data, validate=True), tap.OAEP).decode()
+        return keep((of or tap.key()).decrypt(base64.b64decode(answer.data, validate=True), tap.OAEP).decode())
 
     def hand(self, key_id: str, **more: Any) -> TestResponse:
         """The answer to a hand."""

@@ -10,6 +10,7 @@ import pytest
 # Asserts in the contracts explain themselves like those of a test. Before anything imports them.
 pytest.register_assert_rewrite("contracts")
 
+import secrets_seen  # noqa: E402
 import servers  # noqa: E402
 
 # The same examples in every run, so that a red one can be had again; a campaign looks further, and elsewhere each time.
@@ -79,6 +80,10 @@ def class_bucket():
     """`bucket` for what the tests of a class share."""
     with servers.buckets() as make:
         yield make
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(secrets_seen.Plugin(secrets_seen.seen))
 
 
 def pytest_runtest_logreport(report):

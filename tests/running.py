@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import secrets_seen
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -55,7 +57,7 @@ def serving(folder: Path, *arguments: object, listen: str = "127.0.0.1:0", **mor
         log.open("w") as errors,
         subprocess.Popen(
             [*PROGRAM, "serve", "--listen", listen, *map(str, arguments)],
-            env=environment(**more),
+            env=environment(**secrets_seen.kept(more)),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -71,6 +73,7 @@ def serving(folder: Path, *arguments: object, listen: str = "127.0.0.1:0", **mor
             if process.poll() is None:
                 process.terminate()
             process.communicate(timeout=SECONDS)
+            secrets_seen.watch(log.read_text(errors="replace"))
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Node:
         """A command run to its end."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=SECONDS)
+        secrets_seen.watch(err)
         assert "Traceback" not in err, err
         return Outcome(process.returncode, out, err)
 

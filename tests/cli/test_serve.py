@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import urllib3
 
+import secrets_seen
 import servers
 from push_calls import API, TEMPLATE
 from s3reg.registry import Registry
@@ -48,7 +49,8 @@ def serving(*arguments, **more):
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.communicate(timeout=SECONDS)
+            # What a test has not read itself.
+            secrets_seen.watch(process.communicate(timeout=SECONDS)[1])
 
 
 @pytest.fixture

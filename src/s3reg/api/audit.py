@@ -48,7 +48,7 @@ LONGEST = 255
 """Characters of a value."""
 FACTS = ("template", "name", "tag", "number", "arch", "session", "version", "removed")
 """What of a message is told."""
-_NOTHING = (None, "", (), [])
+_NOTHING: tuple[object, ...] = (None, "", (), [])
 
 
 def about(**facts: object) -> None:
