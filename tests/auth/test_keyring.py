@@ -164,6 +164,15 @@ def test_a_key_that_has_ended_may_be_given_more_time(gate, clock):
     assert not gate.keys.find("ci").ended(clock.now)
 
 
+def test_the_end_of_a_key_can_be_taken_away_and_is_not_by_chance(gate):
+    admit(gate, ttl=10)
+    with pytest.raises(Invalid, match="both"):
+        gate.keys.change("ci", ttl=10, endless=True)
+    assert gate.keys.change("ci", groups=["a"]).expires is not None
+    assert gate.keys.change("ci", endless=True).expires is None
+    assert gate.keys.find("ci").groups == ("a",)
+
+
 def test_two_changes_at_once_both_count(replicas, store, gate):
     admit(gate, groups=["a"])
     racing = Before(store, "put", lambda: gate.keys.change("ci", groups=["b"]), prefix=fmt.KEYS)
