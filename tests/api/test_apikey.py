@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import string
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -118,6 +119,14 @@ def test_parameters_may_stand_in_the_query(ask):
     assert ask("DELETE", {"id": "other"}, query(id="ci")).status_code == 400
     assert ask("DELETE", query=query(id="ci")).status_code == 200
     assert keys(ask) == {}
+
+
+@pytest.mark.parametrize("plus", ["+", "%2B", "%20"])
+def test_a_plus_of_a_public_key_is_one_though_nobody_escapes_it(ask, plus):
+    printed = (base64.b64encode(public_der(tap.key(name))).decode() for name in ("", *string.ascii_letters))
+    public = next(text for text in printed if "+" in text)  # of a thousand keys, four have none
+    query = "?id=ci&ttl=60&publicKey=" + public.replace("+", plus).replace("/", "%2F")
+    assert ask("POST", query=query).json == {"status": "OK", "message": ""}
 
 
 def test_a_change_changes_what_is_named_and_nothing_else(ask, clock):
