@@ -9,6 +9,7 @@ import pytest
 import access_kit
 import sites
 import tap
+from s3reg.client import keyfile
 from s3reg.client.administration import TRIES, Administration
 from s3reg.client.connection import Access, Connection
 from s3reg.errors import (
@@ -122,6 +123,11 @@ class TestKeys:
         assert b"PRIVATE KEY" in file.read_bytes()
         with pytest.raises(KeyFileTaken):
             administrator().make_key(NewKey("other"), file)
+
+    def test_nothing_stays_of_a_command_that_is_interrupted_before_there_is_a_key(self, file):
+        with pytest.raises(KeyboardInterrupt), keyfile.reserved(file, keeps=lambda _: True):
+            raise KeyboardInterrupt
+        assert not file.exists()
 
     def test_a_file_without_a_key_in_it_does_not_stay(self, closed, administrator, file):
         closed.line.spoil = lambda what, _: LOST if what == "POST /keys" else None
