@@ -42,7 +42,9 @@ def _own_aws_settings():
 @pytest.fixture(autouse=True)
 def _own_log_settings():
     """What one test sets up for the log, no other sees."""
-    kept = [(log, log.level, list(log.handlers)) for log in (logging.getLogger(), logging.getLogger("s3reg"))]
+    ours = logging.getLogger("s3reg")
+    kept = [(log, log.level, list(log.handlers)) for log in (logging.getLogger(), ours)]
+    ours.setLevel(logging.INFO)  # as a registry logs: else there would be little to search for secrets
     yield
     for log, level, handlers in kept:
         log.setLevel(level)

@@ -18,6 +18,13 @@ CREDENTIALS = [
     f"Bearer {SECRET}",
     f"https://user:{SECRET}@host/x",
     f"X-Amz-Security-Token: {SECRET}",
+    f"-----BEGIN RSA PRIVATE KEY-----\nMIIEow{SECRET}\n-----END RSA PRIVATE KEY-----",
+    f"-----BEGIN PRIVATE KEY-----\\n{SECRET} cut off here",
+    f"private key: MIIEowIBAAKCAQEA{'x' * 200}{SECRET}==",
+    f"MIHcAgEBBEIA{'y' * 200}{SECRET}",
+    f"""body was {{"id": "ci", "secret": "{SECRET}"}}""",
+    f"""{{'vnc': {{'Password': '{SECRET}'}}}}""",
+    f"""{{"userName": "ci", "sessionId": "x", "token": "{SECRET}"}}""",
 ]
 
 
@@ -54,8 +61,12 @@ def test_a_field_that_is_called_like_a_secret_is_blanked(lines, name):
 def test_what_is_no_credential_stays_readable(lines):
     log = lines()
     telemetry.emit("read", url="http://r/transfer/v1/plan?ref=base&tag=v1", key="packs/main/a", basic="basic 4 cores")
+    telemetry.emit(
+        "told", what="-----BEGIN CERTIFICATE----- MIIB is public", more="'token': 1", less="MII and " + "x" * 300
+    )
     assert "plan?ref=base&tag=v1" in log.getvalue()
     assert "basic 4 cores" in log.getvalue()
+    assert telemetry.WITHHELD not in log.getvalue()
 
 
 def test_no_value_can_forge_a_line(lines):
