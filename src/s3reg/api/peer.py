@@ -48,7 +48,7 @@ def address() -> str:
     Each proxy appends where it was asked from, so the list is read from the right, up to the first that is no proxy of
     ours: whatever stands before that anybody may have written.
     """
-    nearest = request.remote_addr or ""
+    nearest = str(_parsed(request.remote_addr or "") or request.remote_addr or "")
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
     for hop in hops[: -MOST_HOPS - 1 : -1]:
         if not _is_proxy(nearest):
