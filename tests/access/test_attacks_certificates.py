@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import itertools
 from urllib.parse import quote
 
 import pytest
@@ -55,8 +56,8 @@ def test_a_certificate_of_another_authority_does_not(closed, authority):
 
 
 def test_a_certificate_that_signs_itself_is_nobodys_whatever_it_calls_itself(closed, authority):
-    for name in ("Test CA", "robot", "root"):
-        alone = pki.Authority(name).issued
+    for name, more in itertools.product(("Test CA", "robot", "root"), (None, [], [(pki.CLIENTS, False)])):
+        alone = pki.Authority(name, extensions=more).issued
         assert knock(closed, through_nginx(alone.pem)) == 401
         assert knock(closed, through_nginx(alone.pem + authority.pem)) == 401
 
