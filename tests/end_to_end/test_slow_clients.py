@@ -12,6 +12,7 @@ import http.client
 import itertools
 import json
 import os
+import secrets
 import selectors
 import socket
 import ssl
@@ -30,6 +31,7 @@ from s3reg.cli import patience, serving
 from s3reg.registry import Registry
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
+from secrets_seen import keep
 
 SECONDS = 60
 THREADS = 4
@@ -50,15 +52,15 @@ BEGINNINGS = {
 
 
 @contextlib.contextmanager
-def served(folder, limits, context=None):
-    """A worker of four threads over the directory: its port."""
+def served(folder, limits, context=None, **settings):
+    """A worker of four threads over the directory: its port. `settings` are further fields of Settings."""
     config = Config()
     options = {"threads": THREADS, "worker_connections": 500, "limit_request_line": serving.LONGEST_REQUEST_LINE}
     if context is not None:
         options |= {"certfile": os.devnull, "ssl_context": lambda config, default: context}
     for name, value in options.items():
         config.set(name, value)
-    app = create_app(Settings(store=str(folder)), FilesStore(folder))
+    app = create_app(Settings(store=str(folder), **settings), FilesStore(folder))
     with socket.create_server(("127.0.0.1", 0), backlog=500) as listener:
         worker = type("Worker", (patience.PatientWorker,), {"limits": limits})(
             1, os.getppid(), [listener], SimpleNamespace(wsgi=lambda: app), SECONDS, config, Logger(config)
@@ -131,6 +133,17 @@ def test_a_hundred_that_stop_in_the_middle_keep_no_thread_from_others(tmp_path, 
             assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
 
 
+def test_a_hundred_without_a_credential_that_promise_a_large_body_keep_no_thread_from_others(tmp_path, web):
+    token = keep(secrets.token_urlsafe(24))
+    promise = b"POST /registry/revert HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n{"
+    with served(tmp_path, SLOW, root_token=token) as port, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(begun(port, promise)) for _ in range(100)]
+        asked = urllib3.make_headers(basic_auth=f"root:{token}")
+        for _ in range(3 * THREADS):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm", headers=asked).status == 200
+        assert {status(sock) for sock in slow} == {401}
+
+
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_who_stops_in_the_middle_is_cut(tmp_path, beginning):
     with served(tmp_path, QUICK) as port, begun(port, beginning) as slow:
@@ -188,6 +201,17 @@ def put(port, web, size):
     lines = [f"PUT {given['url']} HTTP/1.1", "Host: x", f"Content-Length: {size}"]
     lines += [f"{name}: {value}" for name, value in given["headers"].items() if name.lower() != "content-length"]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_a_connection_is_kept_after_a_large_body_and_after_one_that_nobody_read(tmp_path, web):
+    size = 1 << 20
+    unread = b"POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n" + bytes(30_000)
+    with served(tmp_path, SLOW) as port, begun(port, put(port, web, size) + bytes(size)) as sock:
+        assert status(sock) == 200
+        sock.sendall(unread)
+        assert status(sock) == 404
+        sock.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status(sock) == 200
 
 
 def test_a_large_body_that_stands_still_is_cut_and_leaves_nothing(tmp_path, web):

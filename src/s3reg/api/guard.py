@@ -137,7 +137,12 @@ def _basic(proof: str) -> tuple[str, bytes]:
 
 
 def _drain() -> None:
-    """Take what the body still brings, as far as one may be: a client that sends all before it reads sees the answer."""
+    """Take what the body still brings, as far as one may be: a client that sends all before it reads sees the answer.
+
+    Under gunicorn no thread waits for that: the worker sees to it when it closes the connection (cli/patience.py).
+    """
+    if "gunicorn.socket" in request.environ:
+        return
     until = time.monotonic() + DRAIN_SECONDS
     with contextlib.suppress(HTTPException, OSError):
         while time.monotonic() < until and request.stream.read(_PIECE):

@@ -45,8 +45,6 @@ FINISH_SECONDS = 5.0
 MOST_FILES = 65_536
 """Files and sockets that a worker may have open, if the system lets it: a thousand connections are more than the usual."""
 _BEGINS = frozenset(string.ascii_letters.encode() + b"\r\n")
-_AT_ONCE = 0.1
-"""Seconds for what is left of a body that nobody wanted; of one that is longer in coming, the connection ends."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*[;\r]")
@@ -201,6 +199,12 @@ class Steady(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         """Another request."""
         self._waited = 0.0
         self._bytes = 0
+        self._is_over = False
+
+    def is_finished(self, parser: Any) -> bool:
+        """Whether the body has been read whole, or can be from what is here: nobody waits for what nobody wanted."""
+        self._is_over = True
+        return bool(parser.finish_body(max_bytes=SMALL_BODY))
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """What comes next."""
@@ -208,10 +212,12 @@ class Steady(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
         allowed = self._limits.body_seconds + self._bytes / self._limits.floor - self._waited
         if allowed <= 0:
             raise TimeoutError("the body comes at a trickle")
-        self.sock.settimeout(allowed if before is None else min(before, allowed))
+        self.sock.settimeout(0 if self._is_over else allowed if before is None else min(before, allowed))
         began = self._clock()
         try:
             data: bytes = super().chunk(size_hint)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            raise TimeoutError("no more of the body is here") from None
         finally:
             self._waited += self._clock() - began
             self.sock.settimeout(before)
@@ -293,7 +299,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             return False
 
     def _keepalive_after(self, conn: Caller, keepalive: Any) -> bool:
-        return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + _AT_ONCE))
+        return bool(keepalive and conn.parser.unreader.is_finished(conn.parser))
 
     def murder_pending(self) -> None:
         """Close what is late."""
