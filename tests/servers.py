@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -47,6 +48,8 @@ _INSTALL = {
     "minio": "install Go, then make minio",
 }
 _START_SECONDS = 60
+_NEVER_OUTGOING = range(20_000, 32_000)
+"""Linux gives connections ports from 32,768 on, macOS from 49,152 on."""
 _MOTO = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -236,6 +239,8 @@ def _await(url: str, log: Path) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody used a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody used a moment ago, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = secrets.choice(_NEVER_OUTGOING)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
