@@ -753,6 +753,15 @@ class FormatUnknown(S3regError):
     remedy = "use a newer release of s3reg; nothing was changed"
 
 
+class SweepStopped(S3regError):
+    """A sweep met what it cannot read or does not know: nothing more was removed."""
+
+    code = "sweep-stopped"
+    kind = Kind.DAMAGED
+    says = "the sweep stopped at {what}: {reason}"
+    remedy = "s3reg fsck tells more; put right or move away what is named, then sweep again. Nothing in use was removed"
+
+
 class ChunkDamaged(S3regError):
     """A chunk does not decode to the bytes its digest says."""
 

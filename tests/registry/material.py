@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from s3reg.errors import ObjectNotFound, PreconditionFailed
+from s3reg.errors import ObjectNotFound
 from s3reg.model import format as fmt
 from s3reg.model import maps, packs
 from s3reg.model.chunks import chunk_digest
 from s3reg.model.identity import EVERYONE
 from s3reg.model.names import Digest, TemplateId, VersionId
 from s3reg.model.packs import PackRef
-from s3reg.model.template import Base, Head, MapRef, Marker, Role, Session, SessionState, bytes_digest
-from s3reg.registry import Committed, Opened, Opening, Proposal, ProposedFile, Registry
-from s3reg.store import ABSENT, Match
+from s3reg.model.template import Base, Head, MapRef, Marker, Role, Session, bytes_digest
+from s3reg.registry import Committed, Limits, Opened, Opening, Proposal, ProposedFile, Registry, Swept
+from s3reg.store import Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -214,66 +214,7 @@ def check_sound(store: ObjectStore) -> None:
             assert not missing, f"version {entry.tag} of {head.name} lacks {missing}"
 
 
-class Sweep:
-    """The sweep of docs/design.md §4, in the two halves between which everything can happen."""
-
-    def __init__(self, store: ObjectStore, *, expire: bool = False) -> None:
-        self.store, self.expire = store, expire
-        self.candidates: set[str] = set()
-
-    def run(self) -> None:
-        self.mark()
-        self.remove()
-
-    def mark(self) -> None:
-        self.candidates = {
-            stat.key for prefix in (fmt.PACKS, fmt.MAPS, fmt.VERSIONS) for stat in self.store.list(prefix)
-        }
-        if self.expire:
-            for session in sessions(self.store):
-                self._expire(session)
-        self.candidates -= self._session_roots()
-        self.candidates -= self._head_roots()
-        if self.candidates:
-            put_marker(self.store, "1", self.candidates)
-
-    def remove(self) -> None:
-        self.candidates -= self._session_roots()
-        self.candidates -= self._head_roots()
-        self.store.delete(self.candidates)
-        self.store.delete([f"{fmt.MARKERS}1.json"])
-
-    def _expire(self, session: Session) -> None:
-        try:
-            change_session(self.store, session, state=SessionState.EXPIRED)
-        except (PreconditionFailed, ObjectNotFound):
-            return  # it had a heartbeat, or was committed, just now
-        while True:
-            with contextlib.suppress(PreconditionFailed):
-                self._fence(session)
-                break
-        self.store.delete([fmt.session_key(session.id)])
-
-    def _fence(self, session: Session) -> None:
-        try:
-            change_head(self.store, session.template)
-        except ObjectNotFound:
-            fence = Head(session.template, "gone", session.domain, deleted=True).wrote("fence")
-            self.store.put(fmt.head_key(session.template), fmt.write_head(fence), only_if=ABSENT)
-
-    def _session_roots(self) -> set[str]:
-        roots: set[str] = set()
-        for session in sessions(self.store):
-            own = (fmt.packs_prefix(session.domain, session.id), f"{fmt.MAPS}{session.domain}/{session.id}/")
-            roots |= {stat.key for prefix in own for stat in self.store.list(prefix)}
-            roots.add(fmt.version_key(session.template, session.version))
-            for one in session.bases:
-                roots |= needed_by(self.store, one.template, one.version)
-        return roots
-
-    def _head_roots(self) -> set[str]:
-        roots: set[str] = set()
-        for head in heads(self.store):
-            for entry in (*head.versions, *head.removed):
-                roots |= needed_by(self.store, head.id, entry.id)
-        return roots
+def swept(store: ObjectStore, *, expire: bool = False) -> Swept:
+    """One sweep; `expire`: every push under way is too old."""
+    limits = Limits(idle_seconds=-1) if expire else Limits()
+    return Registry(store, limits=limits).sweep()

@@ -10,7 +10,6 @@ from registry.material import (
     BASE,
     OTHER,
     Pusher,
-    Sweep,
     base,
     change_head,
     change_session,
@@ -22,6 +21,7 @@ from registry.material import (
     purge,
     read_head,
     sessions,
+    swept,
 )
 from s3reg.errors import (
     CommitInvalid,
@@ -110,7 +110,7 @@ def test_a_session_that_a_sweep_gives_up_just_before_the_swap_stops_the_commit(n
 
 def test_the_first_push_of_a_template_is_fenced_off_by_a_deleted_head(node, store, ready):
     session, files = ready
-    late = Before(store, "put", Sweep(store, expire=True).mark, prefix=fmt.HEADS)
+    late = Before(store, "put", lambda: swept(store, expire=True), prefix=fmt.HEADS)
 
     with pytest.raises(SessionNotFound):
         Pusher(Registry(late), store).commit(session, files)
@@ -399,9 +399,7 @@ def test_a_base_that_is_purged_after_it_was_offered_still_serves(node, store):
     opened = node.open(BASE, "v1", bases=(base(done),))
     purge(store, OTHER)
     kept = next(file for file in opened.bases[0].files if file.map)
-    sweep = Sweep(store)
-    sweep.mark()
-    sweep.remove()
+    swept(store)
     files = (replace(node.files(opened.session)[0], size=kept.size, digest=kept.digest, map=kept.map), config())
 
     node.commit(opened.session, files)

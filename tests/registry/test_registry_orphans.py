@@ -2,7 +2,7 @@
 
 import random
 
-from registry.material import BASE, OTHER, Sweep, change_head, check_sound, heads, needed_by, sessions
+from registry.material import BASE, OTHER, change_head, check_sound, heads, needed_by, sessions, swept
 from s3reg.errors import TemplateNotFound
 from s3reg.model import format as fmt
 
@@ -52,7 +52,7 @@ def test_s12_once_removed_lets_go_a_sweep_leaves_what_is_listed_and_nothing_else
     before = lying(store)
     for head in heads(store):
         change_head(store, head.id, removed=())
-    Sweep(store).run()
+    swept(store)
     assert any(head.versions for head in heads(store))
     assert lying(store) == named(store) < before
     check_sound(store)

@@ -16,13 +16,15 @@ from registry.material import (
     BASE,
     OTHER,
     Pusher,
-    Sweep,
     check_sound,
     config,
     heads,
     image,
+    needed_by,
     purge,
+    put_marker,
     read_head,
+    swept,
 )
 from registry.turns import ByChance, ByScript, Turns, Until
 from s3reg.errors import CommitInvalid, ObjectNotFound, PreconditionFailed, SessionExpired, SessionNotFound
@@ -91,7 +93,7 @@ def play(path, seed):
         push_on(t1, t2),
         purge_of(t0),
         purge_of(t1),
-        lambda through: Sweep(through, expire=dice.random() < 0.3).run(),
+        lambda through: swept(through, expire=dice.random() < 0.3),
     ]
     Turns(ByChance(seed, actors=len(actors), steps=STEPS)).run(store, actors)
     return store
@@ -146,7 +148,7 @@ def test_s13_a_push_that_a_sweep_cannot_see_sees_its_marker(tmp_path):
             Until(sweep),
         ]
     )
-    Turns(script).run(store, [push_on(t0, t1), push_on(t1, t2), purge_of(t0), purge_of(t1), lambda s: Sweep(s).run()])
+    Turns(script).run(store, [push_on(t0, t1), push_on(t1, t2), purge_of(t0), purge_of(t1), swept])
 
     assert script.steps_left == 1
     assert [file.name for file in Registry(store).version(EVERYONE, t2)[2].layers()] == [f"of-{t2}"]
@@ -170,7 +172,7 @@ def test_s17_a_sweep_removes_what_a_push_left_behind_and_nothing_else(node, stor
     left = node.open(BASE, "v2").session
     node.files(left, "q")
     before = {stat.key for stat in store.list("")}
-    Sweep(store, expire=True).run()
+    swept(store, expire=True)
 
     gone = before - {stat.key for stat in store.list("")}
 
@@ -183,9 +185,7 @@ def test_a_push_whose_uploads_a_sweep_took_is_told_that_its_session_is_over(node
     node.push(BASE, "v1")
     session = node.open(BASE, "v2").session
     files = node.files(session, "q")
-    sweep = Sweep(store, expire=True)
-
-    late = Before(store, "list", sweep.run, prefix=fmt.PACKS)
+    late = Before(store, "list", lambda: swept(store, expire=True), prefix=fmt.PACKS)
     with pytest.raises((SessionNotFound, SessionExpired)):
         Pusher(Registry(late), store).commit(session, files, "v2")
     assert late.happened
@@ -196,9 +196,9 @@ def test_s13_a_base_that_is_marked_when_it_is_asked_for_may_not_be_used_after_th
     done = node.push(OTHER, "v1", name="other")
     version = node.registry.version(node.asker, OTHER)[2]
     named = read_head(store, OTHER)
+    needed = needed_by(store, OTHER, done.entry.id)
     purge(store, OTHER)
-    sweep = Sweep(store)
-    sweep.mark()
+    put_marker(store, "1", needed)
     # As if the purge came after the head was read: the head names it, the marker stands.
     store.put(fmt.head_key(OTHER), fmt.write_head(named.wrote("x")))
     opened = node.open(BASE, "v1", bases=(Base(OTHER, done.entry.id),))

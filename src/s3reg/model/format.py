@@ -23,6 +23,7 @@ from __future__ import annotations
 import base64
 import calendar
 import contextlib
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,6 +78,11 @@ FORMAT_KEY = "format.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
 EVENTS = "events/"
+_MARKER = re.compile(r"gc/[0-9a-f]{32}\.json")
+_SWEPT = re.compile(
+    r"versions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9a-f]{32}\.json"
+    r"|(packs|maps)/[a-z0-9][a-z0-9-]{0,62}/[0-9a-f]{32}/[0-9a-f]{64}"
+)
 
 
 # --- Keys ------------------------------------------------------------------------------------------------------------
@@ -115,9 +121,37 @@ def packs_prefix(domain: Domain, sid: SessionId) -> str:
     return f"{PACKS}{domain}/{sid}/"
 
 
+def maps_prefix(domain: Domain, sid: SessionId) -> str:
+    """Under which the maps of one session lie."""
+    return f"{MAPS}{domain}/{sid}/"
+
+
 def session_key(sid: SessionId) -> str:
     """Where a session lies."""
     return f"{SESSIONS}{sid}.json"
+
+
+def session_of_key(key: str) -> SessionId:
+    """The session that lies at `key`. Raises NameInvalid for a foreign key."""
+    sid = names.session_id(key.removeprefix(SESSIONS).removesuffix(".json"))
+    if key != session_key(sid):
+        raise NameInvalid(what="session's key", text=key[:80], reason="it is not spelled as we spell it")
+    return sid
+
+
+def marker_key(gcid: str) -> str:
+    """Where a sweep says what it is about to remove; `gcid`: 32 hex digits."""
+    return f"{MARKERS}{gcid}.json"
+
+
+def is_marker_key(key: str) -> bool:
+    """Whether a marker may lie at `key`."""
+    return _MARKER.fullmatch(key) is not None
+
+
+def is_swept_key(key: str) -> bool:
+    """Whether a pack, map or version of ours may lie at `key`; anything else there is foreign."""
+    return _SWEPT.fullmatch(key) is not None
 
 
 def pull_key(template: TemplateId, version: VersionId) -> str:
@@ -470,6 +504,17 @@ def _bases(raw: object) -> tuple[Base, ...]:
 
 
 # --- Markers ---------------------------------------------------------------------------------------------------------
+
+
+def marker_of(gcid: str, keys: Iterable[str]) -> Marker:
+    """The marker that names these packs, maps and versions."""
+    rows = [key.removesuffix(".json").split("/") for key in keys]
+    return Marker(
+        gcid,
+        packs=frozenset((row[1], row[2], row[3]) for row in rows if f"{row[0]}/" == PACKS),
+        maps=frozenset((row[1], row[2], row[3]) for row in rows if f"{row[0]}/" == MAPS),
+        versions=frozenset((row[1], row[2]) for row in rows if f"{row[0]}/" == VERSIONS),
+    )
 
 
 def write_marker(marker: Marker) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
 from s3reg.model.template import EventKind
-from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup
+from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup, sweep
 from s3reg.registry.catalog import Catalog
 from s3reg.registry.events import Events, Wanted, newest, shown_to
 from s3reg.registry.evidence import Evidence
@@ -30,6 +30,7 @@ from s3reg.registry.values import (
     ProposedFile,
     Retired,
     Status,
+    Swept,
 )
 from s3reg.telemetry import emit
 
@@ -233,3 +234,12 @@ class Registry:
     def pulled(self, asker: Identity, template: TemplateId, version: VersionId) -> None:
         """Note that a node has pulled this version; written down at most once a minute."""
         pull.pulled(self._records, asker, template, version)
+
+    # --- Looking after the store -------------------------------------------------------------------------------------
+
+    def sweep(self, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
+        """Remove what neither a push under way nor a head names. Any number at once, from anywhere.
+
+        `told` is called now and then with what was done so far. Raises SweepStopped, StoreCopied.
+        """
+        return sweep.sweep(self._records, dry_run=dry_run, told=told)

@@ -151,3 +151,27 @@ class Plan:
     """When the first of the links ends, in seconds since 1970."""
     now: int
     """The registry's clock."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep found and did; of a dry run, what it would do."""
+
+    dry_run: bool = False
+    listed: int = 0
+    """Packs, maps and versions that were there."""
+    listed_bytes: int = 0
+    removed: int = 0
+    freed: int = 0
+    """Bytes."""
+    sessions: int = 0
+    """Pushes under way."""
+    held: int = 0
+    """Bytes that only they hold: uploaded, and not committed yet."""
+    given_up: int = 0
+    """Pushes that were too old, and are none any more."""
+    rescued: int = 0
+    """Objects that nobody named at first, and somebody did at the second look."""
+    foreign: list[str] = field(default_factory=list)
+    """Keys among packs and maps that are none of ours, the first of them."""
+    foreign_count: int = 0
