@@ -759,7 +759,7 @@ class SweepStopped(S3regError):
     code = "sweep-stopped"
     kind = Kind.DAMAGED
     says = "the sweep stopped at {what}: {reason}"
-    remedy = "s3reg fsck tells more; put right or move away what is named, then sweep again. Nothing in use was removed"
+    remedy = "nothing in use was removed; put right, or move away, what is named, and sweep again"
 
 
 class ChunkDamaged(S3regError):
