@@ -225,6 +225,15 @@ class VersionNotFound(S3regError):
     remedy = "s3reg describe {template} shows its versions"
 
 
+class NotInTrash(S3regError):
+    """A removed version was asked for by tag or id, and the template's trash does not hold it."""
+
+    code = "not-in-trash"
+    kind = Kind.NOT_FOUND
+    says = "{template}: version {version} is not in the trash any more"
+    remedy = "s3reg trash list shows what is there; what was restored is in the template, what was purged is gone"
+
+
 class LabelNotFound(S3regError):
     """A version's configuration has no label of this name."""
 
@@ -347,6 +356,21 @@ class TagTaken(S3regError):
     remedy = "choose another tag, or replace the version with --force"
 
 
+class NewTagTaken(TagTaken):
+    """The tag that a version was to be given is that of another one."""
+
+    code = "new-tag-taken"
+    remedy = "choose another tag, or free it first with s3reg retag or s3reg untag"
+
+
+class RestoreTagTaken(TagTaken):
+    """The tag of a version that was to be restored is that of another one by now."""
+
+    code = "restore-tag-taken"
+    says = "{template}: tag {tag!r} is another version's by now; nothing was restored"
+    remedy = "restore that one by itself under another tag, with --as TAG"
+
+
 class TemplateChanged(S3regError):
     """Somebody pushed or removed a version since the caller looked at the template. Nothing was changed."""
 
@@ -354,6 +378,13 @@ class TemplateChanged(S3regError):
     kind = Kind.CONFLICT
     says = "{template}: its newest version is not the one that it was"
     remedy = "look at s3reg describe {template} again before you repeat the command"
+
+
+class VersionChanged(TemplateChanged):
+    """A tag or number is not that of the version that the caller looked at. Nothing was changed."""
+
+    code = "version-changed"
+    says = "{template}: {version} is not the version that it was"
 
 
 class NameTaken(S3regError):

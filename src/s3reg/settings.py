@@ -183,6 +183,12 @@ class Settings:
     session_bytes: int = _of(
         2 * 1024**4, "bytes", "The most that one push may upload.", _whole(1024**2, 1024**5)
     )  # fmt: skip
+    trash_seconds: int = _of(
+        604_800,
+        "seconds",
+        "How long what was removed can be restored; 0: until the next sweep.",
+        _whole(0, 3_660 * 86_400),
+    )
     workers: int | None = _of(None, "processes", "Server processes; default: one for each core.", _whole(1, 1024))
     threads: int = _of(32, "threads", "Requests that one process works on at once.", _whole(1, 1024))
     log_level: str = _of("info", ", ".join(LEVELS), "The least important events to write.", _choice(*LEVELS))

@@ -46,7 +46,11 @@ class Wiring:
     ) -> None:
         self.settings = settings
         self.store = store or open_store(settings)
-        limits = Limits(session_bytes=settings.session_bytes, link_seconds=settings.link_seconds)
+        limits = Limits(
+            session_bytes=settings.session_bytes,
+            link_seconds=settings.link_seconds,
+            trash_seconds=settings.trash_seconds,
+        )
         self._registry = Registry(self.store, limits=limits)
         self._prepared = prepared
         self._secret: bytes | None = None

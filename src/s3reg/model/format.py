@@ -293,7 +293,8 @@ def read_head(data: bytes, template: TemplateId) -> Head:
             unknown={name: value for name, value in raw.items() if name not in _HEAD_FIELDS},
         )
         seqs = [entry.seq for entry in head.versions]
-        if seqs != sorted(set(seqs)) or len({entry.tag for entry in head.versions}) != len(seqs):
+        # One seq may come twice: a version that was replaced, and restored under another tag.
+        if seqs != sorted(seqs) or len({entry.tag for entry in head.versions}) != len(seqs):
             raise ValueError("its versions are not in order, or share a tag")
         if any(entry.removed is None for entry in head.removed):
             raise ValueError("a removed version does not say when it was removed")

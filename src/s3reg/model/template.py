@@ -7,12 +7,21 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from s3reg.errors import NameInvalid, SelectorsDisagree, TagNotFound, TagTaken, VersionNotFound
+from s3reg.errors import (
+    NameInvalid,
+    NewTagTaken,
+    NotInTrash,
+    RestoreTagTaken,
+    SelectorsDisagree,
+    TagNotFound,
+    TagTaken,
+    VersionNotFound,
+)
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2, FileTree, chunk_digest, is_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
     from s3reg.model.packs import PackRef
@@ -102,7 +111,7 @@ class Entry:
 
     id: VersionId
     seq: int
-    """Orders the versions; a replacement inherits it."""
+    """Orders the versions; a replacement inherits it, so what it replaced has the same once it is restored."""
     tag: str
     description: str
     size: int
@@ -204,6 +213,45 @@ class Head:
         gone = tuple(replace(entry, removed=when, removed_by=by) for entry in self.versions[place:])
         kept = self.versions[:place]
         return replace(self, versions=kept, removed=(*self.removed, *gone), deleted=not kept)
+
+    def untag(self, entry: Entry, *, when: int, by: str) -> Head:
+        """Without this version, which goes to `removed`; deleted if none is left. The size is not changed either.
+
+        Each newer one has a number less by one.
+        """
+        kept = tuple(one for one in self.versions if one is not entry)
+        gone = replace(entry, removed=when, removed_by=by)
+        return replace(self, versions=kept, removed=(*self.removed, gone), deleted=not kept)
+
+    def restore(self, ids: Collection[str], *, as_tag: str | None = None) -> Head:
+        """With these versions of `removed` back, all or none of them. The size is not changed.
+
+        They come in the order of seq; of one seq, in the order in which they were made, and of one second, before what is
+        there. `as_tag`: the tag that they get. Raises NotInTrash, RestoreTagTaken.
+        """
+        found = [entry for entry in self.removed if entry.id in ids]
+        for missing in sorted(set(ids) - {entry.id for entry in found}):
+            raise NotInTrash(template=self.name, version=missing)
+        versions = self.versions
+        # What went last first: of one second, it was made later than what it replaced.
+        for entry in reversed(found):
+            back = replace(entry, tag=as_tag or entry.tag, removed=None, removed_by=None)
+            if any(one.tag == back.tag for one in versions):
+                raise RestoreTagTaken(template=self.name, tag=back.tag)
+            at = sum((one.seq, one.created) < (back.seq, back.created) for one in versions)
+            versions = (*versions[:at], back, *versions[at:])
+        return replace(self.purge(ids), versions=versions, deleted=not versions)
+
+    def purge(self, ids: Collection[str]) -> Head:
+        """With none of these in `removed`."""
+        return replace(self, removed=tuple(entry for entry in self.removed if entry.id not in ids))
+
+    def retag(self, entry: Entry, tag: str) -> Head:
+        """With another tag for this version. Raises NewTagTaken."""
+        if any(one.tag == tag and one is not entry for one in self.versions):
+            raise NewTagTaken(template=self.name, tag=tag)
+        renamed = replace(entry, tag=tag)
+        return replace(self, versions=tuple(renamed if one is entry else one for one in self.versions))
 
 
 class SessionState(enum.Enum):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
 from s3reg.model.template import EventKind
-from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup, sweep
+from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup, sweep, trash
 from s3reg.registry.catalog import Catalog
 from s3reg.registry.events import Events, Wanted, newest, shown_to
 from s3reg.registry.evidence import Evidence
@@ -28,14 +28,16 @@ from s3reg.registry.values import (
     Plan,
     Proposal,
     ProposedFile,
+    Restored,
     Retired,
     Status,
     Swept,
+    Trashed,
 )
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from s3reg.model.format import StoreFormat
     from s3reg.model.identity import Identity
@@ -53,8 +55,10 @@ __all__ = [
     "Proposal",
     "ProposedFile",
     "Registry",
+    "Restored",
     "Retired",
     "Status",
+    "Trashed",
     "Wanted",
 ]
 
@@ -207,6 +211,37 @@ class Registry:
         once = retire.Once(names.operation_id(operation), newest)
         return retire.delete(self._records, self._catalog, asker, ref, once=once)
 
+    def untag(
+        self,
+        asker: Identity,
+        ref: str,
+        *,
+        tag: str | None = None,
+        number: int | None = None,
+        operation: str,
+        version: VersionId | None = None,
+    ) -> Retired:
+        """Take one version out, by tag or number, or by id; newer ones stay. With the last one goes the template.
+
+        `version`: the id that it has to have. Raises VersionChanged where it has not; else as `revert`, and Invalid.
+        """
+        return retire.untag(
+            self._records,
+            self._catalog,
+            asker,
+            ref,
+            tag=tag,
+            number=number,
+            version=version,
+            operation=names.operation_id(operation),
+        )
+
+    def retag(self, asker: Identity, ref: str, *, tag: str, new: str, operation: str) -> Head:
+        """Give a version another tag; it stays in its place. Raises TagNotFound, NewTagTaken besides."""
+        return labels.retag(
+            self._records, self._catalog, asker, ref, tag=tag, new=new, operation=names.operation_id(operation)
+        )
+
     def rename(self, asker: Identity, ref: str, *, name: str, same_name: bool = False, operation: str) -> Head:
         """Give a template another name; `same_name`: though another one carries it. Raises NameTaken besides."""
         return labels.rename(
@@ -223,6 +258,62 @@ class Registry:
         """Say which architecture a template is for: `arm64` or `amd64`."""
         return labels.set_arch(
             self._records, self._catalog, asker, ref, arch=arch, operation=names.operation_id(operation)
+        )
+
+    # --- What was removed --------------------------------------------------------------------------------------------
+
+    def trash(self, asker: Identity, ref: str | None = None) -> list[Trashed]:
+        """What can be restored: of all templates, or of those of an id or name, deleted ones too.
+
+        Raises TemplateNotFound, Forbidden, RecordDamaged.
+        """
+        return trash.listed(self._records, self._catalog, asker, ref)
+
+    def restore(
+        self,
+        asker: Identity,
+        template: TemplateId,
+        *,
+        versions: Collection[VersionId],
+        as_tag: str | None = None,
+        same_name: bool = False,
+        operation: str,
+    ) -> Restored:
+        """Put versions back in their places, all of them or none; a deleted template comes back with them.
+
+        `as_tag`: another tag for the one that is restored; `same_name`: though another template carries the name by now.
+        Raises TemplateNotFound, NotInTrash, RestoreTagTaken, NameTaken, Forbidden, Invalid, TooBusy.
+        """
+        return trash.restore(
+            self._records,
+            self._catalog,
+            asker,
+            template,
+            versions=versions,
+            as_tag=None if as_tag is None else names.tag(as_tag),
+            same_name=same_name,
+            operation=names.operation_id(operation),
+        )
+
+    def purge(
+        self,
+        asker: Identity,
+        template: TemplateId | None,
+        *,
+        versions: Collection[VersionId] | None = None,
+        operation: str,
+    ) -> list[Trashed]:
+        """Let go for good what was removed: these versions of a template, all of its, or all that the asker may remove.
+
+        What went. Raises TemplateNotFound, Forbidden, Invalid, TooBusy.
+        """
+        return trash.purge(
+            self._records,
+            self._catalog,
+            asker,
+            template,
+            versions=versions,
+            operation=names.operation_id(operation),
         )
 
     # --- Pull --------------------------------------------------------------------------------------------------------

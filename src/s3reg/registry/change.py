@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from s3reg.errors import TemplateNotFound
 from s3reg.model import names
 from s3reg.registry import setup
-from s3reg.registry.sight import check, head_of, may_list
+from s3reg.registry.lineage import lineage_domain
+from s3reg.registry.sight import check, head_of, may_list, sees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3reg.model.identity import Action, Identity
+    from s3reg.model.names import TemplateId
     from s3reg.model.template import Head
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
@@ -49,4 +51,32 @@ def change(
 
     head = records.change_head(catalog.find(asker, ref).id, operation, checked)
     assert head is not None, "checked gives a head or raises"
+    return head
+
+
+def change_trash(
+    records: Records,
+    asker: Identity,
+    template: TemplateId,
+    *,
+    operation: str,
+    action: Action,
+    make: Callable[[Head], Head | None],
+) -> Head:
+    """As `change`, of a template that may be deleted, as long as its trash holds something; None leaves it as it is."""
+    setup.prepare(records, write=True)
+    known = head_of(records, asker, template)
+    if known is not None and operation in known.operations:
+        return known
+
+    def checked(head: Head | None) -> Head | None:
+        if head is None or lineage_domain(head) is None or not sees(asker, head):
+            raise TemplateNotFound(template=template)
+        check(asker, action, head.id, head.domain)
+        return make(head)
+
+    # Not tried of what the asker may not know of: its damage, too, would show.
+    head = records.change_head(template, operation, checked) if known is not None else None
+    if head is None:
+        raise TemplateNotFound(template=template)
     return head

@@ -1,4 +1,4 @@
-"""What a template is called and said to be for: its name and its architecture. Labels; nothing is found by them alone."""
+"""What a template and its versions are called and said to be for: names, tags, architectures. Labels: ids are identity."""
 
 from __future__ import annotations
 
@@ -49,4 +49,23 @@ def set_arch(records: Records, catalog: Catalog, asker: Identity, ref: str, *, a
         make=lambda head: replace(head, arch=arch),
     )
     emit("arch-set", template=head.id, arch=head.arch, by=asker.name)
+    return head
+
+
+def retag(records: Records, catalog: Catalog, asker: Identity, ref: str, *, tag: str, new: str, operation: str) -> Head:
+    """The template with the tag `new` for the version of this tag, which stays in its place.
+
+    Raises TagNotFound, NewTagTaken, NameInvalid, TemplateNotFound, NameAmbiguous, Forbidden.
+    """
+    new = names.tag(new)
+    head = change(
+        records,
+        catalog,
+        asker,
+        ref,
+        operation=operation,
+        action=Action.PUSH,
+        make=lambda head: head.retag(head.select(tag=tag), new),
+    )
+    emit("version-retagged", template=head.id, tag=tag, new=new, by=asker.name)
     return head

@@ -1,4 +1,4 @@
-"""Versions taken out of a template: a revert, a delete. One compare-and-swap of its head, and nothing else is touched.
+"""Versions taken out of a template: a revert, an untag, a delete. One compare-and-swap of its head, nothing else is touched.
 
 What goes is kept in the head's `removed`, with when and who; its bytes stay until the sweep finds that nobody names them.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from s3reg.errors import TemplateChanged
+from s3reg.errors import Invalid, TemplateChanged, VersionChanged, VersionNotFound
 from s3reg.model.identity import Action
+from s3reg.registry import trash
 from s3reg.registry.change import change
 from s3reg.registry.values import Retired
 from s3reg.telemetry import emit
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3reg.model.identity import Identity
+    from s3reg.model.names import VersionId
     from s3reg.model.template import Entry, Head
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
@@ -55,6 +57,50 @@ def delete(records: Records, catalog: Catalog, asker: Identity, ref: str, *, onc
     return _retire(records, catalog, asker, ref, once=once, first=lambda head: next(iter(head.versions), None))
 
 
+def untag(
+    records: Records,
+    catalog: Catalog,
+    asker: Identity,
+    ref: str,
+    *,
+    tag: str | None,
+    number: int | None,
+    version: VersionId | None,
+    operation: str,
+) -> Retired:
+    """The template without this one version; deleted with its last one.
+
+    Found by tag or number, and then it has to be `version` where that is given; else by that id. Raises TemplateNotFound,
+    NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, VersionChanged, Forbidden, Invalid.
+    """
+    if tag is None and number is None and version is None:
+        raise Invalid(reason="say which version: by its tag, its number or its id")
+    gone: tuple[Entry, ...] = ()
+    renumbered: tuple[Entry, ...] = ()
+
+    def make(head: Head) -> Head:
+        nonlocal gone, renumbered
+        entry = _meant(head, tag, number, version)
+        gone, renumbered = (entry,), head.versions[head.number(entry) + 1 :]
+        left = head.untag(entry, when=int(records.clock()), by=asker.name)
+        return replace(left, size=records.union_size(left))
+
+    head = change(records, catalog, asker, ref, operation=operation, action=Action.DELETE_REVERT, make=make)
+    return _retired(records, asker, head, gone, renumbered)
+
+
+def _meant(head: Head, tag: str | None, number: int | None, version: VersionId | None) -> Entry:
+    if tag is None and number is None and version is not None:
+        entry = head.with_id(version)
+        if entry is None:
+            raise VersionNotFound(template=head.name, version=version)
+        return entry
+    entry = head.select(tag=tag, number=number)
+    if version not in {None, entry.id}:
+        raise VersionChanged(template=head.name, version=f"version {number}" if tag is None else f"tag {tag!r}")
+    return entry
+
+
 def _retire(
     records: Records,
     catalog: Catalog,
@@ -80,6 +126,14 @@ def _retire(
         return replace(left, size=records.union_size(left))
 
     head = change(records, catalog, asker, ref, operation=once.operation, action=Action.DELETE_REVERT, make=make)
+    return _retired(records, asker, head, gone)
+
+
+def _retired(
+    records: Records, asker: Identity, head: Head, gone: tuple[Entry, ...], renumbered: tuple[Entry, ...] = ()
+) -> Retired:
     tags = [entry.tag for entry in gone]
     emit("versions-removed", template=head.id, tags=tags, left=len(head.versions), by=asker.name)
-    return Retired(head, gone)
+    # Of the trash as it is: so a repeated call, which takes nothing out, tells it too.
+    until = max((trash.until(entry, records.limits) for entry in head.removed), default=None)
+    return Retired(head, gone, until, renumbered)

@@ -30,6 +30,8 @@ class Limits:
     """Versions that one push may build on."""
     attempts: int = 20
     """To change a record that others change too."""
+    trash_seconds: int = 7 * 24 * 3600
+    """That what was removed can be restored; 0: until the next sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,29 @@ class Retired:
     head: Head
     removed: tuple[Entry, ...]
     """What went, oldest first; nothing if the operation had been done before."""
+    until: int | None = None
+    """When what went last may go for good, in seconds since 1970; None: it is gone already."""
+    renumbered: tuple[Entry, ...] = ()
+    """Those that have another number now, less by one; nothing if the operation had been done before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """A version that was removed and can be restored."""
+
+    head: Head
+    entry: Entry
+    until: int
+    """When it may go for good, in seconds since 1970: with the first sweep from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A template with versions that were removed."""
+
+    head: Head
+    restored: tuple[Entry, ...]
+    """Those that were asked for, as they are there now."""
 
 
 @dataclass(frozen=True, slots=True)
