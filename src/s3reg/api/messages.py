@@ -140,8 +140,15 @@ def template_entry(described: Described) -> wire.TemplateEntry:
 def reverted(gone: Retired) -> wire.Reverted:
     """What is left of a template, and what went."""
     head = gone.head
-    tags = tuple(entry.tag for entry in gone.removed)
-    return wire.Reverted(head.id, head.name, tags, left=len(head.versions), deleted=head.deleted)
+    return wire.Reverted(
+        head.id,
+        head.name,
+        tuple(entry.tag for entry in gone.removed),
+        left=len(head.versions),
+        deleted=head.deleted,
+        until=gone.until,
+        renumbered=tuple(entry.tag for entry in gone.renumbered),
+    )
 
 
 def plan_answer(plan: Plan) -> wire.PlanAnswer:

@@ -578,6 +578,10 @@ class Reverted:
     """Versions that the template still has."""
     deleted: bool
     """The template went with them."""
+    until: int | None = None
+    """When what went may go for good, in seconds since 1970; null: nobody knows."""
+    renumbered: tuple[str, ...] = ()
+    """Tags of the versions that have another number now, less by one; none where this had been done before."""
 
 
 class RevertedSchema(Message):
@@ -587,6 +591,8 @@ class RevertedSchema(Message):
     removed = fields.List(fields.String(), required=True)
     left = count(required=True)
     deleted = fields.Boolean(required=True)
+    until = count(load_default=None, allow_none=True)
+    renumbered = fields.List(fields.String(), load_default=())
 
 
 @dataclass(frozen=True, slots=True)
