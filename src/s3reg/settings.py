@@ -189,6 +189,12 @@ class Settings:
         "How long what was removed can be restored; 0: until the next sweep.",
         _whole(0, 3_660 * 86_400),
     )
+    event_seconds: int = _of(
+        90 * 86_400,
+        "seconds",
+        "How long events are kept; a sweep removes those that are older.",
+        _whole(0, 3_660 * 86_400),
+    )
     workers: int | None = _of(None, "processes", "Server processes; default: one for each core.", _whole(1, 1024))
     threads: int = _of(32, "threads", "Requests that one process works on at once.", _whole(1, 1024))
     log_level: str = _of("info", ", ".join(LEVELS), "The least important events to write.", _choice(*LEVELS))

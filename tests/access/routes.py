@@ -182,6 +182,10 @@ ROUTES: dict[str, Route] = {
         hidden=403,
         elsewhere=409,
     ),
+    f"GET {AT}/sessions": Route(plain(f"{AT}/sessions"), PUSH),
+    f"POST {AT}/sessions/abort": Route(
+        lambda house, asker: Call(f"{AT}/sessions/abort", body={"session": house.session(asker)}), PUSH
+    ),
     f"GET {AT}/sessions/<>": Route(of_session(), PUSH),
     f"POST {AT}/sessions/<>/bases": Route(
         lambda house, asker: of_session("/bases", {"bases": [{"template": OPEN, "version": house.newest}]})(

@@ -9,6 +9,7 @@ everything        guard.py      who asks, and may they; needs.py says what each 
 /transfer/v1/*    transfer.py   the native API; openapi.py describes it; its parts:
                   access.py     keys, groups, who may do what
                   events.py     what was reported and noted
+                  sessions.py   the pushes under way
                   trash.py      single versions, and what was removed
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
@@ -37,6 +38,7 @@ from s3reg.api import (
     peer,
     permissions,
     render,
+    sessions,
     tap,
     transfer,
     trash,
@@ -76,7 +78,7 @@ def create_app(
     audit.install(app)
     peer.install(app, clock)
     guard.install(app)
-    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events, trash):
+    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events, trash, sessions):
         app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)

@@ -110,6 +110,8 @@ NEEDS: dict[str, Need] = {
     "trash.list_trash": Need(("revert",)),
     "trash.restore_versions": Need(_PUSH, "restore"),
     "trash.purge_trash": Need(("revert",), "purge"),
+    "sessions.list_sessions": Need(_PUSH),
+    "sessions.abort_any_session": Need(_PUSH, "abort-push"),
     "access.who_am_i": _ANYONE,
     "access.list_keys": _SEE_KEYS,
     "access.create_key": Need(_UPDATE, "create-key"),

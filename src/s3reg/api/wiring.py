@@ -46,12 +46,7 @@ class Wiring:
     ) -> None:
         self.settings = settings
         self.store = store or open_store(settings)
-        limits = Limits(
-            session_bytes=settings.session_bytes,
-            link_seconds=settings.link_seconds,
-            trash_seconds=settings.trash_seconds,
-        )
-        self._registry = Registry(self.store, limits=limits)
+        self._registry = registry_over(self.store, settings)
         self._prepared = prepared
         self._secret: bytes | None = None
         self.gate = self._gate(clock) if settings.guarded else None
@@ -137,6 +132,17 @@ def gate() -> Gate:
     if found is None:
         raise AccessOff
     return found
+
+
+def registry_over(store: ObjectStore, settings: Settings) -> Registry:
+    """The registry over a store, as it is: nothing is written, or asked, before a verb is called."""
+    limits = Limits(
+        session_bytes=settings.session_bytes,
+        link_seconds=settings.link_seconds,
+        trash_seconds=settings.trash_seconds,
+        event_seconds=settings.event_seconds,
+    )
+    return Registry(store, limits=limits)
 
 
 def open_store(settings: Settings) -> ObjectStore:

@@ -18,11 +18,14 @@ from s3reg.client.library import Library
 from s3reg.client.platform import default_library
 from s3reg.errors import S3regError
 from s3reg.model.access import PERMISSIONS
+from s3reg.wire.sessions import SessionsAnswerSchema
+from s3reg.wire.trash import TrashAnswerSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from s3reg.cli.options import Asked
+    from s3reg.wire.trash import TrashEntry
 
 SECONDS = 1.0
 """How long whoever presses the tabulator waits for a registry."""
@@ -58,6 +61,25 @@ def templates(context: click.Context, parameter: click.Parameter, word: str) -> 
     return _answered(context, ask)
 
 
+def trashed(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The templates of which something lies in the trash."""
+    del parameter
+    return _answered(context, lambda connection: _fitting(word, (one.name for one in _trash(connection, None))))
+
+
+def trashed_tags(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The tags in the trash of the template that the command line names."""
+    del parameter
+    ref = context.params.get("template_") or next(iter(context.args), None)
+    return _answered(context, lambda connection: _fitting(word, (one.tag for one in _trash(connection, ref))))
+
+
+def _trash(connection: Connection, ref: str | None) -> Iterable[TrashEntry]:
+    query = None if ref is None else {"ref": ref}
+    answer = connection.ask(TrashAnswerSchema, "GET", f"{wire.PREFIX}/trash", query=query)
+    return tuple(answer.entries)
+
+
 def keys(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
     """The registry's API keys."""
     del parameter
@@ -72,6 +94,17 @@ def groups(context: click.Context, parameter: click.Parameter, word: str) -> lis
     return _answered(
         context, lambda connection: _fitting(word, (one.name for one in Administration(connection).all_groups()))
     )
+
+
+def sessions(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The pushes under way."""
+    del parameter
+
+    def ask(connection: Connection) -> list[str]:
+        answer = connection.ask(SessionsAnswerSchema, "GET", f"{wire.PREFIX}/sessions")
+        return _fitting(word, (one.session for one in answer.sessions))
+
+    return _answered(context, ask)
 
 
 def permissions(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:

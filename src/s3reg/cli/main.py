@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import access, completion, environment, events, groups, keys, node, output, registry, shim, vm
+from s3reg.cli import access, completion, environment, events, groups, keys, node, output, registry, sessions, shim, vm
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -80,6 +80,7 @@ for _command in (
     *groups.COMMANDS,
     *access.COMMANDS,
     *events.COMMANDS,
+    *sessions.COMMANDS,
     *shim.COMMANDS,
     *completion.COMMANDS,
 ):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
 from s3reg.model.template import EventKind
-from s3reg.registry import commit, disk, labels, pull, pulls, retire, setup, sweep, trash
+from s3reg.registry import commit, disk, labels, pull, pulls, retire, sessions, setup, sweep, trash
 from s3reg.registry.catalog import Catalog
 from s3reg.registry.events import Events, Wanted, newest, shown_to
 from s3reg.registry.evidence import Evidence
@@ -33,6 +33,7 @@ from s3reg.registry.values import (
     Status,
     Swept,
     Trashed,
+    UnderWay,
 )
 from s3reg.telemetry import emit
 
@@ -58,7 +59,9 @@ __all__ = [
     "Restored",
     "Retired",
     "Status",
+    "Swept",
     "Trashed",
+    "UnderWay",
     "Wanted",
 ]
 
@@ -327,6 +330,14 @@ class Registry:
         pull.pulled(self._records, asker, template, version)
 
     # --- Looking after the store -------------------------------------------------------------------------------------
+
+    def sessions(self, asker: Identity) -> list[UnderWay]:
+        """The pushes under way, oldest first: the asker's own; everybody's for whoever has no limits."""
+        return sessions.listed(self._records, self._catalog, asker)
+
+    def abort_any(self, asker: Identity, sid: SessionId) -> Session:
+        """Give up one of these. Raises SessionNotFound, RecordDamaged."""
+        return sessions.abort(self._records, asker, sid)
 
     def sweep(self, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
         """Remove what neither a push under way nor a head names. Any number at once, from anywhere.

@@ -135,17 +135,11 @@ class Pushing:
 
     def abort(self, asker: Identity, sid: SessionId) -> None:
         """Give the session up: no commit of it succeeds any more. One that is gone, or somebody else's, is no error."""
-
-        def expire(session: Session, stat: Stat) -> Session | None:
-            if session.state is SessionState.EXPIRED:
-                return None
-            return replace(session, state=SessionState.EXPIRED, opened=opened_at(session, stat))
-
         setup.prepare(self.records, write=True)
         found = self.records.session(sid)
         if found is None or found[0].owner != asker.name:
             return
-        self.records.change_session(sid, expire)
+        self.records.change_session(sid, expired)
         emit("session-aborted", session=sid)
 
     def _begin(self, asker: Identity, template: TemplateId, domain: Domain, wanted: tuple[Base, ...]) -> Session:
@@ -248,6 +242,13 @@ def check_alive(records: Records, asker: Identity, session: Session, stat: Stat)
     too_old = session.opened is not None and stat.modified - session.opened > records.limits.age_seconds
     if session.state is not SessionState.OPEN or too_old:
         raise SessionExpired(session=session.id)
+
+
+def expired(session: Session, stat: Stat) -> Session | None:
+    """The session given up; None if it is that already."""
+    if session.state is SessionState.EXPIRED:
+        return None
+    return replace(session, state=SessionState.EXPIRED, opened=opened_at(session, stat))
 
 
 def opened_at(session: Session, stat: Stat) -> int:

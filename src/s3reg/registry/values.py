@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from s3reg.model.names import Digest, Domain, TemplateId, VersionId
+    from s3reg.model.names import Digest, Domain, SessionId, TemplateId, VersionId
     from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Entry, Head, MapRef, Role, Session, Version
     from s3reg.store import Link
@@ -32,6 +32,8 @@ class Limits:
     """To change a record that others change too."""
     trash_seconds: int = 7 * 24 * 3600
     """That what was removed can be restored; 0: until the next sweep."""
+    event_seconds: int = 90 * 24 * 3600
+    """That events are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,25 +180,68 @@ class Plan:
     """The registry's clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A push under way, or one that was given up and is not cleared away yet."""
+
+    id: SessionId
+    session: Session | None
+    """None: its record cannot be read."""
+    beat: float
+    """When a node last asked something for it, in seconds since 1970 by the store's clock; so are the next two."""
+    until: float
+    """When a sweep may give it up, if nothing more is asked for it."""
+    name: str = ""
+    """Of its template; empty where that would be new."""
+    damaged: str = ""
+    """What is wrong with its record."""
+    stored: int = 0
+    """Bytes that it has uploaded, where a sweep has counted them."""
+
+
 @dataclass(slots=True)
 class Swept:
-    """What a sweep found and did; of a dry run, what it would do."""
+    """What a sweep found and did; of a dry run, what it would do. It grows while the sweep runs."""
 
     dry_run: bool = False
+    step: str = ""
+    """What it is at."""
+    heads: int = 0
+    """That were read."""
+    purged: int = 0
+    """Versions that lay too long in the trash, and left it."""
     listed: int = 0
     """Packs, maps and versions that were there."""
     listed_bytes: int = 0
+    live: int = 0
+    """Of these, what the templates' versions need."""
+    live_bytes: int = 0
+    trash: int = 0
+    """What only the trash needs."""
+    trash_bytes: int = 0
+    trash_versions: int = 0
+    trash_until: int | None = None
+    """When the first of them may go, in seconds since 1970."""
+    held_objects: int = 0
+    """What only pushes under way need: uploaded, and not committed yet; or a base that is gone besides."""
+    held: int = 0
+    """Bytes of that."""
+    unnamed: int = 0
+    """What nobody needs: what is to go."""
+    unnamed_bytes: int = 0
     removed: int = 0
     freed: int = 0
     """Bytes."""
-    sessions: int = 0
-    """Pushes under way."""
-    held: int = 0
-    """Bytes that only they hold: uploaded, and not committed yet."""
-    given_up: int = 0
-    """Pushes that were too old, and are none any more."""
     rescued: int = 0
     """Objects that nobody named at first, and somebody did at the second look."""
+    sessions: int = 0
+    """Pushes under way."""
+    pushes: list[UnderWay] = field(default_factory=list)
+    """The first of them."""
+    given_up: int = 0
+    """Pushes that were too old, and are none any more."""
     foreign: list[str] = field(default_factory=list)
-    """Keys among packs and maps that are none of ours, the first of them."""
+    """Keys that are none of ours, where such are left alone; the first of them."""
     foreign_count: int = 0
+    cleared: dict[str, int] = field(default_factory=dict)
+    """What else went: of each kind, how many."""
