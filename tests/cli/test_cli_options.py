@@ -28,6 +28,7 @@ ARGUMENTS = {
     "export": ["base", "out"],
     "import": ["base", "--disk", os.devnull],
     "rename": ["base", "other"],
+    "retag": ["base", "v1", "v2"],
     "set": ["office"],
 }
 """Of commands that take something else than the name of a VM, or nothing."""

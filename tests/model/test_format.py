@@ -365,7 +365,6 @@ def test_a_record_is_for_what_it_was_asked_for():
 @pytest.mark.parametrize(
     ("name", "path", "wrong"),
     [
-        ("head", ("versions", 1, "seq"), 0),
         ("head", ("versions", 0, "seq"), 4),
         ("head", ("versions", 1, "tag"), "v1"),
         ("head", ("id",), TEMPLATE.upper()),

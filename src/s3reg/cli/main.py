@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from s3reg import __version__, telemetry
-from s3reg.cli import access, completion, environment, events, groups, keys, node, output, registry, sessions, shim, vm
+from s3reg.cli import (
+    access,
+    completion,
+    environment,
+    events,
+    groups,
+    keys,
+    node,
+    output,
+    registry,
+    sessions,
+    shim,
+    trash,
+    vm,
+)
 from s3reg.cli.interrupts import SHOW_CURSOR, Watchdog
 from s3reg.cli.options import Asked, OpenGroup, share
 from s3reg.client import platform
@@ -75,6 +89,7 @@ for _command in (
     *registry.COMMANDS,
     *node.FILE_COMMANDS,
     registry.registry,
+    *trash.COMMANDS,
     *vm.COMMANDS,
     *keys.COMMANDS,
     *groups.COMMANDS,
