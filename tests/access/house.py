@@ -88,9 +88,18 @@ class House:
                 root.post("/transfer/v1/pulls", json={"template": template, "version": done["version"]})
                 if template == OPEN:
                     self.newest = done["version"]
+        self.removed = self._remove(root)
         self.closed.group("victims", "list_vms", templates={})
         self.closed.make("victim", ["victims"])
         self.keep()
+
+    def _remove(self, root: Any) -> str:
+        """The id of a version of `OPEN` that was pushed and removed again."""
+        push = Push([root], template=OPEN, name=NAMES[OPEN], tag="gone", layers=[])
+        push.open(domain=DOMAINS[OPEN])
+        done = push.commit()
+        root.post("/transfer/v1/revert", json={"operation": "9" * 32, "template": OPEN, "tag": "gone"})
+        return str(done["version"])
 
     def keep(self) -> None:
         """From now on, this is how it is before each call."""

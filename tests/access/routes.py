@@ -206,6 +206,23 @@ ROUTES: dict[str, Route] = {
     f"POST {AT}/revert": Route(
         plain(f"{AT}/revert", {"operation": OPERATION, "template": OPEN}), ("revert",), "delete_revert"
     ),
+    f"POST {AT}/untag": Route(
+        plain(f"{AT}/untag", {"operation": OPERATION, "template": OPEN, "tag": "a"}), ("revert",), "delete_revert"
+    ),
+    f"POST {AT}/retag": Route(
+        plain(f"{AT}/retag", {"operation": OPERATION, "template": OPEN, "tag": "a", "new": "z"}), PUSH, "push_tag"
+    ),
+    f"GET {AT}/trash": Route(plain(f"{AT}/trash", ref=OPEN), ("revert",), "delete_revert"),
+    f"POST {AT}/trash/restore": Route(
+        lambda house, _: Call(
+            f"{AT}/trash/restore", body={"operation": OPERATION, "template": OPEN, "versions": [house.removed]}
+        ),
+        PUSH,
+        "push_tag",
+    ),
+    f"POST {AT}/trash/purge": Route(
+        plain(f"{AT}/trash/purge", {"operation": OPERATION, "template": OPEN}), ("revert",), "delete_revert"
+    ),
     f"POST {AT}/rename": Route(
         plain(f"{AT}/rename", {"operation": OPERATION, "template": OPEN, "name": "14-base"}), PUSH, "push_tag"
     ),

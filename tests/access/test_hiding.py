@@ -123,6 +123,13 @@ QUESTIONS = {
         "POST", f"{AT}/revert", {}, {"operation": "2" * 32, "template": ref, "everything": True}
     ),
     "rename": lambda ref: ("POST", f"{AT}/rename", {}, {"operation": "2" * 32, "template": ref, "name": "mine"}),
+    "untag": lambda ref: ("POST", f"{AT}/untag", {}, {"operation": "2" * 32, "template": ref, "tag": "a"}),
+    "retag": lambda ref: ("POST", f"{AT}/retag", {}, {"operation": "2" * 32, "template": ref, "tag": "a", "new": "z"}),
+    "trash": lambda ref: ("GET", f"{AT}/trash", {"ref": ref}, None),
+    "restore": lambda ref: (
+        "POST", f"{AT}/trash/restore", {}, {"operation": "2" * 32, "template": ref, "versions": ["3" * 32]}
+    ),
+    "purge": lambda ref: ("POST", f"{AT}/trash/purge", {}, {"operation": "2" * 32, "template": ref}),
     "pulled": lambda ref: ("POST", f"{AT}/pulls", {}, {"template": ref, "version": "3" * 32}),
     "open": lambda ref: ("POST", f"{AT}/sessions", {}, {"template": ref, "name": "mine", "tag": "a"}),
     "open for all": lambda ref: (
@@ -132,7 +139,19 @@ QUESTIONS = {
         "POST", f"{AT}/sessions", {}, {"template": ref, "name": "mine", "tag": "a", "domain": "far"}
     ),
 }  # fmt: skip
-ID_ONLY = {"native revert", "everything", "rename", "pulled", "open", "open for all", "open in a domain"}
+ID_ONLY = {
+    "native revert",
+    "everything",
+    "rename",
+    "untag",
+    "retag",
+    "restore",
+    "purge",
+    "pulled",
+    "open",
+    "open for all",
+    "open in a domain",
+}
 
 
 def ask(client, question, ref):

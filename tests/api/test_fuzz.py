@@ -37,6 +37,11 @@ NATIVE = {
     ("POST", f"/sessions/{'0' * 32}/uploads"): ["objects"],
     ("POST", f"/sessions/{'0' * 32}/commit"): ["tag", "name", "files", "description", "arch", "force", "same_name"],
     ("POST", "/revert"): ["operation", "template", "tag", "number", "everything"],
+    ("POST", "/untag"): ["operation", "template", "tag", "number", "version"],
+    ("POST", "/retag"): ["operation", "template", "tag", "new"],
+    ("GET", "/trash"): ["ref"],
+    ("POST", "/trash/restore"): ["operation", "template", "versions", "as_tag", "same_name"],
+    ("POST", "/trash/purge"): ["operation", "template", "versions"],
     ("POST", "/rename"): ["operation", "template", "name", "same_name"],
 }
 

@@ -7,7 +7,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from s3reg import wire
-from s3reg.api import access, events, transfer
+from s3reg.api import access, events, transfer, trash
 
 PREFIX = wire.PREFIX + "/"
 
@@ -33,11 +33,11 @@ def test_every_route_and_method_is_described_and_no_other(app, document):
     }
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     assert described == routes
-    assert len(routes) == 23
+    assert len(routes) == 30
 
 
 def test_every_operation_says_what_it_takes_gives_and_answers(document):
-    for operation in (*transfer.operations, *access.operations, *events.operations):
+    for operation in (*transfer.operations, *access.operations, *events.operations, *trash.operations):
         path = wire.PREFIX + operation.path.replace("<sid>", "{sid}")
         told = document["paths"][path][operation.method.lower()]
         assert told["summary"].endswith(".")

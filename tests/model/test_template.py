@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3reg.errors import NameInvalid, SelectorsDisagree, TagNotFound, TagTaken, VersionNotFound
+from s3reg.errors import (
+    NameInvalid,
+    NewTagTaken,
+    NotInTrash,
+    RestoreTagTaken,
+    SelectorsDisagree,
+    TagNotFound,
+    TagTaken,
+    VersionNotFound,
+)
+from s3reg.model import format as records
 from s3reg.model.chunks import HOLE, FileTree, chunk_digest
 from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
 from s3reg.model.packs import PackRef
@@ -137,6 +147,242 @@ def test_whatever_is_pushed_and_reverted_no_version_is_lost_and_what_is_left_is_
         assert [one.seq for one in head.versions] == sorted({one.seq for one in head.versions})
         assert all(one.removed is not None for one in head.removed)
         assert head.deleted == (bool(made) and not head.versions)
+
+
+# --- The trash ---
+
+
+def ids_of(*entries):
+    return [one.id for one in entries]
+
+
+def tags_of(entries):
+    return "".join(one.tag for one in entries)
+
+
+def test_an_untagged_version_goes_alone_and_the_newer_ones_close_up():
+    head = head_of("a", "b", "c")
+    left = head.untag(head.versions[1], when=70, by="jo")
+    assert [(one.tag, one.seq, left.number(one)) for one in left.versions] == [("a", 0, 0), ("c", 2, 1)]
+    assert [(one.tag, one.seq, one.removed, one.removed_by) for one in left.removed] == [("b", 1, 70, "jo")]
+    assert left == replace(head, versions=left.versions, removed=left.removed)
+    assert head_of("a").untag(head_of("a").versions[0], when=1, by="x").deleted
+
+
+def test_a_restored_version_is_as_it_was_where_it_was():
+    head = head_of("a", "b", "c", "d")
+    left = head.untag(head.versions[1], when=70, by="jo")
+    assert left.restore(ids_of(head.versions[1])) == head
+    gone = left.revert(left.versions[0], when=80, by="jo")
+    assert gone.deleted
+    assert gone.restore(ids_of(*head.versions)) == replace(head, removed=())
+    assert tags_of(gone.restore(ids_of(head.versions[3], head.versions[0])).versions) == "ad"
+
+
+def test_what_was_pushed_meanwhile_stays_behind_what_is_restored():
+    head = head_of("a", "b").revert(head_of("a", "b").versions[0], when=70, by="jo")
+    again = head.add(entry("c", 9), force=False, by="jo")
+    assert tags_of(again.restore(ids_of(*head.removed)).versions) == "abc"
+
+
+def test_what_was_replaced_comes_back_before_what_took_its_place_in_the_order_in_which_it_was_made():
+    head = head_of("a", "b").add(entry("a", 7, created=50), force=True, by="jo")
+    head = head.add(entry("a", 8, created=60), force=True, by="jo")
+    one = head.restore(ids_of(head.removed[1]), as_tag="a2")
+    assert [(each.tag, each.id[-1], each.seq) for each in one.versions] == [
+        ("a2", "7", 0),
+        ("a", "8", 0),
+        ("b", "1", 1),
+    ]
+    both = one.restore(ids_of(head.removed[0]), as_tag="a1")
+    assert [each.tag for each in both.versions] == ["a1", "a2", "a", "b"]
+    assert records.read_head(records.write_head(both), TEMPLATE) == both
+
+
+def test_of_one_second_too_what_was_replaced_is_not_the_newest():
+    head = head_of("a").add(entry("a", 7), force=True, by="jo").add(entry("a", 8), force=True, by="jo")
+    back = head.restore(ids_of(head.removed[0]), as_tag="a0").restore(ids_of(head.removed[1]), as_tag="a7")
+    assert back.latest().id[-1] == "8"
+    gone = head.revert(head.versions[0], when=90, by="jo")
+    with pytest.raises(RestoreTagTaken):
+        gone.restore(ids_of(*gone.removed))
+    assert gone.restore(ids_of(gone.removed[2])).latest().id[-1] == "8"
+
+
+def test_a_tag_that_is_taken_by_now_is_named_and_nothing_comes_back():
+    head = head_of("a", "b", "c")
+    left = head.revert(head.versions[1], when=70, by="jo").add(entry("c", 9), force=False, by="jo")
+    with pytest.raises(RestoreTagTaken) as caught:
+        left.restore(ids_of(*left.removed))
+    assert caught.value.detail["tag"] == "c"
+    assert tags_of(left.restore(ids_of(left.removed[0])).versions) == "abc"
+    assert [one.tag for one in left.restore(ids_of(left.removed[1]), as_tag="c0").versions] == ["a", "c0", "c"]
+
+
+def test_what_is_not_in_the_trash_brings_nothing_back():
+    head = head_of("a", "b", "c")
+    left = head.revert(head.versions[1], when=70, by="jo")
+    for wrong in (head.versions[0].id, "f" * 32):
+        with pytest.raises(NotInTrash) as caught:
+            left.restore([left.removed[0].id, wrong])
+        assert caught.value.detail["version"] == wrong
+
+
+def test_a_purge_takes_out_of_the_trash_and_out_of_nothing_else():
+    head = head_of("a", "b", "c")
+    left = head.revert(head.versions[1], when=70, by="jo")
+    assert left.purge(ids_of(*head.versions)) == replace(left, removed=())
+    assert left.purge(["f" * 32]) == left
+
+
+def test_another_tag_changes_nothing_else_and_must_be_free():
+    head = head_of("a", "b")
+    found = head.retag(head.versions[0], "z")
+    assert found == replace(head, versions=(replace(head.versions[0], tag="z"), head.versions[1]))
+    assert head.retag(head.versions[0], "a") == head
+    with pytest.raises(NewTagTaken):
+        head.retag(head.versions[0], "b")
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("push"), st.sampled_from("abcd"), st.booleans()),
+    st.tuples(st.sampled_from(["revert", "untag"]), st.integers(0, 5)),
+    st.tuples(st.just("retag"), st.integers(0, 5), st.sampled_from("abcde")),
+    st.tuples(st.just("delete")),
+    st.tuples(st.just("restore"), st.sets(st.integers(0, 8), min_size=1), st.none() | st.sampled_from("abcdef")),
+    st.tuples(st.just("purge"), st.sets(st.integers(0, 8))),
+)
+
+
+class Plain:
+    """What a head is to anybody: versions with their tags, those in the trash, and in which place each was pushed."""
+
+    def __init__(self):
+        self.places = {}
+        self.versions = {}
+        self.trash = []
+        self.purged = set()
+
+    def push(self, vid, tag, force):
+        old = next((one for one, taken in self.versions.items() if taken == tag), None)
+        if old is not None and not force:
+            return TagTaken
+        # What is in nobody's place comes behind everything that could come back.
+        kept = [place for one, place in self.places.items() if one not in self.purged]
+        self.places[vid] = max(kept, default=-1) + 1 if old is None else self.places[old]
+        if old is not None:
+            self.remove(old)
+        self.versions[vid] = tag
+        return None
+
+    def remove(self, *going):
+        self.trash += [(vid, self.versions.pop(vid)) for vid in going]
+
+    def restore(self, chosen, as_tag):
+        back = {vid: as_tag or tag for vid, tag in chosen}
+        if len({*back.values(), *self.versions.values()}) < len(back) + len(self.versions):
+            return RestoreTagTaken
+        self.versions |= back
+        self.trash = [one for one in self.trash if one[0] not in back]
+        return None
+
+    def purge(self, chosen):
+        self.trash = [one for one in self.trash if one not in chosen]
+        self.purged |= {vid for vid, _ in chosen}
+
+    def retag(self, vid, tag):
+        if self.versions[vid] != tag and tag in self.versions.values():
+            return NewTagTaken
+        self.versions[vid] = tag
+        return None
+
+
+class Both:
+    """A head and the plain model of it, step by step."""
+
+    def __init__(self):
+        self.head, self.plain = EMPTY, Plain()
+
+    def step(self, vid, what, *how):
+        """One step; the plain model says whether the head must refuse it."""
+        refused, real = getattr(self, what)(vid, *how)
+        if refused:
+            with pytest.raises(refused):
+                real()
+        else:
+            self.head = real()
+
+    def _at(self, number):
+        """The version of this number, or the newest."""
+        return self.head.versions[min(number, len(self.head.versions) - 1)]
+
+    def push(self, vid, tag, force):
+        new = entry(tag, vid, created=vid)
+        return self.plain.push(vid, tag, force), lambda: self.head.add(new, force=force, by="x")
+
+    def revert(self, vid, number):
+        if not self.head.versions:
+            return None, lambda: self.head
+        first = self._at(number)
+        self.plain.remove(*(number_of(one) for one in self.head.versions[self.head.number(first) :]))
+        return None, lambda: self.head.revert(first, when=vid, by="x")
+
+    def delete(self, vid):
+        return self.revert(vid, 0)
+
+    def untag(self, vid, number):
+        if not self.head.versions:
+            return None, lambda: self.head
+        self.plain.remove(number_of(self._at(number)))
+        return None, lambda: self.head.untag(self._at(number), when=vid, by="x")
+
+    def retag(self, _, number, tag):
+        if not self.head.versions:
+            return None, lambda: self.head
+        one = self._at(number)
+        return self.plain.retag(number_of(one), tag), lambda: self.head.retag(one, tag)
+
+    def restore(self, _, places, as_tag):
+        chosen = [self.plain.trash[at] for at in sorted(places) if at < len(self.plain.trash)]
+        as_tag = as_tag if len(chosen) == 1 else None
+        return self.plain.restore(chosen, as_tag), lambda: self.restored([vid for vid, _ in chosen], as_tag)
+
+    def restored(self, vids, as_tag):
+        """The head with these back; what was there keeps its order, and what was the newest is, unless a newer one came."""
+        before = self.head
+        after = before.restore([f"{vid:032x}" for vid in vids], as_tag=as_tag)
+        assert [one for one in after.versions if number_of(one) not in vids] == list(before.versions)
+        if before.versions and after.latest() != before.latest():
+            old, new = before.latest(), after.latest()
+            assert (new.seq, new.created) > (old.seq, old.created)
+        return after
+
+    def purge(self, _, places):
+        chosen = [self.plain.trash[at] for at in places if at < len(self.plain.trash)]
+        self.plain.purge(chosen)
+        return None, lambda: self.head.purge([f"{vid:032x}" for vid, _ in chosen])
+
+
+def number_of(one):
+    return int(one.id, 16)
+
+
+@given(st.lists(STEPS, max_size=25))
+def test_whatever_is_done_a_head_is_what_plain_lists_say_and_nothing_is_lost_that_was_not_purged(steps):
+    both = Both()
+    for vid, step in enumerate(steps, 1):
+        both.step(vid, *step)
+        head, plain = both.head, both.plain
+        assert {number_of(one): one.tag for one in head.versions} == plain.versions
+        assert len({one.tag for one in head.versions}) == len(head.versions) == len(plain.versions)
+        assert [(number_of(one), one.tag) for one in head.removed] == plain.trash
+        assert {*plain.versions, *(vid for vid, _ in plain.trash), *plain.purged} == set(plain.places)
+        places = [plain.places[number_of(one)] for one in head.versions]
+        assert places == sorted(places)
+        assert all(one.removed is None and one.removed_by is None for one in head.versions)
+        assert all(one.removed is not None and one.removed_by for one in head.removed)
+        assert head.deleted == (bool(plain.places) and not head.versions)
+        assert records.read_head(records.write_head(head), TEMPLATE) == head
 
 
 @given(

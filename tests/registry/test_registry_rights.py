@@ -33,6 +33,8 @@ class Place:
     store: FilesStore
     session: str = ""
     vid: str = VERSION
+    gone: str = VERSION
+    """A version that was removed."""
 
     def files(self):
         found = self.registry.session(Identity("guest"), self.session)
@@ -49,6 +51,8 @@ def make(path, state):
     made = opened(path)
     made.registry.prepare()
     if state != NOTHING:
+        made.gone = Pusher(made.registry, made.store).push(BASE, "v0", domain=TEAM).entry.id
+        made.registry.revert(EVERYONE, BASE, operation="4" * 32)
         made.vid = Pusher(made.registry, made.store).push(BASE, "v1", domain=TEAM).entry.id
     owner = Identity("guest", rights=Rights(domains={TEAM: ALL}))
     made.session = made.registry.open(owner, Opening(BASE, NAME, "v2", domain=TEAM)).session.id
@@ -92,7 +96,7 @@ def place(made_once, tmp_path):
         folder, made = made_once[state]
         copy = tmp_path / str(next(numbers))
         shutil.copytree(folder, copy)
-        return replace(opened(copy), session=made.session, vid=made.vid)
+        return replace(opened(copy), session=made.session, vid=made.vid, gone=made.gone)
 
     return copied
 
@@ -145,6 +149,18 @@ VERBS = {
     "delete": Verb(
         lambda it, who, ref: it.registry.delete(who, ref, operation=OPERATION).removed, Action.DELETE_REVERT
     ),
+    "untag": Verb(
+        lambda it, who, ref: it.registry.untag(who, ref, tag="v1", operation=OPERATION).removed, Action.DELETE_REVERT
+    ),
+    "retag": Verb(
+        lambda it, who, ref: it.registry.retag(who, ref, tag="v1", new="x", operation=OPERATION).name, Action.PUSH
+    ),
+    "trash": Verb(lambda it, who, ref: len(it.registry.trash(who, ref)), Action.DELETE_REVERT),
+    "restore": Verb(
+        lambda it, who, _: len(it.registry.restore(who, BASE, versions=[it.gone], operation=OPERATION).restored),
+        Action.PUSH,
+    ),
+    "purge": Verb(lambda it, who, _: len(it.registry.purge(who, BASE, operation=OPERATION)), Action.DELETE_REVERT),
     "rename": Verb(lambda it, who, ref: it.registry.rename(who, ref, name="x", operation=OPERATION).name, Action.PUSH),
     "set_arch": Verb(
         lambda it, who, ref: it.registry.set_arch(who, ref, arch="arm64", operation=OPERATION).arch, Action.SET_ARCH
@@ -166,6 +182,10 @@ TELLS_THE_SAME = {
     "sign_uploads",
     "commit",
     "abort",
+    "retag",
+    "trash",
+    "restore",
+    "purge",
     "rename",
     "set_arch",
     "pulled",

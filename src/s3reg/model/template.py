@@ -219,15 +219,15 @@ class Head:
 
         Each newer one has a number less by one.
         """
-        kept = tuple(one for one in self.versions if one is not entry)
+        kept = tuple(one for one in self.versions if one.id != entry.id)
         gone = replace(entry, removed=when, removed_by=by)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=not kept)
 
     def restore(self, ids: Collection[str], *, as_tag: str | None = None) -> Head:
         """With these versions of `removed` back, all or none of them. The size is not changed.
 
-        They come in the order of seq; of one seq, in the order in which they were made, and of one second, before what is
-        there. `as_tag`: the tag that they get. Raises NotInTrash, RestoreTagTaken.
+        They come in the order of seq; of one seq, before whatever was made later, or in the same second: so what was
+        replaced comes before what took its place. `as_tag`: the tag that they get. Raises NotInTrash, RestoreTagTaken.
         """
         found = [entry for entry in self.removed if entry.id in ids]
         for missing in sorted(set(ids) - {entry.id for entry in found}):
@@ -238,9 +238,10 @@ class Head:
             back = replace(entry, tag=as_tag or entry.tag, removed=None, removed_by=None)
             if any(one.tag == back.tag for one in versions):
                 raise RestoreTagTaken(template=self.name, tag=back.tag)
-            at = sum((one.seq, one.created) < (back.seq, back.created) for one in versions)
+            later = [n for n, one in enumerate(versions) if (one.seq, one.created) >= (back.seq, back.created)]
+            at = min(later, default=len(versions))
             versions = (*versions[:at], back, *versions[at:])
-        return replace(self.purge(ids), versions=versions, deleted=not versions)
+        return replace(self.purge(ids), versions=versions, deleted=self.deleted and not found)
 
     def purge(self, ids: Collection[str]) -> Head:
         """With none of these in `removed`."""
@@ -248,10 +249,10 @@ class Head:
 
     def retag(self, entry: Entry, tag: str) -> Head:
         """With another tag for this version. Raises NewTagTaken."""
-        if any(one.tag == tag and one is not entry for one in self.versions):
+        if any(one.tag == tag and one.id != entry.id for one in self.versions):
             raise NewTagTaken(template=self.name, tag=tag)
         renamed = replace(entry, tag=tag)
-        return replace(self, versions=tuple(renamed if one is entry else one for one in self.versions))
+        return replace(self, versions=tuple(renamed if one.id == entry.id else one for one in self.versions))
 
 
 class SessionState(enum.Enum):
