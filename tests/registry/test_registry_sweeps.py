@@ -134,6 +134,7 @@ def test_s13_a_push_that_a_sweep_cannot_see_sees_its_marker(tmp_path):
     a, b, purge_0, purge_1, sweep = range(5)
     script = ByScript(
         [
+            Until(sweep, "list", fmt.SESSIONS),
             Until(sweep, "list", fmt.HEADS),
             Until(a, "put", fmt.HEADS),
             Until(purge_0),

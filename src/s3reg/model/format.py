@@ -79,6 +79,7 @@ HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
 EVENTS = "events/"
 _MARKER = re.compile(r"gc/[0-9a-f]{32}\.json")
+_SCRATCH = re.compile(r"check/(sweep-[0-9a-f]{32}|[0-9a-f]{32}/.+)")
 _SWEPT = re.compile(
     r"versions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9a-f]{32}\.json"
     r"|(packs|maps)/[a-z0-9][a-z0-9-]{0,62}/[0-9a-f]{32}/[0-9a-f]{64}"
@@ -144,9 +145,19 @@ def marker_key(gcid: str) -> str:
     return f"{MARKERS}{gcid}.json"
 
 
+def scratch_key(token: str) -> str:
+    """Where a sweep asks the store for the time; `token`: 32 hex digits."""
+    return f"{CHECK}sweep-{token}"
+
+
 def is_marker_key(key: str) -> bool:
     """Whether a marker may lie at `key`."""
     return _MARKER.fullmatch(key) is not None
+
+
+def is_scratch_key(key: str) -> bool:
+    """Whether what lies at `key` is scratch of ours: of `store check`, or of a sweep that asked the store for the time."""
+    return _SCRATCH.fullmatch(key) is not None
 
 
 def is_swept_key(key: str) -> bool:

@@ -59,6 +59,7 @@ MOST_RESOURCES = 50_000
 LARGEST_PUBLIC_KEY = 8192
 
 _OURS = re.compile(rf"({KEYS}|{GROUPS})[0-9a-f]{{64}}\.json")
+_SPENT = re.compile(rf"{SPENT}[0-9]{{10}}/[0-9a-f]{{24}}")
 _KEY_FIELDS = {"v", "gen", "id", "serial", "public_key", "groups", "created", "expires", "deleted"}
 _GROUP_FIELDS = {"v", "gen", "name", "permissions", "templates", "domains", "deleted"}
 
@@ -79,6 +80,16 @@ def group_key(name: str) -> str:
 def spent_key(end: float, nonce: str) -> str:
     """Whose presence says that a login's secret, which ends at `end` in seconds since 1970, was used."""
     return f"{SPENT}{time.strftime('%Y%m%d%H', time.gmtime(end))}/{nonce}"
+
+
+def first_spent_key(moment: float) -> str:
+    """What no key of a secret that ended in this hour, or later, is smaller than."""
+    return spent_key(moment, "")
+
+
+def is_spent_key(key: str) -> bool:
+    """Whether `key` is of a login's secret."""
+    return _SPENT.fullmatch(key) is not None
 
 
 def is_ours(key: str) -> bool:

@@ -1,9 +1,10 @@
 """The sweep: packs, maps and versions that nobody names go, while pushes run and other sweeps too.
 
-The order is the proof (docs/design.md §4). All objects are listed first. Then sessions that are too old are given up:
-expired, *then* the head of their template is bumped, so that a late commit fails, *then* they go. What neither a session
-nor a head names is written down as a marker; *then* sessions are read again, *then* heads; and if the marker stands, what
-is still unnamed goes. No clock but the store's is asked, and nothing is remembered between sweeps: it may die anywhere.
+The order is the proof (docs/design.md §4). What lies too long in the trash is let go. All objects are listed. Then pushes
+that are too old are given up (registry/expiry.py). What neither a session nor a head names is written down as a marker;
+*then* sessions are read again, *then* heads; and if the marker stands, what is still unnamed goes. It went for good: from
+then on nobody can come to name it. No clock but the store's is asked, and nothing is remembered between sweeps: it may die
+anywhere.
 """
 
 from __future__ import annotations
@@ -11,24 +12,29 @@ from __future__ import annotations
 import itertools
 import secrets
 from array import array
+from collections import Counter
 from dataclasses import replace
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from s3reg.errors import ObjectNotFound, PreconditionFailed, PutUnsettled, SweepStopped
+from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged, S3regError, StoreCopied, SweepStopped
 from s3reg.model import format as fmt
-from s3reg.model.template import Head, SessionState
-from s3reg.registry import setup
-from s3reg.registry.roots import Roots
+from s3reg.registry import expiry, lineage, setup, trash
+from s3reg.registry.leavings import Damaged, Leavings, foreign
+from s3reg.registry.roots import Roots, Why, stopping
+from s3reg.registry.sessions import under_way
 from s3reg.registry.values import Swept
-from s3reg.store import ABSENT, Match
+from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3reg.model.template import Session
+    from s3reg.model.format import StoreFormat
+    from s3reg.model.names import SessionId
+    from s3reg.model.template import Entry, Head, Session
     from s3reg.registry.records import Records
+    from s3reg.registry.values import UnderWay
     from s3reg.store import Stat
 
 MOST_MARKED = 10_000
@@ -37,9 +43,22 @@ BATCH = 1000
 """Objects removed in one request, where the store takes so many."""
 DEAD_SECONDS = 3600
 """So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there."""
-FOREIGN_SHOWN = 20
-FENCE = "removed"
-"""The name of a head that was never a template's: nobody sees it."""
+PUSHES_SHOWN = 100
+TOLD_EACH = 5000
+"""Objects listed between two tellings."""
+
+
+def sweep(records: Records, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
+    """Sweep once. `told` is called now and then, always with the same object, between steps; what it raises ends the sweep.
+
+    A dry run writes nothing, and goes by this machine's clock: to ask the store's, something must be written. Raises
+    SweepStopped at what cannot be read or is not known: from there on nothing goes. StoreCopied for a copy.
+    """
+    done = Swept(dry_run)
+    told(done)
+    _Sweep(records, done, lambda: told(done)).run()
+    emit("swept", removed=done.removed, freed=done.freed, given_up=done.given_up, purged=done.purged, dry_run=dry_run)
+    return done
 
 
 class _Candidates:
@@ -56,14 +75,6 @@ class _Candidates:
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return zip(self._keys, self._sizes, strict=True)
 
-    def keep(self, wanted: Callable[[str], bool]) -> None:
-        """Only those whose keys are wanted, from here on."""
-        kept = _Candidates()
-        for key, size in self:
-            if wanted(key):
-                kept.add(key, size)
-        self._keys, self._sizes = kept._keys, kept._sizes
-
     def rounds(self) -> Iterator[dict[str, int]]:
         """Key to size, a marker's worth at a time."""
         rows = iter(self)
@@ -71,161 +82,211 @@ class _Candidates:
             yield some
 
 
-def sweep(records: Records, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
-    """Sweep once; `told` is called between rounds with what was done so far.
+class _Format:
+    """What the store says that it is: the same from beginning to end, or the sweep stops."""
 
-    Raises SweepStopped at what cannot be read or is not known: from there on nothing goes. StoreCopied for a copy.
-    """
-    _check_store(records)
-    now = _store_clock(records)
-    _check_markers(records, now, dry_run=dry_run)
-    done = Swept(dry_run)
-    candidates = _listed(records, done)
-    roots = Roots(records)
-    _give_up(records, roots.read_sessions(), now, done)
-    if done.given_up:
-        # What they held is to go in this very sweep: who is left is read anew.
-        roots = Roots(records)
-        roots.read_sessions()
-    done.held = sum(size for key, size in candidates if roots.uploads(key))
-    roots.read_heads()
-    candidates.keep(lambda key: not roots.holds(key))
-    for some in candidates.rounds():
-        if dry_run:
-            _count(done, some)
-        else:
-            _round(records, roots, some, done)
-        told(done)
-    emit("swept", removed=done.removed, freed=done.freed, given_up=done.given_up, dry_run=dry_run)
-    return done
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._first: StoreFormat | None = None
+
+    def check(self) -> None:
+        """Read it again: a store may be upgraded, or copied, while a sweep runs. Raises SweepStopped, StoreCopied."""
+        with stopping(fmt.FORMAT_KEY):
+            found = self._records.read(fmt.FORMAT_KEY)
+            if found is None:
+                raise RecordDamaged(what=fmt.FORMAT_KEY, reason="it is missing")
+            now = fmt.read_format(found.data)
+            for feature in sorted((now.read | now.write | now.sweep) - setup.FEATURES):
+                raise FormatUnknown(what="the store", feature=f"feature {feature!r}")
+        if now.made_as != self._records.store.made_as:
+            raise StoreCopied(made_as=now.made_as, now=self._records.store.made_as)
+        if now != (self._first or now):
+            raise SweepStopped(what=fmt.FORMAT_KEY, reason="it was changed meanwhile")
+        self._first = now
 
 
-def _round(records: Records, roots: Roots, some: dict[str, int], done: Swept) -> None:
-    """Mark, look again, remove, unmark."""
-    gcid = secrets.token_hex(16)
-    key = fmt.marker_key(gcid)
-    etag = records.store.put(key, fmt.write_marker(fmt.marker_of(gcid, some)), only_if=ABSENT)
-    try:
-        roots.read_sessions()
-        roots.read_heads()
-        unnamed = {one: size for one, size in some.items() if not roots.holds(one)}
-        done.rescued += len(some) - len(unnamed)
-        # Versions first: a sweep that dies leaves none without its packs behind.
-        going = sorted(unnamed, key=lambda one: not one.startswith(fmt.VERSIONS))
-        for start in range(0, len(going), BATCH):
-            batch = going[start : start + BATCH]
-            _check_store(records)
-            _check_stands(records, key, etag)
-            records.store.delete(batch)
-            _count(done, {one: unnamed[one] for one in batch})
-    finally:
-        # Whatever happened: a marker of nobody only keeps pushes from building on what it names.
-        records.store.delete([key])
+class _Sweep:
+    """One sweep, from its beginning to its end. `tell` is called now and then."""
 
+    def __init__(self, records: Records, done: Swept, tell: Callable[[], None]) -> None:
+        self._records = records
+        self._done = done
+        self._tell = tell
+        self._format = _Format(records)
+        self._now = 0.0
+        self._roots = Roots(records, lets_go=self._pretends, told=tell)
 
-def _count(done: Swept, gone: dict[str, int]) -> None:
-    done.removed += len(gone)
-    done.freed += sum(gone.values())
+    def run(self) -> None:
+        """Do it all."""
+        done = self._done
+        self._step("looking at the store")
+        self._now = self._records.clock() if done.dry_run else _store_clock(self._records)
+        self._check_markers()
+        for head in self._roots.heads():
+            done.heads += 1
+            self._look_at_trash(head)
+        self._step("listing")
+        damaged = Damaged(self._records, done)
+        found = self._listed(damaged)
+        self._step("reading what is named")
+        sessions = self._sessions()
+        self._roots.read_heads()
+        going = self._sorted_out(found, sessions)
+        self._step("removing")
+        for some in going.rounds():
+            self._round(some, damaged)
+        self._step("tidying up")
+        Leavings(self._records, self._roots, self._now, done, self._go_on).clear(damaged)
 
+    def _step(self, what: str) -> None:
+        self._done.step = what
+        self._go_on()
 
-def _check_store(records: Records) -> None:
-    """Read again and again: a store may be upgraded, or copied, while a sweep runs."""
-    store = setup.prepare(records, write=True)
-    for feature in sorted(store.sweep - setup.FEATURES):
-        raise SweepStopped(what=fmt.FORMAT_KEY, reason=f"it asks for the feature {feature!r}, which this release lacks")
+    def _go_on(self) -> None:
+        """Before anything goes: whoever watches may end it here, and the store must be what it was."""
+        self._tell()
+        self._format.check()
+
+    def _pretends(self, entry: Entry) -> bool:
+        """Whether a dry run takes this for gone from the trash."""
+        return self._done.dry_run and expiry.lets_go(entry, self._records.limits, self._now)
+
+    def _check_markers(self) -> None:
+        """Those of sweeps that died go. Raises SweepStopped at what is no marker, or cannot be read."""
+        for stat in self._records.store.list(fmt.MARKERS):
+            with stopping(stat.key):
+                found = self._records.read(stat.key)
+                marker = fmt.read_marker(found.data) if found else None
+                if not fmt.is_marker_key(stat.key) or (marker and fmt.marker_key(marker.id) != stat.key):
+                    raise RecordDamaged(what=stat.key, reason="it is no marker of ours")
+            if marker and self._now - stat.modified > DEAD_SECONDS:
+                emit("dead-marker-removed", level=WARNING, key=stat.key)
+                self._done.cleared["markers"] = self._done.cleared.get("markers", 0) + 1
+                if not self._done.dry_run:
+                    self._records.store.delete([stat.key])
+
+    def _look_at_trash(self, head: Head) -> None:
+        """What lies there too long is let go."""
+        done, limits = self._done, self._records.limits
+        over = [entry for entry in head.removed if expiry.lets_go(entry, limits, self._now)]
+        if over:
+            done.purged += len(over) if done.dry_run else expiry.empty_trash(self._records, head, self._now)
+        for entry in head.removed:
+            if entry not in over:
+                done.trash_versions += 1
+                until = trash.until(entry, limits)
+                done.trash_until = until if done.trash_until is None else min(done.trash_until, until)
+
+    def _listed(self, damaged: Damaged) -> _Candidates:
+        """All packs, maps and versions. Raises SweepStopped at a foreign key among versions."""
+        done, found = self._done, _Candidates()
+        for prefix in (fmt.VERSIONS, fmt.MAPS, fmt.PACKS):
+            for stat in self._records.store.list(prefix):
+                if not fmt.is_swept_key(stat.key):
+                    if prefix == fmt.VERSIONS:
+                        raise SweepStopped(what=stat.key, reason="it is no version of ours")
+                    foreign(done, stat.key)
+                    continue
+                found.add(stat.key, stat.size)
+                if prefix == fmt.PACKS:
+                    damaged.met(stat.key)
+                done.listed += 1
+                done.listed_bytes += stat.size
+                if done.listed % TOLD_EACH == 0:
+                    self._tell()
+        return found
+
+    def _sessions(self) -> list[tuple[Session, Stat]]:
+        """The pushes under way, once those that are too old were given up; what they hold is named from here on."""
+        done, limits = self._done, self._records.limits
+        found = self._roots.read_sessions()
+        over = [one for one in found if expiry.is_over(*one, limits, self._now)]
+        if done.dry_run:
+            found = [one for one in found if one not in over]
+            done.given_up = len(over)
+        elif over:
+            for session, stat in over:
+                self._go_on()
+                done.given_up += expiry.give_up(self._records, session, stat)
+            found = self._roots.read_sessions()
+        self._roots.hold(session for session, _ in found)
+        done.sessions = len(found)
+        return found
+
+    def _sorted_out(self, found: _Candidates, sessions: list[tuple[Session, Stat]]) -> _Candidates:
+        """Those that nobody names; of the others it is noted what they stay for."""
+        done, roots = self._done, self._roots
+        going, sizes = _Candidates(), {why: array("Q", (0, 0)) for why in Why}
+        stored: Counter[SessionId | None] = Counter()
+        for key, size in found:
+            why = roots.why(key)
+            if why is None:
+                going.add(key, size)
+                done.unnamed += 1
+                done.unnamed_bytes += size
+                continue
+            sizes[why][0] += 1
+            sizes[why][1] += size
+            if why is Why.PUSH:
+                stored[roots.uploader(key)] += size
+        done.live, done.live_bytes = sizes[Why.LIVE]
+        done.trash, done.trash_bytes = sizes[Why.TRASH]
+        done.held_objects, done.held = sizes[Why.PUSH]
+        if done.dry_run:
+            done.removed, done.freed = done.unnamed, done.unnamed_bytes
+            going = _Candidates()
+        shown = sorted(sessions, key=lambda one: one[1].modified)[:PUSHES_SHOWN]
+        done.pushes = [replace(one, stored=stored[one.id]) for one in gather(self._shown, shown)]
+        return going
+
+    def _shown(self, found: tuple[Session, Stat]) -> UnderWay:
+        with stopping(fmt.head_key(found[0].template)):
+            head = self._records.head(found[0].template)
+        name = head.name if head and lineage.lineage_domain(head) else ""
+        return under_way(*found, self._records.limits, name)
+
+    def _round(self, some: dict[str, int], damaged: Damaged) -> None:
+        """Mark, look again, remove, unmark."""
+        gcid = secrets.token_hex(16)
+        marker = fmt.marker_key(gcid)
+        try:
+            self._records.create(marker, fmt.write_marker(fmt.marker_of(gcid, some)))
+            self._roots.hold(session for session, _ in self._roots.read_sessions())
+            self._roots.read_heads()
+            unnamed = [key for key in some if not self._roots.holds(key)]
+            self._done.rescued += len(some) - len(unnamed)
+            # Listed versions first, then maps: a sweep that dies leaves none without what it needs.
+            for start in range(0, len(unnamed), BATCH):
+                batch = unnamed[start : start + BATCH]
+                self._go_on()
+                self._check_stands(marker)
+                self._records.store.delete(batch)
+                self._done.removed += len(batch)
+                self._done.freed += sum(some[key] for key in batch)
+                damaged.gone(batch)
+        finally:
+            self._unmark(marker)
+
+    def _check_stands(self, marker: str) -> None:
+        try:
+            self._records.store.stat(marker)
+        except ObjectNotFound:
+            taken = "somebody took this sweep for dead, and removed its marker"
+            raise SweepStopped(what=marker, reason=taken) from None
+
+    def _unmark(self, marker: str) -> None:
+        try:
+            self._records.store.delete([marker])
+        except S3regError as e:
+            # It keeps pushes from building on what it names, until another sweep takes it for dead.
+            emit("marker-left-behind", level=WARNING, key=marker, reason=str(e))
 
 
 def _store_clock(records: Records) -> float:
     """Seconds since 1970, as the store counts them."""
-    key = f"{fmt.CHECK}sweep-{secrets.token_hex(16)}"
+    key = fmt.scratch_key(secrets.token_hex(16))
     records.store.put(key, b"")
     try:
         return records.store.stat(key).modified
     finally:
         records.store.delete([key])
-
-
-def _check_markers(records: Records, now: float, *, dry_run: bool) -> None:
-    """Those of sweeps that died go. Raises SweepStopped at what is no marker."""
-    for stat in records.store.list(fmt.MARKERS):
-        if not fmt.is_marker_key(stat.key):
-            raise SweepStopped(what=stat.key, reason="it is no marker of ours")
-        if not dry_run and now - stat.modified > DEAD_SECONDS:
-            emit("dead-marker-removed", level=WARNING, key=stat.key)
-            records.store.delete([stat.key])
-
-
-def _check_stands(records: Records, key: str, etag: str) -> None:
-    try:
-        stands = records.store.stat(key).etag == etag
-    except ObjectNotFound:
-        stands = False
-    if not stands:
-        raise SweepStopped(what=key, reason="somebody took this sweep for dead, and removed its marker")
-
-
-def _listed(records: Records, done: Swept) -> _Candidates:
-    """All packs, maps and versions. Raises SweepStopped at a foreign key among versions."""
-    found = _Candidates()
-    for prefix in (fmt.VERSIONS, fmt.MAPS, fmt.PACKS):
-        for stat in records.store.list(prefix):
-            if fmt.is_swept_key(stat.key):
-                found.add(stat.key, stat.size)
-                done.listed += 1
-                done.listed_bytes += stat.size
-            elif prefix == fmt.VERSIONS:
-                raise SweepStopped(what=stat.key, reason="it is no version of ours")
-            else:
-                done.foreign_count += 1
-                done.foreign += [stat.key] if len(done.foreign) < FOREIGN_SHOWN else []
-    return found
-
-
-# --- Sessions that are too old ----------------------------------------------------------------------------------------
-
-
-def _give_up(records: Records, sessions: list[tuple[Session, Stat]], now: float, done: Swept) -> None:
-    """End those whose time is over, by the store's clock, and those that were given up before."""
-    for session, stat in sessions:
-        if not _is_over(records, session, stat, now):
-            done.sessions += 1
-            continue
-        if not done.dry_run:
-            if not _expired(records, session, stat):
-                done.sessions += 1
-                continue
-            _fence(records, session)
-            records.store.delete([fmt.session_key(session.id)])
-            emit("session-given-up", session=session.id, template=session.template, owner=session.owner)
-        done.given_up += 1
-
-
-def _is_over(records: Records, session: Session, stat: Stat, now: float) -> bool:
-    limits = records.limits
-    if session.state is SessionState.EXPIRED or now - stat.modified > limits.idle_seconds:
-        return True
-    return session.opened is not None and now - session.opened > limits.age_seconds
-
-
-def _expired(records: Records, session: Session, stat: Stat) -> bool:
-    """Whether the session is expired now; not, if it was written since, or is gone."""
-    if session.state is SessionState.EXPIRED:
-        return True
-    data = fmt.write_session(replace(session, state=SessionState.EXPIRED))
-    try:
-        records.store.put(fmt.session_key(session.id), data, only_if=Match(stat.etag))
-    except PreconditionFailed:
-        return False
-    except PutUnsettled:
-        found = records.session(session.id)
-        return found is not None and found[0].state is SessionState.EXPIRED
-    return True
-
-
-def _fence(records: Records, session: Session) -> None:
-    """A generation more for the head of its template, so that a commit that has read it fails."""
-
-    def bump(head: Head | None) -> Head:
-        return head or Head(session.template, FENCE, session.domain, deleted=True)
-
-    records.change_head(session.template, secrets.token_hex(16), bump)
