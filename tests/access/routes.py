@@ -226,6 +226,9 @@ ROUTES: dict[str, Route] = {
     f"POST {AT}/rename": Route(
         plain(f"{AT}/rename", {"operation": OPERATION, "template": OPEN, "name": "14-base"}), PUSH, "push_tag"
     ),
+    f"GET {AT}/usage": Route(plain(f"{AT}/usage", ref=OPEN), ("list_vms",), "list"),
+    f"POST {AT}/usage/frees": Route(plain(f"{AT}/usage/frees", {"versions": []}), ("list_vms",)),
+    f"GET {AT}/uses": Route(plain(f"{AT}/uses", ref=OPEN), ("list_vms",), "list"),
     f"GET {AT}/keys": Route(plain(f"{AT}/keys"), ("view_permissions",)),
     f"POST {AT}/keys": Route(
         plain(f"{AT}/keys", {**NEW_KEY, "public_key": PUBLIC}), ("update_permission_groups",), ok=201

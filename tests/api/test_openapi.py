@@ -33,7 +33,7 @@ def test_every_route_and_method_is_described_and_no_other(app, document):
     }
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     assert described == routes
-    assert len(routes) == 30
+    assert len(routes) == 33
 
 
 def test_every_operation_says_what_it_takes_gives_and_answers(document):

@@ -11,6 +11,7 @@ everything        guard.py      who asks, and may they; needs.py says what each 
                   events.py     what was reported and noted
                   sessions.py   the pushes under way
                   trash.py      single versions, and what was removed
+                  usage.py      what templates take on the store
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
 """
@@ -42,6 +43,7 @@ from s3reg.api import (
     tap,
     transfer,
     trash,
+    usage,
 )
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
@@ -78,7 +80,7 @@ def create_app(
     audit.install(app)
     peer.install(app, clock)
     guard.install(app)
-    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events, trash, sessions):
+    for part in (health, tap, anka, apikeys, permissions, controller, transfer, access, events, trash, sessions, usage):
         app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from s3reg import wire
-from s3reg.api import access, audit, events, messages, openapi, render, sessions, trash
+from s3reg.api import access, audit, events, messages, openapi, render, sessions, trash, usage
 from s3reg.api.guard import asker
 from s3reg.api.operations import Operations, Parameter
 from s3reg.api.rows import Rows
@@ -153,5 +153,5 @@ def describe_api() -> Response:
 
 @functools.cache
 def _document() -> dict[str, Any]:
-    parts = (operations, access.operations, events.operations, trash.operations, sessions.operations)
+    parts = (operations, access.operations, events.operations, trash.operations, sessions.operations, usage.operations)
     return openapi.document([operation for part in parts for operation in part])

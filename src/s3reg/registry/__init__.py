@@ -19,6 +19,7 @@ from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
 from s3reg.registry.records import Records
 from s3reg.registry.sight import may_list
+from s3reg.registry.usage import Accounts, Usage
 from s3reg.registry.values import (
     Committed,
     Described,
@@ -34,6 +35,7 @@ from s3reg.registry.values import (
     Swept,
     Trashed,
     UnderWay,
+    Uses,
 )
 from s3reg.telemetry import emit
 
@@ -62,6 +64,8 @@ __all__ = [
     "Swept",
     "Trashed",
     "UnderWay",
+    "Usage",
+    "Uses",
     "Wanted",
 ]
 
@@ -78,6 +82,7 @@ class Registry:
         self._records = Records(store, self.limits, clock)
         self._catalog = Catalog(self._records)
         self._events = Events(self._records)
+        self._accounts = Accounts(self._records, self._catalog)
         self._pushing = Pushing(self._records, self._catalog, Evidence(self._records))
 
     # --- The store ---------------------------------------------------------------------------------------------------
@@ -338,6 +343,21 @@ class Registry:
     def abort_any(self, asker: Identity, sid: SessionId) -> Session:
         """Give up one of these. Raises SessionNotFound, RecordDamaged."""
         return sessions.abort(self._records, asker, sid)
+
+    def usage(self, asker: Identity, ref: str | None = None) -> Usage:
+        """What templates take on the store, all or one; what cannot be read counts for nothing, and is named.
+
+        Raises TemplateNotFound, NameAmbiguous, RecordDamaged.
+        """
+        return self._accounts.usage(asker, ref)
+
+    def frees(self, asker: Identity, going: Collection[Base]) -> int:
+        """Bytes that go in the end if these versions are taken out: what no other one outside the trash needs."""
+        return self._accounts.frees(asker, going)
+
+    def uses(self, asker: Identity, ref: str | None = None) -> Uses:
+        """When the versions of all templates, or of one, were last of use. Raises as `usage`."""
+        return pulls.uses(self._records, self._catalog, asker, ref)
 
     def sweep(self, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
         """Remove what neither a push under way nor a head names. Any number at once, from anywhere.

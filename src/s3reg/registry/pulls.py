@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
+from s3reg.registry.values import Uses
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from s3reg.model.identity import Identity
     from s3reg.model.names import TemplateId, VersionId
     from s3reg.model.template import Head
+    from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
 
 
@@ -34,3 +37,13 @@ def last_pulls(records: Records, heads: Iterable[Head], template: TemplateId | N
             if pulled in wanted:
                 pulls[pulled[1]] = int(stat.modified)
     return pulls
+
+
+def uses(records: Records, catalog: Catalog, asker: Identity, ref: str | None) -> Uses:
+    """When the versions of all templates that the asker may list, or of one, were last of use.
+
+    Raises TemplateNotFound, NameAmbiguous, RecordDamaged.
+    """
+    heads = catalog.templates(asker) if ref is None else [catalog.find(asker, ref)]
+    pulled = last_pulls(records, heads, None if ref is None else heads[0].id)
+    return Uses(tuple(heads), pulled, int(records.clock()))

@@ -199,6 +199,18 @@ class UnderWay:
     """Bytes that it has uploaded, where a sweep has counted them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """When versions were last of use."""
+
+    heads: tuple[Head, ...]
+    """Of their templates; damaged ones as far as they can be read."""
+    last_pulls: dict[VersionId, int]
+    """Seconds since 1970, by the store's clock; versions that were never pulled are missing."""
+    now: int
+    """The registry's clock."""
+
+
 @dataclass(slots=True)
 class Swept:
     """What a sweep found and did; of a dry run, what it would do. It grows while the sweep runs."""
