@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
-SERVER_COMMANDS = ("serve", "store")
+SERVER_COMMANDS = ("serve", "store", "gc")
 
 
 class _Terminated(KeyboardInterrupt):

@@ -1,20 +1,20 @@
-"""The commands of whoever runs a registry: `serve`, and `store check`.
+"""The commands of whoever runs a registry: `serve`, and those that work on its store.
 
-Their options are the rows of `settings.py`. Importing this needs the `server` extra.
+Importing this needs the `server` extra.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from s3reg import __version__, settings, telemetry
+from s3reg import __version__, settings
 from s3reg.api import trial
 from s3reg.api.wiring import Wiring, open_store
-from s3reg.cli import output, serving
+from s3reg.cli import flags, output, serving
+from s3reg.cli.gc import gc
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.tls import Tls
 from s3reg.errors import SettingInvalid, StoreUnsuitable
@@ -22,34 +22,7 @@ from s3reg.store import check
 from s3reg.store.files import FilesStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from s3reg.cli.options import Asked
-
-
-def _options(*prefixes: str) -> Callable[[click.Command], click.Command]:
-    """A decorator: the command takes the settings whose names begin so, as text; `settings.read` makes values of them."""
-
-    def add(command: click.Command) -> click.Command:
-        for row in settings.table():
-            if row.flag is not None and row.name.startswith(prefixes):
-                command.params.append(_option(row, row.flag))
-        return command
-
-    return add
-
-
-def _option(row: settings.Setting, flag: str) -> click.Option:
-    told = f"{row.meaning} [{row.variable}]"
-    if row.is_switch:
-        return click.Option([flag, row.name], flag_value="yes", default=None, help=told)
-    return click.Option([flag, row.name], metavar=row.unit, default=None, help=told)
-
-
-def _secrets() -> str:
-    """What the command takes from its environment only, for its help."""
-    rows = [f"{row.variable}: {row.meaning}" for row in settings.table() if row.flag is None]
-    return "\n\n".join(["In the environment only, because everybody sees a process's options:", *rows])
 
 
 _OF_NODES = {
@@ -60,10 +33,10 @@ _OF_NODES = {
 """What every command takes to say who it is. Whoever says it to a registry means another thing, and must get no open one."""
 
 
-@_options("")
-@click.command(epilog=_secrets())
+@flags.taking("")
+@click.command(epilog=flags.secrets())
 @click.pass_obj
-def serve(asked: Asked, /, **flags: str | None) -> None:
+def serve(asked: Asked, /, **told: str | None) -> None:
     """Serve a registry.
 
     Credentials for S3 are found where every AWS tool finds them: environment, profile, role.
@@ -71,9 +44,8 @@ def serve(asked: Asked, /, **flags: str | None) -> None:
     for name, (option, meant) in _OF_NODES.items():
         if getattr(asked, name) is not None:
             raise SettingInvalid(name=option, reason=f"it says who a node is; {meant}")
-    read = settings.read(os.environ, **flags)
+    read = flags.read(told)
     settings.check(read)
-    telemetry.configure(level=read.log_level, form=read.log_format)
     tls = Tls.named(read)
     with serving.listening(read) as sock:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.
@@ -97,19 +69,16 @@ def store() -> None:
     """Look after the store behind a registry."""
 
 
-@_options("store", "s3_", "log_")
+@flags.taking("store", "s3_", "log_")
 @store.command("check")
-@click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False)
+@flags.WHERE
 @click.pass_obj
-def check_store(asked: Asked, /, url: str | None, **flags: str | None) -> None:
+def check_store(asked: Asked, /, url: str | None, **told: str | None) -> None:
     """Try everything that a registry relies on, on this very store.
 
     Writes and removes small objects under check/.
     """
-    if url is not None:
-        flags["store"] = url
-    read = settings.read(os.environ, **flags)
-    telemetry.configure(level=read.log_level, form=read.log_format)
+    read = flags.read(told, url)
     opened = open_store(read)
     if isinstance(opened, FilesStore):
         opener = trial.opener(opened)
@@ -134,4 +103,4 @@ def _mark(promise: check.Promise) -> str:
     return "!" if promise.advice else "✓" if promise.kept else "✗"
 
 
-commands: dict[str, click.Command] = {"serve": serve, "store": store}
+commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc}

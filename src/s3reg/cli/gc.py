@@ -1,0 +1,238 @@
+"""`gc`: sweeps a store, of which nothing needs to be served for that; registries, pushes and pulls may run meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+
+from s3reg.api.wiring import registry_over
+from s3reg.cli import flags, output
+from s3reg.cli.interrupts import ENDING
+from s3reg.cli.node import when
+from s3reg.cli.output import Answer, Columns
+from s3reg.errors import S3regError
+from s3reg.registry import Swept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from s3reg.cli.options import Asked
+    from s3reg.registry import UnderWay
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+@flags.taking("store", "s3_", "log_", "trash_", "event_")
+@click.command()
+@flags.WHERE
+@click.option("--dry-run", is_flag=True, help="Write nothing; say what would go, and what stays for what.")
+@click.pass_obj
+def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -> None:
+    """Remove what nobody needs any more.
+
+    Packs, maps and versions that neither a template, its trash nor a push under way names; what lies too long in the trash;
+    pushes that nobody goes on with. Any number may run at once, from anywhere, while registries serve the store. Ctrl-C ends
+    it between two steps; what is left, the next one removes. A registry over a directory does this by itself, once a day.
+    """
+    read = flags.read(told, url, quietly=True)
+    registry = registry_over(flags.existing_store(read), read)
+    done = Swept(dry_run)
+
+    def note(now: Swept) -> None:
+        nonlocal done
+        done = now
+        show(now)
+        check()
+
+    try:
+        with _ending_between_steps() as check, _shown(quiet=asked.machine_readable) as show:
+            registry.sweep(dry_run=dry_run, told=note)
+    except (KeyboardInterrupt, S3regError):
+        _tell_so_far(done, asked)
+        raise
+    text = _forecast(done) if dry_run else _summary(done)
+    output.give(Answer(_body(done), "swept", text), machine_readable=asked.machine_readable)
+
+
+@contextlib.contextmanager
+def _ending_between_steps() -> Iterator[Callable[[], None]]:
+    """A signal that should end the process does so where the given function is called next; a second one, at once."""
+    usual = {number: signal.getsignal(number) for number in ENDING}
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        handler = usual[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        raise KeyboardInterrupt
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            end(number, frame)
+
+    def check() -> None:
+        if came:
+            end(came[0], None)
+
+    for number in ENDING:
+        signal.signal(number, note)
+    try:
+        yield check
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _shown(*, quiet: bool) -> Iterator[Callable[[Swept], None]]:
+    """Shows a person at a terminal how far it is."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Console(stderr=True).status("") as status:
+        yield lambda done: status.update(_at(done))
+
+
+def _at(done: Swept) -> str:
+    match done.step:
+        case "listing":
+            return f"listing: {done.listed:,} objects, {decimal(done.listed_bytes)}"
+        case "removing":
+            return f"removing: {done.removed:,} of {done.unnamed:,} objects, {decimal(done.freed)}"
+    return f"{done.step}: {done.heads:,} templates" if done.step else ""
+
+
+def _tell_so_far(done: Swept, asked: Asked) -> None:
+    """What was done before it ended early: a line in the talk, or one before a program's answer."""
+    if asked.machine_readable:
+        sys.stdout.write(json.dumps({"swept": _body(done)}) + "\n")
+        sys.stdout.flush()
+    elif not done.dry_run:
+        sys.stderr.write(f"until then: {_summary(done)}\n")
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def _summary(done: Swept) -> str:
+    """One line."""
+    besides = [
+        *_some(done.purged, "version left the trash", "versions left the trash"),
+        *_some(done.given_up, "push given up", "pushes given up"),
+        *(f"{count:,} {kind}" for kind, count in done.cleared.items()),
+        *_some(done.foreign_count, "foreign key left alone", "foreign keys left alone"),
+    ]
+    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
+    parts = [
+        f"{_objects(done.removed)} removed, {decimal(done.freed)}",
+        stays,
+        *([", ".join(besides)] if besides else []),
+    ]
+    return "; ".join(parts)
+
+
+def _forecast(done: Swept) -> tuple[Columns | str, ...]:
+    """What would go, and what stays for what."""
+    now = time.time()
+    trash = f"what only the trash needs: {_versions(done.trash_versions)}"
+    if done.trash_until is not None:
+        trash += f", the first until {when(done.trash_until)}"
+    rows = [
+        ("would go", f"{done.removed:,}", decimal(done.freed), "nobody needs it"),
+        ("stays", f"{done.live:,}", decimal(done.live_bytes), f"for what {done.heads:,} templates list"),
+        ("stays", f"{done.trash:,}", decimal(done.trash_bytes), trash),
+        ("stays", f"{done.held_objects:,}", decimal(done.held), f"for {done.sessions:,} pushes under way"),
+        *(("", "", decimal(one.stored), _push(one, now)) for one in done.pushes),
+        *(
+            ("would leave", f"{done.purged:,}", "", "the trash, where they lie too long")
+            for _ in range(bool(done.purged))
+        ),
+        *(
+            ("would end", f"{done.given_up:,}", "", "pushes that nobody goes on with")
+            for _ in range(bool(done.given_up))
+        ),
+        *(("would go", f"{count:,}", "", kind) for kind, count in done.cleared.items()),
+        *(("left alone", "", "", key) for key in done.foreign),
+    ]
+    more = done.foreign_count - len(done.foreign)
+    rows += [("left alone", f"{more:,}", "", "more such keys")] if more > 0 else []
+    return (Columns(("", "objects", "size", ""), rows),)
+
+
+def _push(one: UnderWay, now: float) -> str:
+    assert one.session is not None, "a sweep that cannot read one stops"
+    opened = one.beat if one.session.opened is None else one.session.opened
+    template = one.name or f"new template {one.session.template}"
+    heard = f"opened {_ago(now - opened)} ago, heard of {_ago(now - one.beat)} ago"
+    return f"{template}, by {one.session.owner}, {heard}: {one.id}"
+
+
+def _ago(seconds: float) -> str:
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def _objects(count: int) -> str:
+    return f"{count:,} object{'' if count == 1 else 's'}"
+
+
+def _versions(count: int) -> str:
+    return f"{count:,} version{'' if count == 1 else 's'}"
+
+
+def _some(count: int, one: str, many: str) -> list[str]:
+    return [f"{count:,} {one if count == 1 else many}"] if count else []
+
+
+def _body(done: Swept) -> dict[str, Any]:
+    return {
+        "dry_run": done.dry_run,
+        "removed": {"objects": done.removed, "bytes": done.freed},
+        "listed": {"objects": done.listed, "bytes": done.listed_bytes},
+        "stays": {
+            "templates": {"count": done.heads, "objects": done.live, "bytes": done.live_bytes},
+            "trash": {
+                "versions": done.trash_versions,
+                "objects": done.trash,
+                "bytes": done.trash_bytes,
+                "until": done.trash_until,
+            },
+            "pushes": {
+                "count": done.sessions,
+                "objects": done.held_objects,
+                "bytes": done.held,
+                "sessions": [_push_body(one) for one in done.pushes],
+            },
+            "rescued": done.rescued,
+        },
+        "purged": done.purged,
+        "given_up": done.given_up,
+        "cleared": dict(done.cleared),
+        "foreign": {"count": done.foreign_count, "keys": list(done.foreign)},
+    }
+
+
+def _push_body(one: UnderWay) -> dict[str, Any]:
+    assert one.session is not None, "a sweep that cannot read one stops"
+    return {
+        "session": one.id,
+        "template": one.session.template,
+        "name": one.name,
+        "owner": one.session.owner,
+        "opened": one.session.opened,
+        "beat": int(one.beat),
+        "until": int(one.until),
+        "bytes": one.stored,
+    }
