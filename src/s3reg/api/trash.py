@@ -30,7 +30,7 @@ def untag_version(asked: wired.Untag) -> wire.Reverted:
 @operations.add("POST", "/retag", takes=wired.RetagSchema, gives=wired.RetaggedSchema)
 def retag_version(asked: wired.Retag) -> wired.Retagged:
     """Give a version another tag. Safe to repeat: it is done once."""
-    audit.about(new=asked.new)
+    audit.about(old=asked.tag, new=asked.new)
     head = registry().retag(asker(), asked.template, tag=asked.tag, new=asked.new, operation=asked.operation)
     return wired.Retagged(head.id, head.name, asked.new)
 

@@ -145,7 +145,7 @@ def _row(one: EventEntry) -> tuple[str, ...]:
 def _subject(said: Any) -> str:
     """What it was about: a template by name, a version by tag, a key, a group."""
     name = said.get("name") or next((said[one] for one in _SUBJECTS if one in said), "")
-    tag = said.get("tag") or said.get("removed")
+    tag = next((said[one] for one in ("tag", "removed", "restored", "tags") if said.get(one)), None)
     return f"{name}:{tag}" if tag else str(name)
 
 
