@@ -225,6 +225,15 @@ class VersionNotFound(S3regError):
     remedy = "s3reg describe {template} shows its versions"
 
 
+class PolicyInvalid(S3regError):
+    """A file of rules of retention makes no sense."""
+
+    code = "policy-invalid"
+    kind = Kind.INVALID
+    says = "the policy {file}: {reason}"
+    remedy = "correct the file; docs/howto/space.md shows one"
+
+
 class NotInTrash(S3regError):
     """A removed version was asked for by tag or id, and the template's trash does not hold it."""
 
@@ -745,6 +754,35 @@ class StoreUnsuitable(S3regError):
     kind = Kind.UNSUPPORTED
     says = "the store {store} does not keep: {promises}"
     remedy = "use a store that keeps them; s3reg store check tells of each promise why"
+
+
+class NotACopy(S3regError):
+    """A store is to be adopted that was made where it is."""
+
+    code = "not-a-copy"
+    kind = Kind.CONFLICT
+    says = "{store} is no copy of another store: there is nothing to adopt"
+    remedy = "registries write to it as it is; a copy is told by its format.json, which names another place"
+
+
+class CopyDamaged(S3regError):
+    """A copy that is to be adopted lacks what its templates need. Nothing was changed."""
+
+    code = "copy-damaged"
+    kind = Kind.DAMAGED
+    says = "{store} is no whole copy: {count} things are missing or bad, of them {some}"
+    remedy = (
+        "copy what is missing (packs, maps, versions, then heads) and repeat it; or adopt what is there with --force"
+    )
+
+
+class AdoptionDisturbed(S3regError):
+    """Somebody else adopts the same copy, or it is still being copied. It stays read-only."""
+
+    code = "adoption-disturbed"
+    kind = Kind.CONFLICT
+    says = "{what} of {store} was written by somebody else meanwhile: nobody has adopted it"
+    remedy = "see that nothing copies to it any more and nobody else adopts it, and repeat the command"
 
 
 class StoreCopied(S3regError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from s3reg import wire
 from s3reg.cli import candidates, output
 from s3reg.cli.node import TRIES_TO_ASK, connected
 from s3reg.cli.output import Answer, Columns
+from s3reg.client.periods import seconds
 from s3reg.errors import Invalid
 from s3reg.wire import events as messages
 
@@ -32,8 +32,6 @@ LATE_SECONDS = 120
 """An event may show so long after its time: it waited for the store, or another replica's clock is behind."""
 FAST_SECONDS = 3600
 """This machine's clock may be ahead of the registry's."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGO = re.compile(r"([0-9]{1,6})([smhdw])")
 _SUBJECTS = ("template", "key", "group", "session")
 
 
@@ -44,9 +42,9 @@ class _When(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The moment that `value` names; the clock of this machine says what is now, and which zone it is in."""
-        ago = _AGO.fullmatch(str(value))
-        if ago:
-            return max(0, int(time.time()) - int(ago[1]) * _UNITS[ago[2]])
+        ago = seconds(str(value))
+        if ago is not None:
+            return max(0, int(time.time()) - ago)
         try:
             return max(0, int(dt.datetime.fromisoformat(str(value)).timestamp()))
         except (ValueError, OverflowError, OSError):
