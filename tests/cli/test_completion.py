@@ -46,9 +46,20 @@ def test_names_of_the_library_of_registries_of_templates_and_of_tags_are_offered
     assert complete("-r", "") == complete("delete", "") == complete("list", "--remote=o") == ["office"]
     assert complete("pull", "base", "-t", "") == complete("describe", "base", "--tag", "") == ["os:deps", "v1"]
     assert complete("registry", "revert", "base", "-t", "v") == ["v1"]
+    assert complete("untag", "base", "v") == complete("retag", "base", "v") == ["v1"]
     assert complete("show", "base", "n") == ["name", "network"]
     assert complete("--library", "nowhere", "push", "") == []
     assert complete("pull", "-t", "") == complete("pull", "nothing", "-t", "") == []
+
+
+@pytest.mark.usefixtures("pushed")
+def test_what_lies_in_the_trash_is_offered_where_it_can_be_restored(complete, s3reg):
+    assert complete("trash", "restore", "") == []
+    s3reg("untag", "base", "v1")
+    assert (
+        complete("trash", "restore", "") == complete("trash", "list", "") == complete("trash", "purge", "") == ["base"]
+    )
+    assert complete("trash", "restore", "base", "") == complete("trash", "purge", "base", "v") == ["v1"]
 
 
 def test_commands_and_options_are_offered(complete):

@@ -1,8 +1,10 @@
-"""revert and rename from the command line."""
+"""revert, untag, retag and rename from the command line."""
 
 import io
 import os
 import pty
+import re
+import shlex
 
 import pytest
 
@@ -59,7 +61,9 @@ class TestRevert:
         body = s3reg("-j", "revert", "base", *options).answer["body"]
         kept = left or []
         gone = ["v1", "v2", "v3", "v4"][len(kept) :]
+        until = body.pop("until")
         assert body == {"uuid": versions.id, "name": "base", "removed": gone, "left": len(kept), "deleted": not kept}
+        assert until == s3reg("-j", "trash", "list").answer["body"][0]["until"]
         assert tags(s3reg) == left
 
     def test_the_id_will_do(self, s3reg, versions):
@@ -85,9 +89,23 @@ class TestRevert:
     def test_an_unknown_template_is_3(self, s3reg, versions):
         assert s3reg("revert", "nothing", "--all").code == 3
 
-    def test_a_person_is_told_what_went_and_what_is_left(self, s3reg, versions):
-        assert s3reg("revert", "base", "-t", "v3").out == "v3, v4 of base removed; 2 left\n"
-        assert s3reg("revert", "base", "-a").out == "v1, v2 of base removed; the template is gone\n"
+    def test_a_person_is_told_what_went_what_is_left_and_how_it_comes_back(self, s3reg, versions):
+        for options, told, back in (
+            (["-t", "v4"], "v4 of base removed; 3 left", "base v4"),
+            (["-t", "v2"], "v2, v3 of base removed; 1 left", "base"),
+            (["-a"], "v1 of base removed; the template is gone", "base v1"),
+        ):
+            removed, restorable = s3reg("revert", "base", *options).out.splitlines()
+            assert removed == told
+            assert re.fullmatch(rf"it can be restored until 20..-..-.. ..:..: s3reg trash restore {back}", restorable)
+
+    def test_what_the_answer_tells_to_type_brings_it_back(self, s3reg, versions):
+        assert s3reg("rename", "base", "it's new").code == 0
+        for options in ([], ["-t", "v2"], ["--all"]):
+            told = s3reg("revert", versions.id, *options).out.splitlines()[1].partition(": s3reg ")[2]
+            done = s3reg(*shlex.split(told))
+            assert done.code == 0, done.err
+            assert tags(s3reg, versions.id) == ["v1", "v2", "v3", "v4"]
 
     def test_at_a_terminal_it_is_asked_first(self, s3reg, versions, terminal):
         terminal("n\n")
@@ -156,6 +174,88 @@ def test_so_is_one_of_everything(s3reg, registry, versions):
         body = s3reg("-j", "-a", proxy.endpoint, "revert", "base", "--all").answer["body"]
     assert (body["removed"], body["left"], body["deleted"]) == (["v1", "v2", "v3", "v4"], 0, True)
     assert s3reg("push", versions.id, "-t", "v1").code == 0, "its name and its tags are free"
+
+
+class TestUntag:
+    def test_the_one_version_goes_and_what_has_another_number_now_is_told(self, s3reg, versions):
+        removed, renumbered, restorable = s3reg("untag", "base", "v2").out.splitlines()
+        assert removed == "v2 of base removed; 3 left"
+        assert renumbered == "v3, v4 have another number now, less by one"
+        assert restorable.endswith(": s3reg trash restore base v2")
+        assert tags(s3reg) == ["v1", "v3", "v4"]
+        body = s3reg("-j", "untag", "base", "v3").answer["body"]
+        assert body.pop("until") > 0
+        assert body == {
+            "uuid": versions.id, "name": "base", "removed": ["v3"], "left": 2, "deleted": False, "renumbered": ["v4"],
+        }  # fmt: skip
+        assert len(s3reg("untag", "base", "v4").out.splitlines()) == 2
+
+    def test_with_the_only_version_the_template_goes(self, s3reg, versions, terminal):
+        s3reg("revert", "base", "-t", "v2")
+        terminal("n\n")
+        done = s3reg("untag", "base", "v1")
+        assert (done.code, done.out) == (1, "")
+        assert "v1 of base and the template itself will be removed. Go on?" in done.err
+        terminal("y\n")
+        assert "the template is gone" in s3reg("untag", "base", "v1").out
+        assert tags(s3reg) is None
+
+    def test_what_is_not_there_removes_nothing(self, s3reg, versions):
+        assert s3reg("untag", "base", "v9").code == 3
+        assert s3reg("untag", "nothing", "v1").code == 3
+        assert s3reg("untag", "base").code == 2
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
+
+    def test_what_took_its_tag_while_somebody_thought_about_the_question_stays(
+        self, s3reg, versions, terminal, monkeypatch
+    ):
+        def thinks(*_, **__):
+            assert s3reg("push", "base", "-t", "v2", "-f").code == 0
+            return True
+
+        terminal("")
+        monkeypatch.setattr("click.confirm", thinks)
+        (versions.folder / "nvram").write_bytes(b"two")
+        done = s3reg("untag", "base", "v2")
+        assert done.code == 18
+        assert "is not the version that it was" in done.err
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
+
+    def test_one_whose_answer_was_lost_is_done_once_and_tells_all(self, s3reg, registry, versions):
+        with wires.Proxy(registry, loses=first_answer_to("/transfer/v1/untag")) as proxy:
+            body = s3reg("-j", "-a", proxy.endpoint, "untag", "base", "v2").answer["body"]
+            assert proxy.lost == 1
+        assert (body["removed"], body["renumbered"], body["left"]) == (["v2"], ["v3", "v4"], 3)
+        assert tags(s3reg) == ["v1", "v3", "v4"]
+
+
+class TestRetag:
+    def test_a_version_gets_another_tag_and_is_pulled_by_it(self, s3reg, versions, tmp_path):
+        assert s3reg("retag", "base", "v2", "good").out == "v2 of base is now called good\n"
+        assert tags(s3reg) == ["v1", "good", "v3", "v4"]
+        assert s3reg("--library", tmp_path / "other", "pull", "base", "-t", "good").code == 0
+        assert s3reg("pull", "base", "-t", "v2").code == 3
+        body = s3reg("-j", "retag", "base", "good", "better").answer["body"]
+        assert body == {"uuid": versions.id, "name": "base", "old": "good", "tag": "better"}
+
+    def test_a_tag_that_is_taken_is_refused(self, s3reg, versions):
+        done = s3reg("retag", "base", "v2", "v3")
+        assert (done.code, "s3reg untag" in done.err) == (18, True)
+        assert s3reg("retag", "base", "v9", "z").code == 3
+        assert s3reg("retag", "base", "v1", " ").code == 2
+        assert tags(s3reg) == ["v1", "v2", "v3", "v4"]
+
+    def test_one_whose_answer_was_lost_is_done(self, s3reg, registry, versions):
+        with wires.Proxy(registry, loses=first_answer_to("/transfer/v1/retag")) as proxy:
+            assert s3reg("-a", proxy.endpoint, "retag", "base", "v2", "good").code == 0
+            assert proxy.lost == 1
+        assert tags(s3reg) == ["v1", "good", "v3", "v4"]
+
+
+@pytest.mark.parametrize("words", [("untag", "base", "v2"), ("retag", "base", "v2", "z")])
+def test_both_are_there_as_commands_of_a_registry_too(words, s3reg, versions):
+    assert s3reg("registry", *words).code == 0
+    assert "v2" not in tags(s3reg)
 
 
 class TestRename:

@@ -187,7 +187,13 @@ def _went_last(there: Sequence[TrashEntry], template: str) -> list[TrashEntry]:
         raise NotInTrash(template=template, version="at all")
     _same_template(there)
     last = there[-1]
-    return [one for one in there if (one.removed, one.removed_by) == (last.removed, last.removed_by)]
+    found: dict[str, TrashEntry] = {}
+    for one in reversed(there):
+        # One command takes a tag out once: what has it too went in the same second, and before.
+        if (one.removed, one.removed_by) != (last.removed, last.removed_by) or one.tag in found:
+            break
+        found[one.tag] = one
+    return list(reversed(found.values()))
 
 
 def _same_template(entries: Sequence[TrashEntry]) -> str:
