@@ -117,6 +117,13 @@ def pack_key(domain: Domain, sid: SessionId, sha256: Digest) -> str:
     return f"{PACKS}{domain}/{sid}/{sha256}"
 
 
+def pack_of_key(key: str) -> tuple[SessionId, Digest]:
+    """The pack that lies at `key`. Raises NameInvalid for a foreign key."""
+    _, _, place = key.removeprefix(PACKS).partition("/")
+    sid, _, sha256 = place.partition("/")
+    return names.session_id(sid), names.digest(sha256)
+
+
 def packs_prefix(domain: Domain, sid: SessionId) -> str:
     """Under which the packs of one session lie."""
     return f"{PACKS}{domain}/{sid}/"
@@ -235,10 +242,11 @@ class StoreFormat:
     sweep: frozenset[str] = frozenset()
 
 
-def write_format(value: StoreFormat) -> bytes:
-    """`format.json`."""
+def write_format(value: StoreFormat, old: bytes | None = None) -> bytes:
+    """`format.json`. `old`: what it replaces, of which it keeps what we do not know."""
+    kept = {} if old is None else load(old)
     features = {"read": sorted(value.read), "write": sorted(value.write), "sweep": sorted(value.sweep)}
-    return dump({"format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
+    return dump({**kept, "format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
 
 
 def read_format(data: bytes) -> StoreFormat:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
 from s3reg.model.template import EventKind
-from s3reg.registry import commit, disk, labels, pull, pulls, retire, sessions, setup, sweep, trash
+from s3reg.registry import commit, disk, fsck, labels, pull, pulls, retire, sessions, setup, sweep, trash
 from s3reg.registry.catalog import Catalog
+from s3reg.registry.damage import Checked, Damage
 from s3reg.registry.events import Events, Wanted, newest, shown_to
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.push import Pushing
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from s3reg.store import Link, ObjectStore, Room
 
 __all__ = [
+    "Checked",
     "Committed",
+    "Damage",
     "Described",
     "Limits",
     "Opened",
@@ -365,3 +368,19 @@ class Registry:
         `told` is called now and then with what was done so far. Raises SweepStopped, StoreCopied.
         """
         return sweep.sweep(self._records, dry_run=dry_run, told=told)
+
+    def fsck(
+        self,
+        *,
+        read_data: float = 0,
+        seed: int = 0,
+        record: bool = True,
+        told: Callable[[Checked], None] = lambda _: None,
+    ) -> Checked:
+        """Look at all that heads name. `read_data`: percent of the packs to read whole, chosen by `seed`.
+
+        Changes nothing but what is noted of bad packs, and that only if `record`. Pushes and sweeps may run meanwhile.
+        """
+        return fsck.fsck(
+            self._records, Evidence(self._records), read_data=read_data, seed=seed, record=record, told=told
+        )

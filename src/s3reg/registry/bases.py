@@ -10,9 +10,10 @@ from __future__ import annotations
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.errors import FormatUnknown, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model.identity import Action
+from s3reg.registry import damage
 from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from s3reg.model.identity import Identity
-    from s3reg.model.names import Digest, Domain, SessionId, TemplateId
+    from s3reg.model.names import Domain, TemplateId
     from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Head, Marker, Session, Version
     from s3reg.registry.records import Records
@@ -117,18 +118,8 @@ def read_markers(records: Records) -> list[Marker] | None:
 def damaged_packs(records: Records, versions: Iterable[Version]) -> frozenset[PackRef]:
     """The packs of these versions that were found bad."""
     needed = {use.pack for version in versions for file in version.files for use in file.packs}
-    bad = _found_bad(records) if needed else set()
+    bad = damage.found_bad(records) if needed else set()
     return frozenset(pack for pack in needed if (pack.sid, pack.sha256) in bad)
-
-
-def _found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
-    bad: set[tuple[SessionId, Digest]] = set()
-    for stat in records.store.list(fmt.DAMAGED):
-        try:
-            bad.add(fmt.pack_of_damaged_key(stat.key))
-        except NameInvalid:
-            emit("foreign-key", level=WARNING, key=stat.key)
-    return bad
 
 
 def _heads(records: Records, templates: Iterable[TemplateId]) -> dict[TemplateId, Head]:

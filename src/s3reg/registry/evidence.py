@@ -26,7 +26,7 @@ from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from s3reg.model.maps import FileMap, Run
     from s3reg.model.names import Digest, Domain
@@ -127,26 +127,26 @@ class Evidence:
         ref, size, digest = largest.map, largest.size, largest.digest
 
         def read() -> tuple[int, int]:
-            return maps.decode(self._map_bytes(version.domain, ref), size=size, digest=digest).chunk_log2, 1
+            return maps.decode(self.map_bytes(version.domain, ref), size=size, digest=digest).chunk_log2, 1
 
         return self._chunk_sizes.get(ref, read)
 
     def _packs_of_own(self, file: ProposedFile, ref: MapRef, grounds: Grounds) -> tuple[PackUse, ...]:
         domain = grounds.session.domain
         try:
-            file_map = maps.decode(self._map_bytes(domain, ref), size=file.size, digest=file.digest)
+            file_map = maps.decode(self.map_bytes(domain, ref), size=file.size, digest=file.digest)
             live = file_map.live_bytes()
             if not all(live.values()):
                 raise CommitInvalid(reason=f"the map of {file.name!r} names a pack of which it uses nothing")
             # Before the packs are read: what is somebody else's must not be looked into.
             grounds.check_packs(file.name, live)
-            frames = dict(zip(live, gather(lambda pack: self._frames_of(domain, pack), live), strict=True))
+            frames = dict(zip(live, gather(lambda pack: self.frames_of(domain, pack), live), strict=True))
         except (RecordDamaged, FormatUnknown) as e:
             raise CommitInvalid(reason=f"{file.name!r}: {e}") from e
         check_frames(file.name, file_map, frames)
         return tuple(PackUse(pack, bytes_used) for pack, bytes_used in live.items())
 
-    def _map_bytes(self, domain: Domain, ref: MapRef) -> bytes:
+    def map_bytes(self, domain: Domain, ref: MapRef) -> bytes:
         """A map's bytes. Raises RecordDamaged unless they are there and are what the map's name says."""
         if not 0 < ref.size <= maps.LARGEST_MAP:
             raise RecordDamaged(what=f"map {ref.sha256}", reason=f"no map has {ref.size} bytes")
@@ -160,7 +160,9 @@ class Evidence:
             raise RecordDamaged(what=f"map {ref.sha256}", reason="its bytes are not those of its name")
         return found.data
 
-    def _frames_of(self, domain: Domain, pack: PackRef) -> Frames:
+    def frames_of(self, domain: Domain, pack: PackRef) -> Frames:
+        """The frames that a pack's seek table tells. Raises RecordDamaged."""
+
         def read() -> tuple[Frames, int]:
             frames = self._read_frames(domain, pack)
             return frames, len(frames.offsets)
@@ -182,17 +184,26 @@ class Evidence:
 
 def check_frames(file: str, file_map: FileMap, frames: dict[PackRef, Frames]) -> None:
     """Raise CommitInvalid unless every run of the map lies on frames of its pack that are as long, packed and unpacked."""
+    for _, reason in disagreements(file_map, frames):
+        raise CommitInvalid(reason=f"the map of {file!r} {reason}")
+
+
+def disagreements(file_map: FileMap, frames: dict[PackRef, Frames]) -> Iterator[tuple[PackRef, str]]:
+    """What the map says of packs, of those in `frames`, that their seek tables do not bear out."""
     for position, index, run in file_map.data_runs():
         assert run.pack is not None
-        there = frames[file_map.packs[run.pack]]
+        pack = file_map.packs[run.pack]
+        if pack not in frames:
+            continue
+        there = frames[pack]
         first = bisect.bisect_left(there.offsets, run.offset)
-        if first == len(there.offsets) or there.offsets[first] != run.offset:
-            raise CommitInvalid(reason=f"the map of {file!r} points between the frames of a pack")
         end = first + run.chunks
-        if there.compressed[first:end] != file_map.lengths[index : index + run.chunks]:
-            raise CommitInvalid(reason=f"the map of {file!r} tells frames of another length than their pack has")
-        if not _fits(there.raw[first:end], file_map, position, run):
-            raise CommitInvalid(reason=f"the map of {file!r} takes frames for chunks that are as long as they are not")
+        if first == len(there.offsets) or there.offsets[first] != run.offset:
+            yield pack, "points between the frames of a pack"
+        elif there.compressed[first:end] != file_map.lengths[index : index + run.chunks]:
+            yield pack, "tells frames of another length than their pack has"
+        elif not _fits(there.raw[first:end], file_map, position, run):
+            yield pack, "takes frames for chunks that are as long as they are not"
 
 
 def _fits(raw: array.array[int], file_map: FileMap, position: int, run: Run) -> bool:

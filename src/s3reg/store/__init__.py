@@ -48,6 +48,8 @@ class Stat:
     """In bytes."""
     modified: float
     """Seconds since 1970, by the store's clock; S3 gives whole seconds in some answers."""
+    sha256: str | None = field(default=None, compare=False)
+    """The checksum of the bytes that the store itself keeps, in hex: `stat` tells it, where it was given one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,9 @@ class S3Store:
         check_key(key)
         with self._translated("HeadObject", key):
             try:
-                answer = self._here.repeats.head_object(Bucket=self._bucket, Key=self._root + key)
+                answer = self._here.repeats.head_object(
+                    Bucket=self._bucket, Key=self._root + key, ChecksumMode="ENABLED"
+                )
             except failures.ClientError as e:
                 if _refusal(e).status != s3_answers.NOT_FOUND:
                     raise
@@ -385,7 +387,8 @@ def _refusal(e: failures.ClientError) -> Refusal:
 
 
 def _stat(key: str, answer: dict[str, Any], size: int) -> Stat:
-    return Stat(key, s3_answers.etag_of(answer["ETag"]), size, answer["LastModified"].timestamp())
+    sha256 = s3_answers.sha256_of(answer.get("ChecksumSHA256"))
+    return Stat(key, s3_answers.etag_of(answer["ETag"]), size, answer["LastModified"].timestamp(), sha256)
 
 
 def _reason(e: Exception) -> str:

@@ -6,6 +6,8 @@ repeat what was sent.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -137,6 +139,15 @@ def stat_of(key: str, headers: Mapping[str, str], length: int) -> Stat:
 def etag_of(text: str) -> str:
     """An ETag as the port gives it: without its quotes, which some answers have and others lack."""
     return text.strip('"')
+
+
+def sha256_of(text: str | None) -> str | None:
+    """A stored checksum in hex; None where there is none of the whole: that of an upload in parts ends in their number."""
+    try:
+        digest = base64.b64decode(text or "", validate=True)
+    except ValueError:
+        return None
+    return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
 
 
 # --- Settings that hurt ----------------------------------------------------------------------------------------------

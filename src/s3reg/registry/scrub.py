@@ -1,0 +1,200 @@
+"""Packs looked into: the checksum that the store keeps, and their bytes.
+
+Reading goes in rounds. The maps of a round's packs tell what chunk each frame has to give; only so many chunks are held at
+one time, whatever the store has, and only a few packs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged
+from s3reg.model import format as fmt
+from s3reg.model import frames, maps, packs
+from s3reg.model.chunks import DIGEST_BYTES, chunk_length
+from s3reg.registry import damage, walk
+from s3reg.registry.damage import BadPack
+from s3reg.registry.inventory import mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from s3reg.model.maps import FileMap
+    from s3reg.model.names import Digest, SessionId
+    from s3reg.registry.damage import Checked
+    from s3reg.registry.evidence import Evidence
+    from s3reg.registry.inventory import Inventory
+    from s3reg.registry.records import Records
+    from s3reg.store import Stat
+
+READERS = 4
+"""Packs that are read at once: each may take 64 MiB of memory."""
+ROUND_BYTES = 32 * 1024**3
+"""Of packs, whose chunks' digests are held at one time: half a million of them, where they are packed 4:1."""
+WHOLE = 100
+MISSING = "it is missing"
+_CHUNK = struct.Struct(f">III{DIGEST_BYTES}s")
+"""Where its frame begins, how long that is, how long the chunk is, and its digest: in the order of the pack."""
+
+
+class Scrub:
+    """The packs that somebody needs, as `inventory` knows. What is wrong with any goes into `bad`, by its key."""
+
+    def __init__(
+        self,
+        records: Records,
+        evidence: Evidence,
+        inventory: Inventory,
+        done: Checked,
+        *,
+        bad: dict[str, BadPack],
+        told: Callable[[Checked], None],
+    ) -> None:
+        self.recorded = damage.found_bad(records)
+        """Noted as bad before this check."""
+        self.sound_again: set[tuple[SessionId, Digest]] = set()
+        """Of these, those that were read, and are sound."""
+        self._records = records
+        self._evidence = evidence
+        self._inventory = inventory
+        self._done = done
+        self._bad = bad
+        self._told = told
+        self._suspects: set[str] = set()
+        """Those that reading may clear."""
+
+    def look(self) -> None:
+        """Compare the checksums that the store keeps with the packs' names."""
+
+        def look(stat: Stat) -> tuple[str, str | None]:
+            try:
+                return stat.key, self._records.store.stat(stat.key).sha256
+            except ObjectNotFound:
+                return stat.key, MISSING
+
+        for key, sha256 in walk.side_by_side(look, self._needed()):
+            if sha256 is None:
+                self._done.unsummed += 1
+            elif sha256 == MISSING:
+                self._bad.setdefault(key, BadPack(MISSING))
+            elif sha256 != fmt.pack_of_key(key)[1]:
+                self._suspect(key, "the store's own checksum of it is not that of its name")
+            if fmt.pack_of_key(key) in self.recorded:
+                self._suspect(key, "it was found bad before; --read-data tells whether it is sound again")
+            self._told(self._done)
+
+    def read(self, percent: float) -> None:
+        """Read so many percent of the packs, and those that were noted as bad; see that every chunk decodes."""
+        self._done.to_read = sum(stat.size for stat in self._chosen(percent))
+        some: dict[str, int] = {}
+        held = 0
+        for stat in self._chosen(percent):
+            some[stat.key] = stat.size
+            held += stat.size
+            if held >= ROUND_BYTES:
+                self._round(some)
+                some, held = {}, 0
+        if some:
+            self._round(some)
+
+    def _suspect(self, key: str, reason: str) -> None:
+        if key not in self._bad:
+            self._bad[key] = BadPack(reason)
+            self._suspects.add(key)
+
+    def _needed(self) -> Iterator[Stat]:
+        return (stat for stat in self._records.store.list(fmt.PACKS) if self._inventory.needs(stat.key))
+
+    def _chosen(self, percent: float) -> Iterator[Stat]:
+        for stat in self._needed():
+            drawn = hash((self._done.seed, mark(stat.key))) % 10_000 < percent * 100
+            if drawn or fmt.pack_of_key(stat.key) in self.recorded:
+                yield stat
+
+    def _round(self, some: dict[str, int]) -> None:
+        chunks = self._chunks(some)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(lambda key: self._looked_into(key, sorted(chunks[key])), some)
+            for (key, size), bad in zip(some.items(), found, strict=True):
+                self._done.read.add(size)
+                self._settle(key, bad)
+                self._told(self._done)
+
+    def _settle(self, key: str, bad: BadPack | None) -> None:
+        if bad is not None:
+            self._bad[key] = bad
+            return
+        if key in self._suspects:
+            self._bad.pop(key, None)
+        if fmt.pack_of_key(key) in self.recorded:
+            self.sound_again.add(fmt.pack_of_key(key))
+
+    def _chunks(self, some: dict[str, int]) -> dict[str, set[bytes]]:
+        """For each of these packs, the chunks that maps take from it."""
+        chunks: dict[str, set[bytes]] = defaultdict(set)
+        seen: set[int] = set()
+
+        def take(named: walk.Named) -> None:
+            version = walk.version(self._records, named)
+            for file in version.files if version is not None else ():
+                if file.map is None or version is None:
+                    continue
+                keys = {use.pack: fmt.pack_key(version.domain, use.pack.sid, use.pack.sha256) for use in file.packs}
+                here = mark(fmt.map_key(version.domain, file.map.sid, file.map.sha256))
+                if here in seen or some.keys().isdisjoint(keys.values()):
+                    continue
+                seen.add(here)
+                try:
+                    data = self._evidence.map_bytes(version.domain, file.map)
+                    file_map = maps.decode(data, size=file.size, digest=file.digest)
+                except (RecordDamaged, FormatUnknown):
+                    continue
+                wanted = [keys.get(pack) for pack in file_map.packs]
+                for pack, row in _rows(file_map):
+                    key = wanted[pack]
+                    if key in some and key is not None:
+                        chunks[key].add(row)
+
+        for _ in walk.side_by_side(take, walk.versions(self._records)):
+            pass
+        return chunks
+
+    def _looked_into(self, key: str, chunks: list[bytes]) -> BadPack | None:
+        """What is wrong with a pack: twice the same, since a line may garble what it carries."""
+        return self._flaw(key, chunks) and self._flaw(key, chunks)
+
+    def _flaw(self, key: str, chunks: list[bytes]) -> BadPack | None:
+        try:
+            data = memoryview(self._records.store.get(key).data)
+        except ObjectNotFound:
+            return BadPack(MISSING)
+        reasons = []
+        if hashlib.sha256(data).hexdigest() != fmt.pack_of_key(key)[1]:
+            reasons.append("its bytes are not those of its name")
+        try:
+            packs.read_seek_table(bytes(data[-packs.TAIL_BYTES :]), len(data))
+        except RecordDamaged as e:
+            reasons.append(str(e.detail["reason"]))
+        lost: set[tuple[int, bytes]] = set()
+        for chunk in chunks:
+            offset, length, raw, digest = _CHUNK.unpack(chunk)
+            if flaw := frames.flaw(data[offset : offset + length], raw, digest):
+                reasons += [] if lost else [flaw]
+                lost.add((offset, digest))
+        return BadPack("; ".join(reasons), frozenset(lost)) if reasons else None
+
+
+def _rows(file_map: FileMap) -> Iterator[tuple[int, bytes]]:
+    for position, index, run in file_map.data_runs():
+        offset = run.offset
+        assert run.pack is not None
+        for at in range(run.chunks):
+            length = file_map.lengths[index + at]
+            raw = chunk_length(position + at, file_map.size, file_map.chunk_log2)
+            digest = file_map.digests[(index + at) * DIGEST_BYTES : (index + at + 1) * DIGEST_BYTES]
+            yield run.pack, _CHUNK.pack(offset, length, raw, digest)
+            offset += length

@@ -1,0 +1,91 @@
+"""The versions that heads name, one after the other, several read at once: for who looks at a whole store."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.model import format as fmt
+from s3reg.store.together import gather
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from s3reg.model.template import Entry, Head, Version
+    from s3reg.registry.records import Records
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE = 256
+"""Records whose values are held at one time."""
+
+
+class Named(NamedTuple):
+    """A version, and the head that names it, as it was read just before."""
+
+    head: Head
+    entry: Entry
+
+    @property
+    def trash(self) -> bool:
+        """Whether it was removed, and can be restored."""
+        return self.entry.removed is not None
+
+
+class Unreadable(NamedTuple):
+    """A head that cannot be read whole."""
+
+    reason: str
+    name: str
+    """The template's, as far as it tells one."""
+
+
+def heads(records: Records) -> Iterator[tuple[str, Head | Unreadable | None]]:
+    """Every head and its key; None for a key that is foreign."""
+
+    def read(key: str) -> tuple[str, Head | Unreadable | None]:
+        try:
+            template = fmt.template_of_head_key(key)
+        except NameInvalid:
+            return key, None
+        found = records.read(key)
+        if found is None:
+            return key, Unreadable("it is missing", "")
+        try:
+            return key, fmt.read_head(found.data, template)
+        except (RecordDamaged, FormatUnknown) as e:
+            told = fmt.read_damaged_head(found.data, template, str(e))
+            return key, Unreadable(str(e.detail.get("reason", e)), told.name if told else "")
+
+    return side_by_side(read, (stat.key for stat in records.store.list(fmt.HEADS)))
+
+
+def versions(records: Records) -> Iterator[Named]:
+    """Every version that a head names, those in the trash too."""
+    for _, head in heads(records):
+        if head is not None and not isinstance(head, Unreadable):
+            yield from of(head)
+
+
+def version(records: Records, named: Named) -> Version | None:
+    """The version's record; None where it cannot be read."""
+    head, entry = named
+    try:
+        found = records.read(fmt.version_key(head.id, entry.id))
+        return None if found is None else fmt.read_version(found.data, head.id, entry.id)
+    except (RecordDamaged, FormatUnknown):
+        return None
+
+
+def of(head: Head) -> Iterator[Named]:
+    """The versions that this head names."""
+    return (Named(head, entry) for entry in (*head.versions, *head.removed))
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`function` of each item, in order, several at once; only so many results are held."""
+    rows = iter(items)
+    while part := list(islice(rows, AT_ONCE)):
+        yield from gather(function, part)
