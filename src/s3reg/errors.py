@@ -791,7 +791,9 @@ class StoreCopied(S3regError):
     code = "store-copied"
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
-    remedy = "push to a registry that serves the original; from a copy, pull and list work"
+    remedy = (
+        "push to a registry that serves the original; s3reg adopt makes the copy a store of its own; pull and list work"
+    )
 
 
 # --- Records and formats ---------------------------------------------------------------------------------------------

@@ -84,12 +84,12 @@ def failure(message: str, next_step: str, exit_code: int, name: str) -> str:
     return json.dumps({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
 
 
-def confirm(what: str, *, yes: bool, machine_readable: bool) -> None:
+def confirm(what: str, *, yes: bool, machine_readable: bool, declined: str = "nothing was removed") -> None:
     """Let a person at a terminal think better of a removal, which ends the command; a script would wait for nobody."""
     if yes or machine_readable or not sys.stdin.isatty():
         return
     if not click.confirm(plain(f"{what} Go on?"), err=True):
-        sys.stderr.write("nothing was removed\n")
+        sys.stderr.write(f"{declined}\n")
         raise click.exceptions.Exit(1)
 
 

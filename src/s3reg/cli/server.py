@@ -14,6 +14,7 @@ from s3reg import __version__, settings
 from s3reg.api import trial
 from s3reg.api.wiring import Wiring, open_store
 from s3reg.cli import flags, output, serving
+from s3reg.cli.adopt import adopt
 from s3reg.cli.gc import gc
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.tls import Tls
@@ -103,4 +104,4 @@ def _mark(promise: check.Promise) -> str:
     return "!" if promise.advice else "✓" if promise.kept else "✗"
 
 
-commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc}
+commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc, "adopt": adopt}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from s3reg.model import names
 from s3reg.model.template import EventKind
-from s3reg.registry import commit, disk, fsck, labels, pull, pulls, retire, sessions, setup, sweep, trash
+from s3reg.registry import adopt, commit, disk, fsck, labels, pull, pulls, retire, sessions, setup, sweep, trash
+from s3reg.registry.adopt import Adopted
 from s3reg.registry.catalog import Catalog
 from s3reg.registry.damage import Checked, Damage
 from s3reg.registry.events import Events, Wanted, newest, shown_to
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from s3reg.store import Link, ObjectStore, Room
 
 __all__ = [
+    "Adopted",
     "Checked",
     "Committed",
     "Damage",
@@ -384,3 +386,10 @@ class Registry:
         return fsck.fsck(
             self._records, Evidence(self._records), read_data=read_data, seed=seed, record=record, told=told
         )
+
+    def adopt(self, *, force: bool = False, agreed: Callable[[Checked], None] = lambda _: None) -> Adopted:
+        """Make a copy of a store a store of its own. `agreed` hears what it holds before anything is written, and may raise.
+
+        `force`: though something is wrong with it. Raises NotACopy, CopyDamaged, AdoptionDisturbed.
+        """
+        return adopt.adopt(self._records, self.fsck, force=force, agreed=agreed)

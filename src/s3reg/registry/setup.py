@@ -36,7 +36,7 @@ def prepare(records: Records, *, write: bool) -> StoreFormat:
         store = fmt.read_format(records.create(fmt.FORMAT_KEY, fmt.write_format(fresh)))
     else:
         return StoreFormat(store="", made_as=records.store.made_as)
-    _check_features(store, write=write)
+    check_features(store, write=write)
     if write and store.made_as != records.store.made_as:
         raise StoreCopied(made_as=store.made_as, now=records.store.made_as)
     return store
@@ -59,7 +59,8 @@ def status(records: Records) -> Status:
     return Status(store.store, records.store.location, copied=store.made_as != records.store.made_as)
 
 
-def _check_features(store: StoreFormat, *, write: bool) -> None:
+def check_features(store: StoreFormat, *, write: bool) -> None:
+    """Raise FormatUnknown for a feature that this release does not know and has to, to read or also to write."""
     needed = store.read | (store.write if write else frozenset())
     for feature in sorted(needed - FEATURES):
         raise FormatUnknown(what="the store", feature=f"feature {feature!r}")
