@@ -46,10 +46,10 @@ class Answer:
     """For people. Empty: nothing needs to be said."""
 
 
-def give(answer: Answer, *, machine_readable: bool) -> None:
-    """Print the answer on stdout."""
+def give(answer: Answer, *, machine_readable: bool, code: int = 0) -> None:
+    """Print the answer on stdout; `code`: the exit code, where what was found is a failure."""
     if machine_readable:
-        told = {"status": "OK", "body": answer.body, "message": answer.message, "code": 0}
+        told = {"status": "ERROR" if code else "OK", "body": answer.body, "message": answer.message, "code": code}
         sys.stdout.write(json.dumps(told))
     else:
         for part in answer.text if isinstance(answer.text, tuple) else (answer.text,):

@@ -15,6 +15,7 @@ from s3reg.api import trial
 from s3reg.api.wiring import Wiring, open_store
 from s3reg.cli import flags, output, serving
 from s3reg.cli.adopt import adopt
+from s3reg.cli.fsck import fsck
 from s3reg.cli.gc import gc
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.tls import Tls
@@ -104,4 +105,4 @@ def _mark(promise: check.Promise) -> str:
     return "!" if promise.advice else "✓" if promise.kept else "✗"
 
 
-commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc, "adopt": adopt}
+commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc, "adopt": adopt, "fsck": fsck}

@@ -376,15 +376,23 @@ class Registry:
         *,
         read_data: float = 0,
         seed: int = 0,
+        only: Collection[str] = (),
         record: bool = True,
         told: Callable[[Checked], None] = lambda _: None,
     ) -> Checked:
-        """Look at all that heads name. `read_data`: percent of the packs to read whole, chosen by `seed`.
+        """Look at all that heads name, or those of the ids and names `only`.
 
-        Changes nothing but what is noted of bad packs, and that only if `record`. Pushes and sweeps may run meanwhile.
+        `read_data`: percent of the packs to read whole, chosen by `seed`. Changes nothing but what is noted of bad packs,
+        and that only if `record`. Pushes and sweeps may run meanwhile. Raises TemplateNotFound.
         """
         return fsck.fsck(
-            self._records, Evidence(self._records), read_data=read_data, seed=seed, record=record, told=told
+            self._records,
+            Evidence(self._records),
+            read_data=read_data,
+            seed=seed,
+            only=only,
+            record=record,
+            told=told,
         )
 
     def adopt(self, *, force: bool = False, agreed: Callable[[Checked], None] = lambda _: None) -> Adopted:

@@ -40,7 +40,7 @@ from s3reg.registry.scrub import MISSING, Scrub
 from s3reg.registry.walk import Named, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from s3reg.model.maps import FileMap
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId
@@ -56,17 +56,19 @@ def fsck(
     *,
     read_data: float = 0,
     seed: int = 0,
+    only: Collection[str] = (),
     record: bool = True,
     told: Callable[[Checked], None] = lambda _: None,
 ) -> Checked:
-    """Check the store. `read_data`: percent of the packs that are read, chosen by `seed`.
+    """Check the store, or the templates of the ids and names `only`; then orphans are not counted.
 
-    `record`: note which packs are bad, so that no push builds on them. `told` is called again and again with what was
-    found so far. Raises FormatUnknown, and RecordDamaged for a store that lost its format.json.
+    `read_data`: percent of the packs that are read, chosen by `seed`. `record`: note which packs are bad, so that no push
+    builds on them. `told` is called again and again with what was found so far. Raises TemplateNotFound, FormatUnknown, and
+    RecordDamaged for a store that lost its format.json.
     """
     setup.prepare(records, write=False)
     done = Checked(seed=seed)
-    check = _Check(records, evidence, done, told)
+    check = _Check(records, evidence, walk.Wanted(only), done, told)
     check.run()
     scrub = Scrub(records, evidence, check.inventory, done, bad=check.bad, told=told)
     done.step = "checksums"
@@ -78,10 +80,10 @@ def fsck(
     told(done)
     done.damage += losses.confirmed(records, check.findings)
     lost = losses.of_packs(records, evidence, check.bad)
-    done.damage += lost.damage
+    done.damage += [one for one in lost.damage if check.wanted.takes(one.template, one.name)]
     done.damage.sort(key=lambda one: (one.name, one.template or "", one.trash, one.tag, one.file, one.key))
     _note(records, done, scrub, lost.needed, record=record)
-    done.orphans = check.inventory.orphans()
+    done.orphans = {} if only else check.inventory.orphans()
     done.step = "done"
     told(done)
     return done
@@ -118,7 +120,10 @@ class _Seen:
 class _Check:
     """The walk from heads to the seek tables of packs."""
 
-    def __init__(self, records: Records, evidence: Evidence, done: Checked, told: Callable[[Checked], None]) -> None:
+    def __init__(
+        self, records: Records, evidence: Evidence, wanted: walk.Wanted, done: Checked, told: Callable[[Checked], None]
+    ) -> None:
+        self.wanted = wanted
         self.inventory = Inventory()
         self.findings: list[Damage] = []
         """To be looked at again."""
@@ -139,17 +144,20 @@ class _Check:
         self._step("listing")
         self.inventory.take(self._records, self._done)
         # Sessions before heads: what a push commits meanwhile is its session's, or a head names it.
-        self._step("sessions")
-        self._read_sessions()
-        self._read_markers()
+        if not self.wanted.refs:
+            self._step("sessions")
+            self._read_sessions()
+            self._read_markers()
         self._headless = self.inventory.templates
         self._step("versions")
         seen = walk.side_by_side(self._version, self._versions())
         for _, rows in itertools.groupby(seen, lambda one: one.named.head.id):
             self._count(list(rows))
             self._told(self._done)
-        for template in sorted(self._headless):
-            self._without_head(template)
+        self.wanted.check_met()
+        if not self.wanted.refs:
+            for template in sorted(self._headless):
+                self._without_head(template)
 
     def _step(self, what: str) -> None:
         self._done.step = what
@@ -207,6 +215,8 @@ class _Check:
                 continue
             template = fmt.template_of_head_key(key)
             self._headless.discard(template)
+            if not self.wanted.takes(template, head.name):
+                continue
             if isinstance(head, Unreadable):
                 self.findings.append(Damage(What.HEAD, key, head.reason, template=template, name=head.name))
                 continue

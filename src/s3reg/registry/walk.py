@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged
+from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged, TemplateNotFound
 from s3reg.model import format as fmt
+from s3reg.model import names
 from s3reg.store.together import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from s3reg.model.template import Entry, Head, Version
     from s3reg.registry.records import Records
@@ -32,6 +34,29 @@ class Named(NamedTuple):
     def trash(self) -> bool:
         """Whether it was removed, and can be restored."""
         return self.entry.removed is not None
+
+
+class Wanted:
+    """The templates of these ids and names; all, where none is given."""
+
+    def __init__(self, refs: Collection[str]) -> None:
+        self.refs = frozenset(names.template_id(ref) if names.is_template_id(ref) else _nfc(ref) for ref in refs)
+        self._met: set[str] = set()
+
+    def takes(self, template: str | None, name: str) -> bool:
+        """Whether this one is wanted."""
+        here = self.refs & {template or "", name}
+        self._met |= here
+        return bool(here) or not self.refs
+
+    def check_met(self) -> None:
+        """Raise TemplateNotFound for one that was not asked about."""
+        for ref in sorted(self.refs - self._met):
+            raise TemplateNotFound(template=ref)
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 class Unreadable(NamedTuple):

@@ -1,0 +1,224 @@
+"""`fsck`: checks a store, of which nothing needs to be served for that; with a library, what it still has is put back."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+
+from s3reg.api.wiring import registry_over
+from s3reg.cli import flags, output
+from s3reg.cli.output import Answer, Columns
+from s3reg.errors import Invalid, Kind, SettingInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from s3reg.cli.options import Asked
+    from s3reg.registry import Checked, Damage
+
+_ALL = "100"
+RANGES_TOLD = 100
+"""Of one file, to a program."""
+
+
+class _Command(click.Command):
+    """`--read-data DIR` reads everything in DIR: a percentage is given with `=`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say the percentage where it is left out."""
+        return super().parse_args(ctx, [f"{arg}={_ALL}" if arg == "--read-data" else arg for arg in args])
+
+
+def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> float:
+    del ctx, option
+    try:
+        percent = float((text or "0").removesuffix("%"))
+    except ValueError:
+        percent = -1
+    if not 0 <= percent <= float(_ALL) or (text is not None and not percent):
+        raise Invalid(reason=f"--read-data takes a percentage up to 100, not {text!r}")
+    return percent
+
+
+@flags.taking("store", "s3_", "log_")
+@click.command(cls=_Command)
+@flags.WHERE
+@click.option(
+    "--read-data",
+    metavar="[=PERCENT]",
+    callback=_percent,
+    help="Read packs too, all or so many percent, chosen at random, and see that every chunk decodes to its digest.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(0), help="Choose the packs to read as the run that told this.")
+@click.option("-t", "--template", "templates", metavar="TEMPLATE", multiple=True, help="Only this one; repeatable.")
+@click.option("--no-record", is_flag=True, help="Do not note which packs are bad: pushes may go on building on them.")
+@click.pass_obj
+def fsck(
+    asked: Asked,
+    /,
+    url: str | None,
+    *,
+    read_data: float,
+    seed: int | None,
+    templates: tuple[str, ...],
+    no_record: bool,
+    **told: str | None,
+) -> None:
+    """Check that all that templates need is there, and as it was.
+
+    Names what is damaged by template, tag and file, and ends with 8 then. Changes nothing, but notes which packs are bad, so
+    that no push builds on them. Registries may serve the store meanwhile.
+    """
+    read = flags.read(told, url, quietly=True)
+    registry = registry_over(flags.existing_store(read), read)
+    if not registry.status().store:
+        raise SettingInvalid(name="--store", reason=f"there is no store of s3reg in {read.store!r}")
+    with _Shown(machine_readable=asked.machine_readable) as shown:
+        done = registry.fsck(
+            read_data=read_data,
+            seed=secrets.randbits(32) if seed is None else seed,
+            only=templates,
+            record=not no_record,
+            told=shown,
+        )
+    answer = Answer(_body(done, read_data), _summary(done), _text(done, read_data))
+    code = 0 if done.clean else Kind.DAMAGED.exit_code
+    output.give(answer, machine_readable=asked.machine_readable, code=code)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+class _Shown:
+    """Shows how far a check is: a line at a terminal, and, where packs are read, what a transfer shows."""
+
+    def __init__(self, *, machine_readable: bool) -> None:
+        self._progress = output.progress(machine_readable=machine_readable)
+        lively = sys.stderr.isatty() and not machine_readable
+        self._status = Console(stderr=True).status("") if lively else None
+        self._read: int | None = None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.finish()
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, done: Checked) -> None:
+        if done.step == "reading":
+            if self._read is None:
+                if self._status is not None:
+                    self._status.stop()
+                self._progress.start("reading", done.to_read)
+                self._read = 0
+            self._progress.advance(done.read.bytes - self._read)
+            self._read = done.read.bytes
+        elif self._status is not None and self._read is None:
+            self._status.update(f"{done.step}: {done.templates:,} templates, {done.versions:,} versions")
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def _summary(done: Checked) -> str:
+    held = f"{_some(done.templates, 'template')}, {_some(done.versions, 'version')}, {_some(done.packs, 'pack')}"
+    if done.clean:
+        return f"{held} of {decimal(done.bytes)}: sound"
+    hurt = len({(one.template, one.version) for one in done.damage if one.version is not None})
+    return f"{held} of {decimal(done.bytes)}; damaged: {_some(hurt, 'version')}, {_some(len(done.damage), 'finding')}"
+
+
+def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
+    rows = [
+        (_named(one), one.file, _lost(one), f"{one.what.value}: {one.reason}", one.remedy, one.key)
+        for one in done.damage
+    ]
+    lines = [_summary(done)]
+    if percent:
+        lines.append(_read(done, percent))
+    if done.unsummed and percent < float(_ALL):
+        lines.append(
+            f"of {_some(done.unsummed, 'pack')} the store keeps no checksum: only --read-data tells about them"
+        )
+    if done.recorded or done.forgotten or done.unrecorded:
+        lines.append(
+            f"noted as bad: {_some(done.recorded, 'pack')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
+        )
+    orphans = [tally for tally in done.orphans.values() if tally.count]
+    if orphans:
+        count, size = sum(one.count for one in orphans), sum(one.bytes for one in orphans)
+        lines.append(f"nobody needs {_some(count, 'object')} of {decimal(size)}: s3reg gc removes them")
+    if done.foreign:
+        more = "" if done.foreign_count == len(done.foreign) else f" and {done.foreign_count - len(done.foreign)} more"
+        lines.append(f"not ours: {', '.join(done.foreign)}{more}")
+    table = Columns(("template", "file", "lost", "what", "what to do", "object"), rows)
+    return (*((table,) if rows else ()), "\n".join(lines))
+
+
+def _read(done: Checked, percent: float) -> str:
+    which = "all" if percent >= float(_ALL) else f"{percent:g} %, --seed {done.seed}"
+    return f"read: {_some(done.read.count, 'pack')} of {decimal(done.read.bytes)} ({which})"
+
+
+def _named(one: Damage) -> str:
+    template = one.name or one.template or ""
+    return f"{template}:{one.tag}{' (trash)' if one.trash else ''}" if one.tag else template
+
+
+def _lost(one: Damage) -> str:
+    if not one.lost:
+        return ""
+    first, last = one.lost[0], one.lost[-1]
+    return f"{decimal(one.lost_bytes)} in {first[0]}-{last[0] + last[1] - 1}"
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _body(done: Checked, percent: float) -> dict[str, Any]:
+    return {
+        "templates": done.templates,
+        "versions": done.versions,
+        "packs": done.packs,
+        "bytes": done.bytes,
+        "without_checksum": done.unsummed,
+        "read": {"percent": percent, "seed": done.seed, "packs": done.read.count, "bytes": done.read.bytes},
+        "damage": _damage(done.damage),
+        "orphans": {sort: {"count": tally.count, "bytes": tally.bytes} for sort, tally in done.orphans.items()},
+        "foreign": done.foreign,
+        "foreign_count": done.foreign_count,
+        "noted_as_bad": {"packs": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
+    }
+
+
+def _damage(damage: Sequence[Damage]) -> list[dict[str, Any]]:
+    return [
+        {
+            "what": one.what.value,
+            "object": one.key,
+            "reason": one.reason,
+            "remedy": one.remedy,
+            "template": one.template,
+            "name": one.name,
+            "version": one.version,
+            "tag": one.tag,
+            "trash": one.trash,
+            "file": one.file,
+            "lost": [list(part) for part in one.lost[:RANGES_TOLD]],
+            "lost_bytes": one.lost_bytes,
+        }
+        for one in damage
+    ]
