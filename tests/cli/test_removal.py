@@ -99,8 +99,9 @@ class TestRevert:
             assert removed == told
             assert re.fullmatch(rf"it can be restored until 20..-..-.. ..:..: s3reg trash restore {back}", restorable)
 
-    def test_what_the_answer_tells_to_type_brings_it_back(self, s3reg, versions):
-        assert s3reg("rename", "base", "it's new").code == 0
+    @pytest.mark.parametrize("name", ["it's new", "-j"])
+    def test_what_the_answer_tells_to_type_brings_it_back(self, name, s3reg, versions):
+        assert s3reg("rename", "base", "--", name).code == 0
         for options in ([], ["-t", "v2"], ["--all"]):
             told = s3reg("revert", versions.id, *options).out.splitlines()[1].partition(": s3reg ")[2]
             done = s3reg(*shlex.split(told))

@@ -156,8 +156,11 @@ def _went(done: wire.Reverted, gone: list[str]) -> list[str]:
     """What went, and how it comes back."""
     lines = [f"{_named(gone, done.name)} removed; {'the template is gone' if done.deleted else f'{done.left} left'}"]
     if gone and done.until is not None:
-        words = shlex.join(["s3reg", "trash", "restore", done.name, *(gone if len(gone) == 1 else [])])
-        lines.append(f"it can be restored until {when(done.until)}: {words}")
+        named = [done.name, *(gone if len(gone) == 1 else [])]
+        words = [*(["--"] if any(word.startswith("-") for word in named) else []), *named]
+        lines.append(
+            f"it can be restored until {when(done.until)}: {shlex.join(['s3reg', 'trash', 'restore', *words])}"
+        )
     return lines
 
 
