@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def adopt(asked: Asked, /, url: str | None, *, force: bool, yes: bool, **told: str | None) -> None:
     """Make the copy of a store a store of its own, which can be written.
 
-    First all that its templates need is looked for. From then on the original's logins and links are worth nothing at the copy,
-    and its pushes go on at the original only. See that nothing copies to it any more; start its registries afterwards.
+    All that its templates need is looked for first. The original's logins and links are worth nothing here from then on, and
+    its pushes go on at the original only. See that nothing copies to it any more; start its registries afterwards.
     """
     read = flags.read(told, url, quietly=True)
     store = flags.existing_store(read)
