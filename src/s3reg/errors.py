@@ -243,6 +243,14 @@ class NotInTrash(S3regError):
     remedy = "s3reg trash list shows what is there; what was restored is in the template, what was purged is gone"
 
 
+class TrashEmpty(NotInTrash):
+    """A template was asked for of which the trash holds nothing."""
+
+    code = "trash-empty"
+    says = "nothing of {template} is in the trash any more"
+    remedy = "s3reg trash list shows what is there, and until when; what was purged, or lay there for longer, is gone"
+
+
 class LabelNotFound(S3regError):
     """A version's configuration has no label of this name."""
 
@@ -879,6 +887,15 @@ class VmRunning(S3regError):
     kind = Kind.LOCAL
     says = "the VM {vm} is running: {reason}"
     remedy = "stop or suspend it first"
+
+
+class LibraryLacks(S3regError):
+    """A library does not hold every file of a version any more."""
+
+    code = "library-lacks"
+    kind = Kind.NOT_FOUND
+    says = "the library {library} lacks {files} of tag {tag!r}"
+    remedy = "try a library that has pulled or pushed that version and not changed it since"
 
 
 class LibraryIncomplete(S3regError):

@@ -9,7 +9,7 @@ import machines
 import wires
 from machines import KIB
 from s3reg.model.identity import EVERYONE
-from s3reg.registry import Registry
+from s3reg.registry import Limits, Registry
 from s3reg.store.files import FilesStore
 
 
@@ -122,7 +122,8 @@ class TestRestore:
             (["base", "--version", "x"], 2, "version id 'x' is not valid"),
             (["base", "v2", "v3", "--as", "z"], 2, "--as is for one version, and these would come back: v2, v3"),
             (["base", "v2", "--as", " "], 2, "tag ' ' is not valid"),
-            (["nothing"], 3, "nothing: not found"),
+            (["nothing"], 3, "nothing of nothing is in the trash any more"),
+            ([""], 3, "nothing of  is in the trash"),
         ],
     )
     def test_what_cannot_be_restored_is_told_and_nothing_comes_back(self, words, code, told, s3reg, versions):
@@ -134,6 +135,16 @@ class TestRestore:
 
     def test_of_an_empty_trash_nothing_is_restored(self, s3reg, versions):
         assert s3reg("trash", "restore", "base").code == 3
+
+    @pytest.mark.parametrize("options", [["-t", "v2"], ["--all"]])
+    def test_what_a_sweep_let_go_is_said_to_be_gone(self, options, s3reg, versions, tmp_path):
+        s3reg("revert", "base", *options)
+        Registry(FilesStore(tmp_path / "store"), limits=Limits(trash_seconds=0)).sweep()
+        done = s3reg("trash", "restore", "base")
+        assert (done.code, done.out) == (3, "")
+        assert done.err.startswith("s3reg: nothing of base is in the trash any more\n")
+        assert s3reg("trash", "restore", "base", "v2").code == 3
+        assert trash(s3reg) == []
 
     def test_a_name_that_is_taken_by_now_is_refused_unless_it_is_meant(self, s3reg, other):
         s3reg("rename", "base", "other")

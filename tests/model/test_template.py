@@ -207,6 +207,9 @@ def test_of_one_second_too_what_was_replaced_is_not_the_newest():
     with pytest.raises(RestoreTagTaken):
         gone.restore(ids_of(*gone.removed))
     assert gone.restore(ids_of(gone.removed[2])).latest().id[-1] == "8"
+    renamed = head.retag(head.versions[0], "b")
+    both = renamed.untag(renamed.versions[0], when=90, by="jo")
+    assert tags_of(both.restore(ids_of(*both.removed[1:])).versions) == "ab"
 
 
 def test_a_tag_that_is_taken_by_now_is_named_and_nothing_comes_back():

@@ -447,7 +447,9 @@ def test_who_may_not_remove_sees_no_trash_and_who_may_not_push_restores_nothing(
     may = {action: " ".join(one.value for one in ALL - {action}) for action in (Action.DELETE_REVERT, Action.PUSH)}
     pusher, remover = guest(main=may[Action.DELETE_REVERT]), guest(main=may[Action.PUSH])
     before = read_head(store)
-    assert registry.trash(pusher) == registry.purge(pusher, None, operation=ONE) == []
+    blind = guest(main=" ".join(one.value for one in ALL - {Action.LIST}))
+    for who in (pusher, blind):
+        assert registry.trash(who) == registry.purge(who, None, operation=ONE) == []
     for call in (
         lambda: registry.trash(pusher, BASE),
         lambda: registry.trash(pusher, "sequoia"),

@@ -20,7 +20,7 @@ from s3reg.cli.node import TRIES_TO_ASK, connected, when
 from s3reg.cli.options import OpenGroup
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.removal import operation
-from s3reg.errors import Invalid, NameAmbiguous, NotInTrash, TemplateNotFound
+from s3reg.errors import Invalid, NameAmbiguous, NotInTrash, TemplateNotFound, TrashEmpty
 from s3reg.model import names
 from s3reg.wire import trash as messages
 
@@ -91,7 +91,7 @@ def restore(
     as_tag = None if as_tag is None else names.tag(as_tag)
     ids = [names.version_id(one) for one in versions]
     with connected(asked) as connection:
-        there = _entries(connection, template_)
+        there = _of_template(connection, template_)
         chosen = _chosen(there, template_, tags, ids) if tags or ids else _went_last(there, template_)
         if as_tag is not None and len(chosen) > 1:
             told = ", ".join(one.tag for one in chosen)
@@ -120,7 +120,7 @@ def purge(asked: Asked, template_: str | None, *, tags: tuple[str, ...], yes: bo
     if template_ is None and not yes and (asked.machine_readable or not sys.stdin.isatty()):
         raise Invalid(reason="without a template everything in the trash would go; say so with --yes")
     with connected(asked) as connection:
-        going = _entries(connection, template_)
+        going = _entries(connection, None) if template_ is None else _of_template(connection, template_)
         if tags and template_ is not None:
             _one_of_each(going, template_, tags)
             wanted = set(map(_composed, tags))
@@ -145,6 +145,14 @@ def _purge(connection: Connection, going: Sequence[TrashEntry]) -> int:
             wanted = wire.write(messages.Purge(operation(), template, some))
             connection.ask(messages.PurgedSchema, "POST", f"{wire.PREFIX}/trash/purge", wanted)
     return len(going)
+
+
+def _of_template(connection: Connection, template: str) -> list[TrashEntry]:
+    """What is there of a template, which may be gone with all that it had. Raises TrashEmpty."""
+    try:
+        return _entries(connection, template)
+    except TemplateNotFound:
+        raise TrashEmpty(template=template) from None
 
 
 def _entries(connection: Connection, template: str | None) -> list[TrashEntry]:
@@ -182,9 +190,9 @@ def _one_of_each(there: Sequence[TrashEntry], template: str, tags: Sequence[str]
 
 
 def _went_last(there: Sequence[TrashEntry], template: str) -> list[TrashEntry]:
-    """All that went at once, and last. Raises NotInTrash, NameAmbiguous."""
+    """All that went at once, and last. Raises TrashEmpty, NameAmbiguous."""
     if not there:
-        raise NotInTrash(template=template, version="at all")
+        raise TrashEmpty(template=template)
     _same_template(there)
     last = there[-1]
     found: dict[str, TrashEntry] = {}
