@@ -73,9 +73,10 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
     `check` is asked what is wrong with it; `agreed` is called with that before anything is written, and may raise. `force`:
     although something is wrong. Raises NotACopy, CopyDamaged, AdoptionDisturbed, RecordDamaged, FormatUnknown.
     """
-    store = setup.prepare(records, write=False)
+    setup.prepare(records, write=False)
     before = records.read(fmt.FORMAT_KEY)
-    if before is None or store.made_as == records.store.made_as:
+    store = None if before is None else fmt.read_format(before.data)
+    if before is None or store is None or store.made_as == records.store.made_as:
         raise NotACopy(store=records.store.location)
     setup.check_features(store, write=True)
     found = check()
