@@ -53,6 +53,7 @@ def proposal(asked: wire.CommitRequest) -> Proposal:
         arch=asked.arch,
         force=asked.force,
         same_name=asked.same_name,
+        replaces=None if asked.replaces is None else names.version_id(asked.replaces),
     )
 
 

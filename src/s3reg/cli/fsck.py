@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.filesize import decimal
 
+from s3reg.api import loopback
 from s3reg.api.wiring import registry_over
 from s3reg.cli import flags, output
+from s3reg.cli.node import connected
 from s3reg.cli.output import Answer, Columns
+from s3reg.client import repair
+from s3reg.client.connection import Access, Connection
+from s3reg.client.library import Library
+from s3reg.client.repair import Hurt, Outcome
 from s3reg.errors import Invalid, Kind, SettingInvalid
+from s3reg.registry.damage import What
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     from s3reg.cli.options import Asked
     from s3reg.registry import Checked, Damage
+    from s3reg.settings import Settings
+    from s3reg.store import ObjectStore
 
 _ALL = "100"
 RANGES_TOLD = 100
@@ -58,6 +69,13 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
 )
 @click.option("--seed", metavar="N", type=click.IntRange(0), help="Choose the packs to read as the run that told this.")
 @click.option("-t", "--template", "templates", metavar="TEMPLATE", multiple=True, help="Only this one; repeatable.")
+@click.option(
+    "--repair-from",
+    "library",
+    metavar="LIBRARY",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Push again what this node's library has of damaged versions, under their tags and in their places.",
+)
 @click.option("--no-record", is_flag=True, help="Do not note which packs are bad: pushes may go on building on them.")
 @click.pass_obj
 def fsck(
@@ -68,14 +86,17 @@ def fsck(
     read_data: float,
     seed: int | None,
     templates: tuple[str, ...],
+    library: Path | None,
     no_record: bool,
     **told: str | None,
 ) -> None:
     """Check that all that templates need is there, and as it was.
 
-    Names what is damaged by template, tag and file, and ends with 8 then. Changes nothing, but notes which packs are bad, so
-    that no push builds on them. Registries may serve the store meanwhile.
+    Names what is damaged by template, tag and file, and ends with 8 if anything outside the trash is. Changes nothing, but
+    notes which packs are bad, so that no push builds on them. Registries may serve the store meanwhile.
     """
+    if library is not None and no_record:
+        raise Invalid(reason="--repair-from builds on no bad pack, so these have to be noted; leave --no-record out")
     read = flags.read(told, url, quietly=True)
     registry = registry_over(flags.existing_store(read), read)
     if not registry.status().store:
@@ -88,11 +109,39 @@ def fsck(
             record=not no_record,
             told=shown,
         )
-    answer = Answer(_body(done, read_data), _summary(done), _text(done, read_data))
-    code = 0 if done.clean else Kind.DAMAGED.exit_code
+    outcomes = [] if library is None else list(_repaired(asked, read, registry.store, library, done))
+    replaced = {one.hurt.version for one in outcomes if one.version is not None}
+    done.damage = [one for one in done.damage if one.version not in replaced]
+    body = _body(done, read_data) | ({} if library is None else {"repairs": [_outcome(one) for one in outcomes]})
+    text = (*_text(done, read_data), *([_outcomes(outcomes)] if outcomes else []))
+    answer = Answer(body, _summary(done), text)
+    code = Kind.DAMAGED.exit_code if any(not one.trash for one in done.damage) else 0
     output.give(answer, machine_readable=asked.machine_readable, code=code)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _repaired(asked: Asked, read: Settings, store: ObjectStore, folder: Path, done: Checked) -> Iterator[Outcome]:
+    """What became of each damaged version that has a tag: pushed to the registry that was named, else to one of our own."""
+    hurt = dict.fromkeys(
+        Hurt(one.template, one.version, one.tag)
+        for one in done.damage
+        if one.template is not None and one.version is not None and not one.trash and one.what is not What.HEAD
+    )
+    if not hurt:
+        return
+    avoid = frozenset(str(one.version) for one in done.damage if one.version is not None)
+    library = Library(folder.expanduser().absolute())
+    with contextlib.ExitStack() as stack:
+        if asked.registry is not None or asked.remote is not None:
+            connection = stack.enter_context(connected(asked))
+        else:
+            served = stack.enter_context(loopback.served(read, store))
+            access = Access(served.url, user="root", password=served.token)
+            connection = stack.enter_context(contextlib.closing(Connection(access)))
+        progress = output.progress(machine_readable=asked.machine_readable)
+        stack.callback(progress.finish)
+        yield from repair.repair(connection, library, hurt, avoid, progress)
 
 
 class _Shown:
@@ -202,6 +251,31 @@ def _body(done: Checked, percent: float) -> dict[str, Any]:
         "foreign_count": done.foreign_count,
         "noted_as_bad": {"packs": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
     }
+
+
+def _outcome(one: Outcome) -> dict[str, Any]:
+    return {
+        "template": one.hurt.template,
+        "tag": one.hurt.tag,
+        "replaced": one.hurt.version,
+        "version": one.version,
+        "sent": one.sent,
+        "problem": None if one.problem is None else str(one.problem),
+        "remedy": None if one.problem is None else one.problem.next_step,
+    }
+
+
+def _outcomes(outcomes: list[Outcome]) -> Columns:
+    rows = [
+        (
+            one.hurt.template,
+            one.hurt.tag,
+            f"put back, {decimal(one.sent)} were sent" if one.problem is None else f"not put back: {one.problem}",
+            "" if one.problem is None else one.problem.next_step,
+        )
+        for one in outcomes
+    ]
+    return Columns(("template", "tag", "repair", "what to do"), rows)
 
 
 def _damage(damage: Sequence[Damage]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from s3reg.cli.options import Asked
     from s3reg.client.estimate import DownloadSize, Estimate
     from s3reg.client.library import Library
-    from s3reg.client.outlook import Outlook
+    from s3reg.client.outlook import Outlook, Pushed
     from s3reg.client.progress import Progress
 
 MOST_JOBS = 256
@@ -136,7 +136,7 @@ def _tag_locally(asked: Asked, library: Library, vm: LocalVm, options: PushOptio
     output.give(told, machine_readable=asked.machine_readable)
 
 
-def _pushed(pushed: push.Pushed, vm: LocalVm) -> Answer:
+def _pushed(pushed: Pushed, vm: LocalVm) -> Answer:
     answer = pushed.answer
     body = {
         "uuid": answer.template,

@@ -11,12 +11,12 @@ from s3reg.client import pull, push
 from s3reg.client.connection import Access, Connection
 from s3reg.client.estimate import DownloadSize, Estimate, FileEstimate
 from s3reg.client.library import Library
-from s3reg.client.outlook import FileOutlook, Outlook
+from s3reg.client.outlook import FileOutlook, Outlook, Pushed
 from s3reg.client.pace import Pace
 from s3reg.client.platform import default_library
 from s3reg.client.progress import Progress, Silent
 from s3reg.client.pull import Pulled, PullOptions
-from s3reg.client.push import Pushed, PushOptions
+from s3reg.client.push import PushOptions
 from s3reg.client.remotes import Remotes, remotes_path
 
 if TYPE_CHECKING:

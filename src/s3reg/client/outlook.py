@@ -14,6 +14,7 @@ from s3reg.model.template import Role
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from s3reg import wire
     from s3reg.client.cargo import Item
     from s3reg.client.reuse import Shelf
 
@@ -61,6 +62,19 @@ class Outlook:
     def raw(self) -> int:
         """Bytes of the chunks to be stored, before compression."""
         return sum(file.raw for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push came to."""
+
+    answer: wire.CommitAnswer
+    stored_raw: int
+    """Bytes of the chunks that were stored, before compression."""
+    sent: int
+    """Bytes that went to the store: packs and maps."""
+    already: bool = False
+    """The version was there: an earlier run of this push had been committed."""
 
 
 def count(items: Collection[Item], shelf: Shelf) -> tuple[tuple[FileOutlook, ...], int]:

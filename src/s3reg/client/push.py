@@ -22,7 +22,7 @@ from s3reg.client import outlook, platform, vmconfig
 from s3reg.client.bases import Bases, origins
 from s3reg.client.cargo import Cargo
 from s3reg.client.library import PUBLISHING
-from s3reg.client.outlook import Outlook
+from s3reg.client.outlook import Outlook, Pushed
 from s3reg.client.packer import Packer
 from s3reg.client.plan import Plan
 from s3reg.client.pushlog import Began, PushLog
@@ -68,26 +68,13 @@ class PushOptions:
     """Decode and hash every frame again before it is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """What a push came to."""
-
-    answer: wire.CommitAnswer
-    stored_raw: int
-    """Bytes of the chunks that were stored, before compression."""
-    sent: int
-    """Bytes that went to the store: packs and maps."""
-    already: bool = False
-    """The version was there: an earlier run of this push had been committed."""
-
-
 def push(connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress) -> Pushed:
     """Push `vm` under `options.tag`.
 
     Raises NameInvalid, VmRunning, FileChanged, TagTaken, NameTaken, DiskFull, and whatever the registry or the line to it
     raise.
     """
-    with library.lock(f"push-{vm.id}", wait=False), _loading(connection, library, vm, options, progress) as one:
+    with library.lock(f"push-{vm.id}", wait=False), loading(connection, library, vm, options, progress) as one:
         # With --remote-vm, several VMs may be on their way to one template: they would share a log.
         other = library.lock(f"push-{one.template}", wait=False) if one.template != vm.id else contextlib.nullcontext()
         with other:
@@ -99,14 +86,21 @@ def foresee(connection: Connection, library: Library, vm: LocalVm, options: Push
 
     Raises TagTaken, VmRunning, FileChanged, NameInvalid, and whatever the registry or the line to it raise.
     """
-    with _loading(connection, library, vm, options, progress) as one:
+    with loading(connection, library, vm, options, progress) as one:
         return one.foresee()
 
 
 @contextlib.contextmanager
-def _loading(
-    connection: Connection, library: Library, vm: LocalVm, options: PushOptions, progress: Progress
-) -> Iterator[_Push]:
+def loading(
+    connection: Connection,
+    library: Library,
+    vm: LocalVm,
+    options: PushOptions,
+    progress: Progress,
+    *,
+    kind: Callable[..., Push] | None = None,
+) -> Iterator[Push]:
+    """The push of `vm`, or one of another kind, ready to run. Raises VmRunning, NameInvalid."""
     library.check_stopped(vm)
     tag, description = names.tag(options.tag), names.description(options.description)
     options = replace(options, tag=tag, description=description)
@@ -116,14 +110,14 @@ def _loading(
     cargo = Cargo(crew, library.ledger, progress, proof=options.proof)
     try:
         with platform.refusals_named(library.root):
-            yield _Push(connection, library, vm, options=options, progress=progress, cargo=cargo)
+            yield (kind or Push)(connection, library, vm, options=options, progress=progress, cargo=cargo)
     finally:
         # In this order: nobody reads a file any more that is closed, or another that has its number by then.
         crew.close()
         cargo.close()
 
 
-class _Push:
+class Push:
     """One push under way: what it knows so far."""
 
     def __init__(
@@ -364,8 +358,8 @@ class _Push:
         decide([item.column for item in rest if item.column is not None], self.shelf, kept)
         return rest
 
-    def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
-        request = wire.CommitRequest(
+    def _request(self) -> wire.CommitRequest:
+        return wire.CommitRequest(
             tag=self.options.tag,
             name=self.name,
             files=tuple(item.entry() for item in self.cargo.items),
@@ -374,8 +368,12 @@ class _Push:
             force=self.options.force,
             same_name=self.options.same_name,
         )
+
+    def _commit(self, session: wire.SessionAnswer) -> wire.CommitAnswer:
         path = f"{wire.PREFIX}/sessions/{session.session}/commit"
-        answer: wire.CommitAnswer = self.connection.ask(wire.CommitAnswerSchema, "POST", path, wire.write(request))
+        answer: wire.CommitAnswer = self.connection.ask(
+            wire.CommitAnswerSchema, "POST", path, wire.write(self._request())
+        )
         return answer
 
     def _check_mine(self, committed: wire.CommitAnswer) -> None:

@@ -19,6 +19,7 @@ from s3reg.errors import (
     SessionExpired,
     SessionNotFound,
     TagTaken,
+    VersionChanged,
 )
 from s3reg.model import format as fmt
 from s3reg.model.bounded import LARGEST_RECORD
@@ -89,10 +90,18 @@ def _make(pushing: Pushing, asker: Identity, session: Session, proposal: Proposa
 
 def _check_place(pushing: Pushing, asker: Identity, session: Session, proposal: Proposal, head: Head | None) -> None:
     """What would make the replacing of the head fail, looked for before the work. Names are looked at here only."""
+    _check_replaced(head, proposal)
     if head is not None and head.tagged(proposal.tag) and not proposal.force:
         raise TagTaken(template=head.name, tag=proposal.tag)
     if is_new(head) and not proposal.same_name:
         pushing.catalog.check_name(asker, proposal.name, session.template)
+
+
+def _check_replaced(head: Head | None, proposal: Proposal) -> None:
+    """Raise VersionChanged unless the tag is that of the version that is to be replaced, where one was named."""
+    old = head.tagged(proposal.tag) if head is not None else None
+    if proposal.replaces is not None and (old is None or old.id != proposal.replaces):
+        raise VersionChanged(template=proposal.name, version=proposal.tag)
 
 
 def _version(
@@ -162,6 +171,7 @@ def _publish(records: Records, asker: Identity, session: Session, proposal: Prop
             return None
         place = lineage.place_of(asker, head)
         lineage.check_push(asker, session.template, place, session.domain)
+        _check_replaced(head, proposal)
         new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name)
         new = replace(new, size=records.union_size(new))
         # Last, after the head was read: see the module.

@@ -107,6 +107,8 @@ class Proposal:
     arch: str = ""
     force: bool = False
     same_name: bool = False
+    replaces: VersionId | None = None
+    """The version that has to have the tag, where one is replaced by force."""
 
 
 @dataclass(frozen=True, slots=True)

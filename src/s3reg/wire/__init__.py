@@ -375,6 +375,8 @@ class CommitRequest:
     arch: str = ""
     force: bool = False
     same_name: bool = False
+    replaces: str | None = None
+    """The id of the version that has the tag: it is this one that is replaced by force, or none."""
 
 
 class CommitRequestSchema(Message):
@@ -386,6 +388,7 @@ class CommitRequestSchema(Message):
     arch = Named(names.arch, load_default="")
     force = fields.Boolean(load_default=False)
     same_name = fields.Boolean(load_default=False)
+    replaces = Named(names.version_id, load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)
