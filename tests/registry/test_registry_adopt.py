@@ -244,8 +244,8 @@ class TestCopiesOfAStoreThatChanges:
         Pusher(copy, target).push(tag="after", same_name=True)
 
     def test_packs_first_and_heads_last_is_whole_though_pushes_and_sweeps_go_on(self, node, registry, store, tmp_path):
-        # What is removed meanwhile lies in the trash: no sweep takes it before the copy is done. What is pushed
-        # meanwhile may be missed, and a head that names it be copied: so what never changes is copied again, behind the heads.
+        # What is removed meanwhile lies in the trash: no sweep takes it before the copy is done. What is pushed meanwhile
+        # may be missed, and a head that names it copied: so what never changes is copied again, behind the heads.
         node.push(tag="v1")
         target = Elsewhere(tmp_path / "copy", secret=bytes(32))
         number = iter(range(2, 100))
