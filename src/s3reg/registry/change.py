@@ -65,9 +65,6 @@ def change_trash(
 ) -> Head:
     """As `change`, of a template that may be deleted, as long as its trash holds something; None leaves it as it is."""
     setup.prepare(records, write=True)
-    known = head_of(records, asker, template)
-    if known is not None and operation in known.operations:
-        return known
 
     def checked(head: Head | None) -> Head | None:
         if head is None or lineage_domain(head) is None or not sees(asker, head):
@@ -75,8 +72,10 @@ def change_trash(
         check(asker, action, head.id, head.domain)
         return make(head)
 
-    # Not tried of what the asker may not know of: its damage, too, would show.
-    head = records.change_head(template, operation, checked) if known is not None else None
+    # Looked at first: of what the asker may not know of, the damage, too, would show, and what was done with it before.
+    head = head_of(records, asker, template)
+    if head is not None:
+        head = records.change_head(template, operation, checked)
     if head is None:
         raise TemplateNotFound(template=template)
     return head
