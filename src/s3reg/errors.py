@@ -779,9 +779,7 @@ class CopyDamaged(S3regError):
     code = "copy-damaged"
     kind = Kind.DAMAGED
     says = "{store} is no whole copy: {count} things are missing or bad, of them {some}"
-    remedy = (
-        "copy what is missing (packs, maps, versions, then heads) and repeat it; or adopt what is there with --force"
-    )
+    remedy = "s3reg fsck names them all; copy what is missing and repeat it, or adopt what is there with --force"
 
 
 class AdoptionDisturbed(S3regError):

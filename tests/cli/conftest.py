@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import threading
 from dataclasses import dataclass
@@ -62,6 +63,20 @@ def s3reg(capsys):
 
     yield program
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """`terminal(text)`: somebody at a terminal types it."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "r") as keyboard:
+
+        def types(text):
+            os.write(ours, text.encode())
+            monkeypatch.setattr("sys.stdin", keyboard)
+
+        yield types
+    os.close(ours)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """revert, untag, retag and rename from the command line."""
 
 import io
-import os
-import pty
 import re
 import shlex
 
@@ -22,20 +20,6 @@ def versions(s3reg, registry, tmp_path):
         (machine.folder / "nvram").write_bytes(b"%d" % number)
         assert s3reg("push", "base", "-t", f"v{number}").code == 0
     return machine
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """`terminal(text)`: somebody at a terminal types it."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "r") as keyboard:
-
-        def types(text):
-            os.write(ours, text.encode())
-            monkeypatch.setattr("sys.stdin", keyboard)
-
-        yield types
-    os.close(ours)
 
 
 def tags(s3reg, vm="base"):
