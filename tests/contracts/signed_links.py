@@ -40,6 +40,9 @@ def another_end(value):
 class SignedLinks(Promises):
     """A link works without a credential until it expires, for one method and one key."""
 
+    keeps_checksums = True
+    """Whether the store keeps the SHA-256 that a signed PUT came with."""
+
     def test_a_link_reads_the_object(self, store, opener):
         for key in ("a", ODD_KEY):
             store.put(key, OLD)
@@ -169,6 +172,13 @@ class SignedLinks(Promises):
         honest = {name: said if name.lower().endswith("sha256") else value for name, value in link.headers.items()}
         assert 400 <= opener("PUT", link.url, honest, NEW)[0] < 500
         assert list(store.list("")) == []
+
+    def test_the_checksum_that_the_store_keeps_is_that_of_the_bytes(self, store, opener):
+        link = sign_put(store, "packs/a", OLD)
+        assert opener("PUT", link.url, link.headers, OLD)[0] < 300
+        assert store.stat("packs/a").sha256 == (sha256(OLD) if self.keeps_checksums else None)
+        store.put("packs/a", NEW)
+        assert store.stat("packs/a").sha256 in {None, sha256(NEW)}
 
     @promise("signed-length")
     @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """`s3reg fsck --repair-from`: what a node still has takes the place of what the store lost, byte for byte."""
 
 import contextlib
-import random
+import json
 import shutil
 
 import pytest
@@ -13,83 +13,144 @@ from s3reg.client import Access, Library, Node, PullOptions, PushOptions
 from s3reg.client.connection import Connection
 from s3reg.client.progress import Silent
 from s3reg.client.repair import Hurt, repair
-from s3reg.errors import LibraryLacks, VersionChanged
+from s3reg.errors import VersionChanged
 from s3reg.model import format as fmt
+from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
 
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path / "store"
+class House:
+    """A store, the node that filled it, and whoever pulls from it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.store = FilesStore(folder / "store")
+        self.baker = folder / "baker"
+        self.machine = machines.make(self.baker, sizes=(900_000,), state_size=0)
+        with self.node() as node:
+            node.push(self.machine.name, PushOptions("v1"))
+            machines.scatter(self.machine.disk(), 3)
+            node.push(self.machine.name, PushOptions("v2", description="of tonight"))
+        self.wanted = machines.contents(self.baker, self.machine)
+
+    @contextlib.contextmanager
+    def node(self, name="baker"):
+        with sites.address(self.folder / "store") as url, Node(self.folder / name, Access(url)) as node:
+            yield node
+
+    def check_pull(self, tag="v2"):
+        with self.node("runner") as node:
+            node.pull(self.machine.id, PullOptions(tag=tag))
+        assert machines.contents(self.folder / "runner", self.machine) == self.wanted
+        shutil.rmtree(self.folder / "runner")
+
+    def newest(self, prefix):
+        return max(self.store.list(prefix), key=lambda stat: stat.modified).key
+
+    def head(self):
+        return Registry(self.store).find(EVERYONE, self.machine.id)
 
 
 @pytest.fixture
-def store(place):
-    return FilesStore(place)
+def house(tmp_path):
+    return House(tmp_path)
 
 
 @pytest.fixture
-def baked(tmp_path, place):
-    """A VM pushed as v1, and, changed, as v2; its library holds the latter, and the layers of both."""
-    machine = machines.make(tmp_path / "baker")
-    with sites.address(place) as url, Node(tmp_path / "baker", Access(url)) as node:
-        node.push(machine.name, PushOptions("v1"))
-        machines.scatter(machine.disk(), 40)
-        node.push(machine.name, PushOptions("v2", description="of tonight"))
-    return machine
+def fsck(house, capsys):
+    """Its exit code, and what it told a program."""
 
-
-@pytest.fixture
-def fsck(place, capsys):
     def check(*more):
         capsys.readouterr()
-        code = run(["-j", "fsck", str(place), *map(str, more)])
-        import json
-
+        code = run(["-j", "fsck", str(house.folder / "store"), *map(str, more)])
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])["body"]
 
     return check
 
 
-def hurt_pack(store, number=-1):
-    key = sorted(store.list(fmt.PACKS), key=lambda stat: stat.modified)[number].key
-    data = bytearray(store.get(key).data)
+def flip_pack(house):
+    key = house.newest(fmt.PACKS)
+    data = bytearray(house.store.get(key).data)
     data[len(data) // 2] ^= 1
-    store.put(key, bytes(data))
-    return key
+    house.store.put(key, bytes(data))
 
 
-def lose_map(store):
-    key = max(store.list(fmt.MAPS), key=lambda stat: stat.modified).key
-    store.delete([key])
+def lose_map(house):
+    house.store.delete([house.newest(fmt.MAPS)])
 
 
-def lose_version(store):
-    key = max(store.list(fmt.VERSIONS), key=lambda stat: stat.modified).key
-    store.delete([key])
+def lose_version(house):
+    house.store.delete([house.newest(fmt.VERSIONS)])
 
 
-def pulled(place, tmp_path, machine, tag):
-    with sites.address(place) as url, Node(tmp_path / f"runner-{random.random()}", Access(url)) as node:
-        node.pull(machine.id, PullOptions(tag=tag))
-        return machines.contents(node.library.root, machine)
-
-
-@pytest.mark.parametrize("harm", [hurt_pack, lose_map, lose_version])
-def test_what_a_library_still_has_is_put_back_byte_for_byte(place, store, tmp_path, baked, fsck, harm):
-    wanted = machines.contents(tmp_path / "baker", baked)
-    harm(store)
+@pytest.mark.parametrize("harm", [flip_pack, lose_map, lose_version])
+def test_what_a_library_still_has_is_put_back_byte_for_byte(house, fsck, harm):
+    harm(house)
     code, told = fsck("--read-data")
     assert code == 8
     assert {row["tag"] for row in told["damage"]} == {"v2"}
-    code, told = fsck("--read-data", "--repair-from", tmp_path / "baker")
+    code, told = fsck("--read-data", "--repair-from", house.baker)
     assert [row["problem"] for row in told["repairs"]] == [None]
     assert (code, told["damage"]) == (0, [])
-    assert pulled(place, tmp_path, baked, "v2") == wanted
-    (head,) = Registry(store)._catalog.heads()
+    house.check_pull()
+    head = house.head()
     assert [(entry.tag, entry.description) for entry in head.versions] == [("v1", ""), ("v2", "of tonight")]
     assert [entry.tag for entry in head.removed] == ["v2"]
     code, told = fsck("--read-data")
     assert code == 0
     assert all(row["trash"] for row in told["damage"])
+    # The library is as it was, and knows the version by its new id.
+    assert machines.contents(house.baker, house.machine) == house.wanted
+    ledger = Library(house.baker).ledger
+    assert (ledger.current(house.machine.id), ledger.tags(house.machine.id)["v2"].version) == (
+        "v2",
+        head.versions[-1].id,
+    )
+    assert not list((house.baker / ".s3reg").glob("repair-*"))
+
+
+def test_a_library_that_never_had_the_version_puts_it_back_from_the_bytes_alone(house, fsck):
+    """Another node's records are not needed: the version's own record says which bytes are meant."""
+    flip_pack(house)
+    shutil.rmtree(house.baker / ".s3reg")
+    code, told = fsck("--read-data", "--repair-from", house.baker)
+    assert ([row["problem"] for row in told["repairs"]], code) == ([None], 0)
+    house.check_pull()
+
+
+def test_what_the_library_lacks_is_said_and_nothing_is_changed(house, fsck):
+    flip_pack(house)
+    machines.scatter(house.machine.disk(), 5, seed=9)
+    before = house.head()
+    code, told = fsck("--read-data", "--repair-from", house.baker)
+    assert code == 8
+    (row,) = told["repairs"]
+    assert row["version"] is None
+    assert house.machine.drives[0] in row["problem"]
+    assert house.head() == before
+    assert [one["tag"] for one in told["damage"]] == ["v2"]
+
+
+def test_a_version_that_took_the_tag_meanwhile_stays(house):
+    """The check told of the one before: that one is gone from the tag, so nothing is replaced."""
+    hurt = Hurt(house.machine.id, house.head().versions[-1].id, "v2")
+    with house.node() as node:
+        machines.scatter(house.machine.disk(), 5, seed=9)
+        node.push(house.machine.name, PushOptions("v2", force=True))
+    before = house.head()
+    with (
+        sites.address(house.folder / "store") as url,
+        contextlib.closing(Connection(Access(url))) as connection,
+    ):
+        (outcome,) = repair(connection, Library(house.baker), [hurt], frozenset(), Silent())
+    assert isinstance(outcome.problem, VersionChanged)
+    assert house.head() == before
+
+
+def test_a_registry_that_is_named_takes_the_repair(house, fsck):
+    flip_pack(house)
+    with sites.address(house.folder / "store") as url:
+        code, told = fsck("--read-data", "--repair-from", house.baker, "--registry", url)
+    assert ([row["problem"] for row in told["repairs"]], code) == ([None], 0)
+    house.check_pull()
