@@ -3,7 +3,9 @@
 import contextlib
 import json
 import random
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,7 @@ from s3reg.model.template import SessionState
 from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
+COPIES = Path(__file__).parents[2] / "docs/howto/copies.md"
 SEEDS = range(8)
 
 
@@ -243,7 +246,7 @@ class TestCopiesOfAStoreThatChanges:
         assert copy.fsck(read_data=100).clean
         Pusher(copy, target).push(tag="after", same_name=True)
 
-    def test_packs_first_and_heads_last_is_whole_though_pushes_and_sweeps_go_on(self, node, registry, store, tmp_path):
+    def test_in_the_documented_order_it_is_whole_though_pushes_and_sweeps_go_on(self, node, registry, store, tmp_path):
         # What is removed meanwhile lies in the trash: no sweep takes it before the copy is done. What is pushed meanwhile
         # may be missed, and a head that names it copied: so what never changes is copied again, behind the heads.
         node.push(tag="v1")
@@ -257,14 +260,15 @@ class TestCopiesOfAStoreThatChanges:
                 untagged(registry, "v1")
             registry.sweep()
 
-        never_change = (fmt.PACKS, fmt.MAPS, fmt.VERSIONS)
-        copied_in((fmt.FORMAT_KEY, *never_change, fmt.HEADS, *never_change), store, target, goes_on)
+        order = re.search(r"for prefix in (.*); do", COPIES.read_text())[1].split()
+        copied_in([f"{prefix}/" for prefix in order], store, target, goes_on)
+        copied_in([fmt.FORMAT_KEY], store, target, lambda _: None)
         copy = Registry(target)
         assert copy.adopt().checked.clean
         copy.sweep()
         check_sound(target)
         (head,) = heads(target)
-        assert [entry.tag for entry in head.versions] == ["v2", "v3", "v4", "v5"]
+        assert [entry.tag for entry in head.versions] == [f"v{number}" for number in range(2, 2 + order.index("heads"))]
         assert [entry.tag for entry in head.removed] == ["v1"]
 
 
