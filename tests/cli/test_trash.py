@@ -160,6 +160,8 @@ class TestRestore:
         done = s3reg("trash", "restore", "other", "v1")
         assert done.code == 18
         assert other.id in done.err
+        assert s3reg("trash", "purge", "other").code == s3reg("trash", "restore", "other").code == 18
+        assert len(trash(s3reg, "other")) == 2
         assert s3reg("trash", "restore", other.id, "v1", "--force-name").code == 0
         assert s3reg("trash", "restore", "other", "v1").code == 0
 
