@@ -52,7 +52,7 @@ def test_an_error_is_a_line_and_a_next_step(error):
 
 
 def test_a_command_that_does_not_exist_would_be_noticed():
-    assert not is_command(["fsck"])
-    assert not is_command(["adopt"])
+    assert not is_command(["scrub"])
+    assert not is_command(["mirror"])
     assert is_command(["store", "check"])
     assert not is_command(["store", "repair"])

@@ -161,6 +161,11 @@ VERBS = {
         Action.PUSH,
     ),
     "purge": Verb(lambda it, who, _: len(it.registry.purge(who, BASE, operation=OPERATION)), Action.DELETE_REVERT),
+    "sessions": Verb(lambda it, who, _: [one.name for one in it.registry.sessions(who)]),
+    "abort_any": Verb(lambda it, who, _: it.registry.abort_any(who, it.session).state),
+    "usage": Verb(lambda it, who, ref: len(it.registry.usage(who, ref).templates)),
+    "frees": Verb(lambda it, who, _: it.registry.frees(who, [Base(BASE, it.vid)])),
+    "uses": Verb(lambda it, who, ref: len(it.registry.uses(who, ref).heads)),
     "rename": Verb(lambda it, who, ref: it.registry.rename(who, ref, name="x", operation=OPERATION).name, Action.PUSH),
     "set_arch": Verb(
         lambda it, who, ref: it.registry.set_arch(who, ref, arch="arm64", operation=OPERATION).arch, Action.SET_ARCH
@@ -168,7 +173,7 @@ VERBS = {
     "plan": Verb(lambda it, who, ref: it.registry.plan(who, ref).version.id, Action.PULL),
     "pulled": Verb(lambda it, who, _: it.registry.pulled(who, BASE, it.vid), Action.PULL),
 }
-OF_NOBODY = {"prepare", "signing_secret", "status", "note", "finish", "sweep"}
+OF_NOBODY = {"prepare", "signing_secret", "status", "note", "finish", "sweep", "fsck", "adopt"}
 """These are the process's own; no asker is given to them."""
 every_verb = pytest.mark.parametrize("name", VERBS)
 needing = [name for name, verb in VERBS.items() if verb.needs]
