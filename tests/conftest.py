@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 from collections import defaultdict
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -49,6 +51,18 @@ def _own_log_settings():
     for log, level, handlers in kept:
         log.setLevel(level)
         log.handlers[:] = handlers
+
+
+@pytest.fixture
+def in_memory(tmp_path):
+    """An empty folder, in memory where the machine has such: for what does not ask whether the disk has it."""
+    memory = Path("/dev/shm")
+    folder = (
+        memory / f"{tmp_path.parent.name}-{tmp_path.name}-{os.getpid()}" if memory.is_dir() else tmp_path / "memory"
+    )
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

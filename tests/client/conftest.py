@@ -1,10 +1,8 @@
 """Fixtures for the node's half."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -31,15 +29,3 @@ def reflinking(request, tmp_path_factory):
         lacking("loop devices (root)")
     yield folder
     subprocess.run(["umount", folder], check=True)
-
-
-@pytest.fixture
-def in_memory(tmp_path):
-    """An empty folder, in memory where the machine has such: for what does not ask whether the disk has it."""
-    memory = Path("/dev/shm")
-    folder = (
-        memory / f"{tmp_path.parent.name}-{tmp_path.name}-{os.getpid()}" if memory.is_dir() else tmp_path / "memory"
-    )
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
