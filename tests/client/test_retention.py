@@ -66,6 +66,10 @@ class TestRules:
         assert staying(Rule(keep_within=1), rows) == ["a", "b"]
         assert staying(Rule(unused_for=1), rows) == ["a", "b"]
 
+    def test_what_the_stores_clock_says_was_pulled_before_it_was_made_counts_from_when_it_was_made(self):
+        rows = versions(("a", 1, 10), ("b", 0, None))
+        assert staying(Rule(unused_for=7 * DAY), rows) == ["a", "b"]
+
     def test_a_tag_fits_however_its_characters_are_composed(self):
         rows = versions(("caf\u00e9-1", 50, None), ("x", 0, None))
         assert staying(Rule(keep_tags=("cafe\u0301-*",)), rows) == ["caf\u00e9-1", "x"]

@@ -11,6 +11,7 @@ no other version outside the trash does.
 
 from __future__ import annotations
 
+import threading
 from array import array
 from dataclasses import dataclass
 from itertools import islice
@@ -112,6 +113,8 @@ class Accounts:
         self._records = records
         self._catalog = catalog
         self._kept: Recent[Base, _Needs] = Recent(NEEDS_BYTES)
+        self._turn = threading.Lock()
+        """Whose count is under way: each takes memory for all objects, and what the first one has read the next one has."""
 
     def usage(self, asker: Identity, ref: str | None) -> Usage:
         """Of all templates that the asker may list, or of one by its id or name. Raises what `find` raises.
@@ -122,14 +125,15 @@ class Accounts:
         heads = self._catalog.heads()
         shown = {head.id for head in heads if _is_shown(asker, head) and wanted in {None, head.id}}
         domains = {head.domain for head in heads if head.id in shown}
-        count = _Count()
-        for head, entry, needs in self._all(heads, domains):
-            count.add(head, entry, needs, shown=head.id in shown)
         uploading = 0
         if wanted is None:
             under_way = sessions.listed(self._records, self._catalog, asker)
             uploading = sum(one.session.signed for one in under_way if one.session is not None)
-        return count.result([head for head in heads if head.id in shown], uploading)
+        with self._turn:
+            count = _Count()
+            for head, entry, needs in self._all(heads, domains):
+                count.add(head, entry, needs, shown=head.id in shown)
+            return count.result([head for head in heads if head.id in shown], uploading)
 
     def frees(self, asker: Identity, going: Collection[Base]) -> int:
         """What taking these versions out frees in the end: bytes that they need and no other outside the trash does.
