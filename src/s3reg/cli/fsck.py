@@ -43,7 +43,7 @@ class _Command(click.Command):
     """`--read-data DIR` reads everything in DIR: a percentage is given with `=`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Say the percentage where it is left out."""
+        """Say the percentage where it is left out: what follows is none."""
         return super().parse_args(ctx, [f"{arg}={_ALL}" if arg == "--read-data" else arg for arg in args])
 
 
@@ -64,6 +64,8 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
 @click.option(
     "--read-data",
     metavar="[=PERCENT]",
+    is_flag=False,
+    flag_value=_ALL,
     callback=_percent,
     help="Read packs too, all or so many percent, chosen at random, and see that every chunk decodes to its digest.",
 )
