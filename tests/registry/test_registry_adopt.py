@@ -190,6 +190,13 @@ class TestDamage:
         assert "sequoia v1 disk" in str(refused.value)
         assert {stat.key: stat.etag for stat in copied.list("")} == before
 
+    def test_one_whose_trash_lacks_a_pack_is_refused_too(self, node, registry, copied, copy):
+        node.push()
+        registry.delete(EVERYONE, BASE, operation="1" * 32)
+        copied.delete([next(copied.list(fmt.PACKS)).key])
+        with pytest.raises(CopyDamaged, match=r"sequoia v1 disk \(in the trash\)"):
+            copy.adopt()
+
     def test_forced_it_is_adopted_and_no_push_builds_on_what_is_missing(self, node, copied, copy):
         node.push()
         pack = next(copied.list(fmt.PACKS)).key

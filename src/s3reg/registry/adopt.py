@@ -102,7 +102,7 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
 
 def _told(one: Damage) -> str:
     what = " ".join(filter(None, (one.name, one.tag, one.file))) or one.key
-    return f"{what}: {one.reason}"
+    return f"{what}{' (in the trash)' if one.trash else ''}: {one.reason}"
 
 
 def _swap(records: Records, key: str, data: bytes, etag: str | None) -> str:
