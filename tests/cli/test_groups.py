@@ -152,6 +152,21 @@ def test_templates_are_added_and_removed_by_name_or_id(s3reg, closed, base, memb
     assert s3reg("groups", "templates", "team", "--add", "nothing=all").code == NOT_FOUND
 
 
+def test_t2_a_template_s_name_may_have_an_equals_sign(s3reg, closed, base):
+    s3reg("rename", "base", "os=15=x")
+    closed.group("team", templates={})
+    assert s3reg("groups", "templates", "team", "--add", "os=15=x=list").code == 0
+    assert held(closed)[0] == {base: {"list"}}
+    assert s3reg("groups", "templates", "team", "--remove", "os=15=x=list").code == 0
+    assert held(closed)[0] == {}
+
+
+def test_a_registry_is_added_by_whoever_it_knows_though_it_lets_them_do_nothing(closed, member):
+    closed.group("team", templates={})
+    assert member("add", "here", closed.url).code == 0
+    assert member("list").code == FORBIDDEN
+
+
 def test_a_group_with_all_templates_loses_none_of_them_by_accident(s3reg, closed):
     closed.group("team", "list_vms")
     for words in (["--add", f"{SOME_ID}=all"], ["--remove", SOME_ID]):
