@@ -277,6 +277,22 @@ def test_a_deleted_template_of_another_tenant_is_not_taken_over(house, red, blue
     assert blue.post(f"{AT}/sessions", json={"template": BLUE, "name": "x", "tag": "x"}).status_code == 201
 
 
+def test_an_id_that_another_tenant_takes_meanwhile_is_lost_and_nothing_is_told_of_it(house, red, blue):
+    mine = Push([red], template=NEW, name="mine", layers=LAYERS)
+    mine.open()
+    files = mine.files()
+    theirs = Push([blue], template=NEW, name="blue-new", layers=[])
+    theirs.run()
+    said = {"tag": "v1", "name": "mine", "files": files, "force": True, "same_name": True}
+    answer = red.post(f"{AT}/sessions/{mine.sid}/commit", json=said)
+    assert answer.status_code == 409
+    assert "blue" not in answer.text
+    assert [one["id"] for one in red.get(f"{AT}/templates").json["templates"]] == [RED]
+    (found,) = (one for one in blue.get(f"{AT}/templates").json["templates"] if one["id"] == NEW)
+    assert [version["tag"] for version in found["versions"]] == ["v1"]
+    assert found["size"] == 0, "and it is still blue's own"
+
+
 def test_who_may_push_and_not_pull_learns_nothing_of_what_is_there(house, blue):
     headers, _ = house.key(house.group(ALL, ((BLUE, ("list", "push_tag")),)))
     pusher = house.closed.client(headers)
