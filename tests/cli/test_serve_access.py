@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import socket
 
 import pytest
 
@@ -32,6 +33,13 @@ def test_other_machines_are_served_only_if_they_are_asked_who_they_are_or_that_w
     check(root_token=OLD, tls_cert="cert.pem")
     check(root_token=OLD, proxies=(exposure.ipaddress.ip_network("10.0.0.7"),))
     assert caplog.text == ""
+
+
+def test_a_host_of_which_one_address_is_reached_from_outside_is_not_this_machine(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 0)) for address in ("127.0.0.1", "192.0.2.7")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    with pytest.raises(Unguarded):
+        exposure.check_exposure("both", Settings(listen="both:1"))
 
 
 @pytest.mark.parametrize("source", ["root_token", "root_token_file", "root_token_secret"])
