@@ -128,10 +128,6 @@ def test_a_secret_has_no_flag_and_is_shown_nowhere(name):
     read = settings.read({row.variable: TOKEN})
     assert getattr(read, name) == TOKEN
     assert TOKEN not in repr(read) + str(read)
-    with pytest.raises(SettingInvalid, match="at least 10 characters") as e:
-        settings.read({row.variable: TOKEN[:9]})
-    assert row.variable in str(e.value)
-    assert TOKEN[:9] not in f"{e.value} {e.value.detail}"
 
 
 @pytest.mark.parametrize("token", [':@/%+"' * 2, " blanks around ", "пароль-é-日本語", "\udcff" * 10])

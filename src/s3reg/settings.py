@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
-SHORTEST_TOKEN = 10
-"""Characters of a root token."""
 PROXY_KINDS = ("nginx", "alb")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ELSEWHERE = frozenset(
@@ -88,12 +86,6 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
-def _token(text: str) -> str:
-    if len(text) < SHORTEST_TOKEN:
-        raise ValueError(f"a root token has at least {SHORTEST_TOKEN} characters")
-    return text
-
-
 def _networks(text: str) -> tuple[Network, ...]:
     found = []
     for part in text.split(","):
@@ -132,10 +124,10 @@ class Settings:
         False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _truth
     )
     root_token: str | None = _of(
-        None, "text", "The root token, of at least 10 characters: turns access control on.", _token, secret=True
+        None, "text", "The root token, of at least 10 characters: turns access control on.", _text, secret=True
     )
     root_token_previous: str | None = _of(
-        None, "text", "The root token before it, which is valid too until this is taken away.", _token, secret=True
+        None, "text", "The root token before it, which is valid too until this is taken away.", _text, secret=True
     )
     root_token_file: str | None = _of(
         None,
@@ -208,7 +200,7 @@ class Setting:
     unit: str
     meaning: str
     parse: Callable[[str], Any]
-    """Text to value; raises ValueError with what to write instead."""
+    """Text to value; raises ValueError with what to write instead. A secret's takes any text: what is wrong is repeated."""
 
     @property
     def is_switch(self) -> bool:
@@ -243,8 +235,7 @@ def read(environ: Mapping[str, str], **overrides: str | None) -> Settings:
         try:
             values[row.name] = row.parse(text)
         except ValueError as e:
-            reason = str(e) if row.flag is None else f"{text!r}: {e}"
-            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=reason) from None
+            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=f"{text!r}: {e}") from None
     return Settings(**values)
 
 
