@@ -10,9 +10,9 @@ from cryptography import x509
 
 import pki
 from access.house import ALL
+from access.refusal import knock
 from access_kit import Closed, through_nginx
 
-REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 LEAF, CHAIN = "X-Amzn-Mtls-Clientcert-Leaf", "X-Amzn-Mtls-Clientcert"
 DAY = dt.timedelta(days=1)
 
@@ -30,12 +30,6 @@ def closed(tmp_path, clock, authority):
 @pytest.fixture
 def strict(tmp_path, clock, authority):
     return Closed(tmp_path / "store", clock=clock, authority=authority, authorization=True)
-
-
-def knock(closed, headers, **more):
-    answer = closed.http.get("/registry/vm", headers=headers, **more)
-    assert answer.status_code == 200 or answer.data == REFUSED, answer.text
-    return answer.status_code
 
 
 def who(closed, headers):

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from access.house import ALL, EVERY_ACTION, OPEN, House
+from access.refusal import REFUSED
 from access.routes import BY_PARAMETER, ROUTES
 from access_kit import Closed, basic, bearer, through_nginx
 from s3reg.api import create_app
 from s3reg.settings import Settings
 
-REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 EVERYTHING = EVERY_ACTION
 ACCESS = re.compile(r"/(api/)?v1/apikey|/admin/.*/group/|/transfer/v1/(keys|groups|access)")
 """What only access control knows."""
