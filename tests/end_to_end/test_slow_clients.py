@@ -27,15 +27,17 @@ from gunicorn.glogging import Logger
 import pki
 from push_calls import API, TEMPLATE
 from s3reg.api import create_app, headers
-from s3reg.cli import patience, serving
-from s3reg.registry import Registry
+from s3reg.api.audit import TOLD_EACH
+from s3reg.cli import caller, patience, serving
+from s3reg.model.identity import ROOT
+from s3reg.registry import Registry, Wanted
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 from secrets_seen import keep
 
 SECONDS = 60
 THREADS = 4
-QUICK = patience.Limits(
+QUICK = caller.Limits(
     head_seconds=0.3, body_seconds=0.3, stall_seconds=0.3, linger_seconds=0.3, linger_bytes=1 << 20, tick_seconds=0.05
 )
 SLOW = dataclasses.replace(QUICK, head_seconds=SECONDS, body_seconds=SECONDS, linger_seconds=SECONDS)
@@ -144,6 +146,14 @@ def test_a_hundred_without_a_credential_that_promise_a_large_body_keep_no_thread
         assert {status(sock) for sock in slow} == {401}
 
 
+def test_a_worker_that_ends_tells_what_it_had_only_counted_and_gives_the_store_its_events(tmp_path, web):
+    with served(tmp_path, SLOW, root_token=keep(secrets.token_urlsafe(24))) as port:
+        for _ in range(TOLD_EACH + 5):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 401
+    found = Registry(FilesStore(tmp_path)).events(ROOT, Wanted(0, 1 << 40, 100))
+    assert [one.said.get("more") for one in found] == [None] * TOLD_EACH + [5]
+
+
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_who_stops_in_the_middle_is_cut(tmp_path, beginning):
     with served(tmp_path, QUICK) as port, begun(port, beginning) as slow:
@@ -228,7 +238,7 @@ def test_a_body_may_take_as_long_as_it_moves_and_its_grace():
     now = itertools.count(step=100)
     here, there = socket.socketpair()
     with here, there:
-        body = patience.Steady(there, patience.Limits(), lambda: next(now))
+        body = caller.Steady(there, caller.Limits(), lambda: next(now))
         for size in (71 * 1024, 100 * 1024, 1):
             here.sendall(bytes(size))
             assert len(body.chunk(size)) == size
@@ -269,6 +279,7 @@ def test_a_body_that_is_too_large_is_refused_unread_and_the_answer_arrives(tmp_p
     with served(tmp_path, QUICK) as port, begun(port, head + bytes(200_000)) as sock:
         answer = everything(sock)
     assert answer.startswith(b"HTTP/1.1 413")
+    assert b"\r\nConnection: close\r\n" in answer  # else its client would send the next request there
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request-too-large"
 
 
@@ -292,7 +303,7 @@ def test_of_chunks_no_more_is_read_than_a_body_may_have(tmp_path):
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * (patience.LARGEST_HEAD + 10), 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * (caller.LARGEST_HEAD + 10), 431),
         (b"GET / HTTP/1.1\nHost: x\n\n", 400),
         (b"GET /?signature=SeCrEt\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
