@@ -60,6 +60,14 @@ def test_what_is_none_passes(text):
     assert seen.found() == []
 
 
+def test_what_is_kept_for_the_run_is_looked_for_after_each_test():
+    seen = Seen()
+    seen.keep("of the whole run", always=True)
+    for _ in range(2):
+        seen.watch("told: of the whole run")
+        assert len(seen.found()) == 1
+
+
 def test_a_record_counts_as_our_log_would_hold_it():
     seen = Seen()
     log = logging.getLogger("s3reg-secrets-seen")
