@@ -322,9 +322,10 @@ def test_a_head_that_is_none_is_refused_without_repeating_it(tmp_path, caplog, h
     assert "SeCrEt" not in caplog.text + answer.decode()
 
 
-def test_what_is_no_http_is_hung_up_on_at_once(tmp_path):
+def test_what_is_no_http_is_told_so_at_once(tmp_path):
+    """Else a client that begins with TLS could not tell this from a line that broke."""
     with served(tmp_path, SLOW) as port, begun(port, b"\x16\x03\x01\x02\x00\x01\x00") as sock:
-        assert everything(sock) == b""
+        assert everything(sock).startswith(b"HTTP/1.1 400 ")
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
             end = self._came.find(b"\r\n\r\n", max(0, self._looked - 3))
             self._looked = len(self._came)
             if self._came[:1] and self._came[0] not in _BEGINS:
-                raise OSError("this is no HTTP")
+                raise NoHttp
             if end < 0:
                 if len(self._came) > LARGEST_HEAD:
                     raise HeadTooLarge
@@ -171,6 +171,10 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
             self._is_closed = True
             self._host.callers.discard(self)
             super().close()
+
+
+class NoHttp(OSError):
+    """What came is something else: TLS, most likely, whose client has to be told something to know that it is wrong here."""
 
 
 class HeadTooLarge(OSError):

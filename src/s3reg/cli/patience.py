@@ -22,7 +22,7 @@ from gunicorn.http import errors as refused
 from gunicorn.workers import gthread
 
 from s3reg.api import audit, headers
-from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits
+from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
@@ -97,9 +97,10 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         try:
             if not conn.is_here():
                 return gthread._DEFER  # noqa: SLF001 - the way of gthread's own to say so
-        except HeadTooLarge:
+        except (HeadTooLarge, NoHttp) as e:
             conn.sock.setblocking(True)
-            self.handle_error(None, conn.sock, conn.client, refused.LimitRequestHeaders(""))
+            why = refused.InvalidRequestLine("") if isinstance(e, NoHttp) else refused.LimitRequestHeaders("")
+            self.handle_error(None, conn.sock, conn.client, why)
             return False
         except OSError:
             return False  # no TLS, or gone
