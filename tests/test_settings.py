@@ -40,7 +40,7 @@ def test_the_environment_spells_every_setting():
         "S3REG_CLIENT_CA": "/etc/clients.pem",
         "S3REG_CLIENT_CRL": "/etc/crl.pem",
         "S3REG_PROXIES": "10.0.0.7, 10.1.0.0/16,fd00::/8",
-        "S3REG_PROXY_CERTIFICATES": "ALB",
+        "S3REG_PROXY_CERTIFICATES": "ALB-Verify",
         "S3REG_LINK_SECONDS": "60",
         "S3REG_SESSION_BYTES": "1048576",
         "S3REG_WORKERS": "3",
@@ -52,7 +52,7 @@ def test_the_environment_spells_every_setting():
     assert dataclasses.astuple(settings.read(spelled)) == (
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
         TOKEN, PREVIOUS, "/run/token", "registry/root", True, 600, 20, "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem",
-        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb",
+        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb-verify",
         60, 1048576, 3, 8, "debug", "json",
     )  # fmt: skip
 
@@ -159,7 +159,7 @@ PROXIES = {"proxies": (ipaddress.ip_network("10.0.0.7"),)}
         {**ROOT, "root_token_previous": PREVIOUS, "authorization": True},
         {**CA, "tls_cert": "cert.pem", "client_crl": "crl.pem"},
         {**CA, **PROXIES, "proxy_certificates": "nginx"},
-        {**CA, **PROXIES, "proxy_certificates": "alb", "tls_cert": "cert.pem", "client_crl": "crl.pem"},
+        {**CA, **PROXIES, "proxy_certificates": "alb-verify", "tls_cert": "cert.pem", "client_crl": "crl.pem"},
     ],
     ids=" ".join,
 )
@@ -178,12 +178,12 @@ def test_settings_that_fit_together_pass(fine):
         ({"root_token_secret": "s", "no_auth": True}, "no_auth", "S3REG_ROOT_TOKEN_SECRET is set"),
         ({"authorization": True}, "authorization", "turned on by a root token"),
         ({"client_ca": "ca.pem", "tls_cert": "cert.pem"}, "client_ca", "turned on by a root token"),
-        ({**PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "turned on by a root token"),
+        ({**PROXIES, "proxy_certificates": "alb-verify"}, "proxy_certificates", "turned on by a root token"),
         ({"tls_key": "key.pem"}, "tls_key", "S3REG_TLS_CERT"),
         (CA, "client_ca", "S3REG_TLS_CERT, or S3REG_PROXY_CERTIFICATES"),
         ({**ROOT, "client_crl": "crl.pem"}, "client_crl", "S3REG_CLIENT_CA"),
-        ({**CA, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_PROXIES"),
-        ({**ROOT, **PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_CLIENT_CA"),
+        ({**CA, "proxy_certificates": "alb-verify"}, "proxy_certificates", "S3REG_PROXIES"),
+        ({**ROOT, **PROXIES, "proxy_certificates": "alb-verify"}, "proxy_certificates", "S3REG_CLIENT_CA"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_with_what_to_do(told, name, reason):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
-PROXY_KINDS = ("nginx", "alb")
+PROXY_KINDS = ("nginx", "alb-verify", "alb-passthrough")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ELSEWHERE = frozenset(
     {

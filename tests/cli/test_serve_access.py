@@ -114,7 +114,7 @@ def test_a_file_of_cas_or_of_lists_that_cannot_be_used_is_refused(serve, tmp_pat
     (tmp_path / "ca.pem").write_bytes(ca.issued.key_pem())
     code, told = serve(*given, S3REG_ROOT_TOKEN=OLD)
     assert (code, "S3REG_CLIENT_CA" in told) == (2, True)
-    behind = ("--proxies", "10.0.0.7", "--proxy-certificates", "alb", "--client-ca", tmp_path / "ca.pem")
+    behind = ("--proxies", "10.0.0.7", "--proxy-certificates", "alb-verify", "--client-ca", tmp_path / "ca.pem")
     code, told = serve(*behind, S3REG_ROOT_TOKEN=OLD)
     assert (code, "S3REG_CLIENT_CA" in told, "ca.pem: it holds no certificate" in told, "PRIVATE" in told) == (
         2,
