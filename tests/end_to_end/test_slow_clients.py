@@ -40,17 +40,34 @@ THREADS = 4
 QUICK = caller.Limits(
     head_seconds=0.3, body_seconds=0.3, stall_seconds=0.3, linger_seconds=0.3, linger_bytes=1 << 20, tick_seconds=0.05
 )
-SLOW = dataclasses.replace(QUICK, head_seconds=SECONDS, body_seconds=SECONDS, linger_seconds=SECONDS)
+SLOW = dataclasses.replace(
+    QUICK, head_seconds=SECONDS, body_seconds=SECONDS, stall_seconds=SECONDS, linger_seconds=SECONDS
+)
 """Nobody is cut within a test: what works, works although they are there."""
-SMALL = b"POST /registry/revert HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
+SMALL = b"DELETE /registry/revert HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
+CHUNKED = b"DELETE /registry/revert HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+BARE = b"GET /registry/vm HTTP/1.1\nHost: x\n\n"
 BEGINNINGS = {
     "nothing": b"",
     "a request line": b"GET /registry/vm HT",
     "headers": b"GET /registry/vm HTTP/1.1\r\nHost: x\r\nX-",
     "a body": SMALL,
     "a body after 100": SMALL.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"),
-    "chunks": b"POST /registry/revert HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    "a body whose length begins with zeros": SMALL.replace(b"40", b"40".zfill(19)),
+    "chunks": CHUNKED + b"5\r\n{",
+    "a chunk that looks like the last one inside": CHUNKED + b"9\r\n{\r\n0\r\n",
+    "chunks up to the last one": CHUNKED + b"2\r\n{}\r\n0\r\n",
+    "chunks up to a trailer": CHUNKED + b"2\r\n{}\r\n0\r\nX: ",
+    "a chunk whose size begins with zeros": CHUNKED + b"5".zfill(200) + b"\r\n{",
+    "a chunk behind a large head": CHUNKED.replace(b"Host", 2 * (b"X: " + bytes([97]) * 32_000 + b"\r\n") + b"Host")
+    + b"5\r\n{",
 }
+"""Where a client may stop so that its request is none yet."""
+ALL_BUT_DATA = {
+    "sizes and extensions": 3 * (b"1;x=" + bytes([97]) * 30_000 + b"\r\n{\r\n"),
+    "a trailer": b"2\r\n{}\r\n0\r\n" + 3 * (b"X: " + bytes([97]) * 30_000 + b"\r\n"),
+}
+"""What may come with chunks, so much of it that nobody honest sends it."""
 
 
 @contextlib.contextmanager
@@ -126,13 +143,22 @@ def cut(monkeypatch):
     return told
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize("beginning", [*BEGINNINGS.values(), BARE], ids=[*BEGINNINGS, "bare line ends"])
 def test_a_hundred_that_stop_in_the_middle_keep_no_thread_from_others(tmp_path, web, beginning):
     with served(tmp_path, SLOW) as port, contextlib.ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(begun(port, beginning))
         for _ in range(3 * THREADS):
             assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+
+
+@pytest.mark.parametrize("rest", ALL_BUT_DATA.values(), ids=ALL_BUT_DATA)
+def test_chunks_that_are_all_but_data_keep_no_thread_either(tmp_path, web, rest):
+    with served(tmp_path, SLOW) as port, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(begun(port, CHUNKED + rest)) for _ in range(2 * THREADS)]
+        for _ in range(3 * THREADS):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+        assert {status(sock) for sock in slow} == {431}
 
 
 def test_a_hundred_without_a_credential_that_promise_a_large_body_keep_no_thread_from_others(tmp_path, web):

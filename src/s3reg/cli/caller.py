@@ -26,9 +26,9 @@ LARGEST_HEAD = 64 * 1024
 SMALL_BODY = 64 * 1024
 """Bytes of a body that no thread waits for: more than anybody may send who is not known yet."""
 _BEGINS = frozenset(string.ascii_letters.encode() + b"\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*[;\r]")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\r\n)")
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -77,6 +77,9 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
         self._looked = 0
         self._wanted: int | None = None
         """Bytes of head and body together, once the head is whole; -1 for chunks."""
+        self._head = 0
+        """Bytes of the head; of chunks that have come whole, `_data`."""
+        self._data = 0
         self.due: float | None = time.monotonic() + self._limits.head_seconds
         """When what is waited for must be here; None between two requests."""
         self.room = 0
@@ -146,12 +149,36 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
                 return b"\n\n" in self._came  # gunicorn refuses it
             self._head_came(bytes(self._came[: end + 4]))
         if self._wanted is not None and self._wanted < 0:
-            return len(self._came) > SMALL_BODY or _LAST_CHUNK.search(self._came, self._looked - 2) is not None
+            return self._has_chunks()
         return len(self._came) >= (self._wanted or 0)
+
+    def _has_chunks(self) -> bool:
+        """Whether all chunks have come, and what may follow them; or a large body's begin; or what gunicorn refuses.
+
+        Read as gunicorn reads them: what it would wait for, a thread would.
+        """
+        came, here = len(self._came), 0
+        while (end := self._came.find(b"\r\n", self._looked)) >= 0:
+            size = _CHUNK_SIZE.match(self._came, self._looked)
+            if size is None:
+                return True
+            length = int(size[1], 16)
+            if not length and self._came.find(b"\r\n\r\n", end) >= 0:
+                return True
+            if not length or end + length + 4 > came:
+                here = min(length, came - end - 2)
+                break
+            self._looked = end + length + 4
+            self._data += length
+        if came - self._head <= SMALL_BODY:
+            return False
+        if self._data + here < SMALL_BODY // 2:
+            raise HeadTooLarge  # it is all sizes, extensions and trailers, and a thread would wait for the rest
+        return True
 
     def _head_came(self, head: bytes) -> None:
         """Find out how much of the body is waited for."""
-        self._looked = len(head)
+        self._looked, self._head, self._data = len(head), len(head), 0
         length = _LENGTH.search(head)
         size = int(length[1]) if length else 0
         if _CHUNKED.search(head):
