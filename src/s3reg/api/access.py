@@ -71,8 +71,13 @@ def revoke_key(asked: messages.KeyName) -> None:
 
 
 def _key(key: ApiKey) -> messages.Key:
-    fingerprint = "" if key.damaged else PublicKey(key.public_key).fingerprint
-    return messages.Key(key.id, key.groups, key.created, key.expires, fingerprint, key.damaged)
+    fingerprint, damaged = "", key.damaged
+    if damaged is None:
+        try:
+            fingerprint = PublicKey(key.public_key).fingerprint
+        except ValueError as e:
+            damaged = f"its public half is not usable: {e}"
+    return messages.Key(key.id, key.groups, key.created, key.expires, fingerprint, damaged)
 
 
 # --- Groups ----------------------------------------------------------------------------------------------------------

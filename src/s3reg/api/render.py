@@ -16,8 +16,10 @@ from flask import Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from s3reg import errors, wire
+from s3reg.api.wiring import wiring
 from s3reg.errors import (
     Kind,
+    RegistryUnready,
     RequestInvalid,
     RequestTooLarge,
     RouteNotFound,
@@ -145,11 +147,22 @@ def _presentable(error: S3regError) -> S3regError:
     if error.kind.status < _SERVER_FAULT:
         return error
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code=error.code)
+    if error.kind is Kind.UNAVAILABLE and not _is_known():
+        return RegistryUnready(reason=f"its {_more()}")
     return _hidden() if error.kind is Kind.INTERNAL else error
 
 
+def _is_known() -> bool:
+    """Whether whoever asks has said who it is, where that is asked: a stranger is not told where the store is."""
+    return "asker" in g or wiring().gate is None
+
+
 def _hidden() -> S3regError:
-    return S3regError(reason=f"the registry's log tells more under request {g.get('request')}")
+    return S3regError(reason=f"the registry's {_more()}")
+
+
+def _more() -> str:
+    return f"log tells more under request {g.get('request')}"
 
 
 def _of_http(error: HTTPException) -> Response:

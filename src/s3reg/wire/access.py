@@ -8,14 +8,15 @@ from typing import Any
 from marshmallow import fields, validate
 
 from s3reg.model import names
+from s3reg.model.format_access import MOST_RESOURCES
 from s3reg.wire import Bytes, Message, Named, count, many
 
 LARGEST_KEY = 16 * 1024
 """Bytes of the largest API key: RSA of 16,384 bits has 9 KiB."""
 MOST_GROUPS = 256
 """Groups of one key."""
-MOST_GRANTS = 10_000
-"""Templates or domains that one group tells apart."""
+MOST_GRANTS = MOST_RESOURCES
+"""Templates or domains that one group tells apart: as many as its record, or a list of groups could not be read."""
 LONGEST_LIFE = 100 * 366 * 86_400
 """Seconds for which a key may be made; one that should live longer is made without an end."""
 
