@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import faults
 from access_kit import Closed
-from push_calls import API
+from push_calls import API, TEMPLATE, Push
 from s3reg import wire
 from s3reg.errors import StoreUnavailable
 from s3reg.model.access import Group
@@ -117,3 +117,31 @@ def test_a_login_under_another_spelling_of_its_id_is_told_under_the_one_that_is_
     secret = closed.secret(typed)
     assert closed.shake(typed, secret).status_code == 200
     assert [one["by"] for one in said if one["deed"] == "login"] == [f"key:{kept}"]
+
+
+class Breaking(faults.Wrapped):
+    """A store that meets a defect of ours at the second look at a head."""
+
+    looks = -1
+
+    def _call(self, call, act):
+        if self.looks >= 0 and call.is_on("get", "heads/"):
+            self.looks += 1
+            if self.looks > 1:
+                raise RuntimeError("a defect")
+        return act()
+
+
+def test_a_defect_that_is_met_by_rights_as_they_are_now_is_told_as_one(tmp_path):
+    store = Breaking(FilesStore(tmp_path / "store"))
+    strict = Closed(tmp_path / "store", store=store, authorization=True)
+    other = strict.replica()
+    Push([other.client(other.root)]).run()
+    strict.group("ci", "list_vms", templates={})
+    mine = strict.key("ci", ["ci"])
+    assert strict.http.get("/registry/vm", headers=mine).json["body"] == []
+    other.group("ci", "list_vms")
+    store.looks = 0
+    answer = strict.http.get(f"{API}/template?ref={TEMPLATE}", headers=mine)
+    assert store.looks == 2
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal")

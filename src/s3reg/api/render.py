@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, g, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from s3reg import errors, wire
 from s3reg.api.wiring import wiring
@@ -169,6 +169,9 @@ def _of_http(error: HTTPException) -> Response:
     """Flask's own refusals."""
     path = request.path if len(request.path) <= _LONGEST_PATH else request.path[:_LONGEST_PATH] + "…"
     match error:
+        case InternalServerError():
+            # What an error's handler met: Flask asks nobody else what to make of it.
+            return _unexpected(error.original_exception or error)
         case NotFound():
             return failure(RouteNotFound(path=path))
         case MethodNotAllowed():
@@ -182,7 +185,7 @@ def _of_http(error: HTTPException) -> Response:
     return failure(RequestInvalid(reason=error.description or error.name, problems={}))
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(error: BaseException) -> Response:
     """A defect of ours."""
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code="internal")
     hidden = _hidden()
