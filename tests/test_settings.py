@@ -66,6 +66,16 @@ def test_an_empty_variable_counts_as_absent():
     assert settings.read({"S3REG_S3_ENDPOINT": "", "S3REG_THREADS": ""}) == settings.Settings()
 
 
+@pytest.mark.parametrize("name", sorted(settings.CLOSING))
+def test_a_setting_that_closes_the_registry_is_not_left_empty(name):
+    """As by a shell that found no such secret: else the registry would be open, and nobody would know."""
+    with pytest.raises(SettingInvalid, match="S3REG_" + name.upper()):
+        settings.read({"S3REG_" + name.upper(): ""})
+    if name != "root_token":
+        with pytest.raises(SettingInvalid, match="--" + name.replace("_", "-")):
+            settings.read({}, **{name: ""})
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [

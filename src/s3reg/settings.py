@@ -1,9 +1,9 @@
 """Every setting of a registry, once: name, default, unit and meaning.
 
 The field `s3_endpoint` is the environment's `S3REG_S3_ENDPOINT` and the flag `--s3-endpoint`; a flag wins. Credentials are
-no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent; an unknown `S3REG_…`
-variable is refused, because a misspelt one would otherwise be a setting that silently does nothing. A secret has no flag,
-because every user of a machine sees the flags of its processes; it is shown nowhere.
+no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent, unless more were open
+without it; an unknown `S3REG_…` variable is refused, because a misspelt one would otherwise be a setting that silently does
+nothing. A secret has no flag, because every user of a machine sees the flags of its processes; it is shown nowhere.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ ELSEWHERE = frozenset(
     }
 )
 """Variables that other parts of s3reg read."""
+CLOSING = frozenset({"root_token", "root_token_file", "root_token_secret", "authorization", "client_crl"})
+"""Without these more is open. One that is set to nothing is a secret that did not arrive, and nobody's wish."""
 _TESTS = "S3REG_TEST_"
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -231,6 +233,9 @@ def read(environ: Mapping[str, str], **overrides: str | None) -> Settings:
         flag = overrides.get(row.name)
         text = environ.get(row.variable, "") if flag is None else flag
         if not text:
+            if row.name in CLOSING and (flag is not None or row.variable in environ):
+                name = row.variable if flag is None else str(row.flag)
+                raise SettingInvalid(name=name, reason="it is empty; leave it out, if more is to be open")
             continue
         try:
             values[row.name] = row.parse(text)
