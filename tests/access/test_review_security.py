@@ -145,3 +145,13 @@ def test_a_defect_that_is_met_by_rights_as_they_are_now_is_told_as_one(tmp_path)
     answer = strict.http.get(f"{API}/template?ref={TEMPLATE}", headers=mine)
     assert store.looks == 2
     assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal")
+
+
+@pytest.mark.parametrize("more", [{}, {"template": []}], ids=["left out", "misspelt"])
+def test_a_group_whose_templates_are_not_told_is_not_given_all_of_them(closed, more):
+    closed.group("ci", "list_vms", templates={TEMPLATE: ["list"]})
+    gen = closed.gate.groups.find("ci").gen
+    entry = {"name": "ci", "permissions": ["list_vms"], "gen": gen, **more}
+    answer = closed.http.post(f"{API}/groups", json=entry, headers=closed.root)
+    assert (answer.status_code, closed.gate.groups.find("ci").templates) != (200, None)
+    assert answer.status_code == 400, answer.text

@@ -168,7 +168,7 @@ def test_a_group_is_made_changed_by_who_has_read_it_and_deleted(root):
     assert root("POST", "/groups/delete", {"name": "ci"}) == (200, {})
     assert root("POST", "/groups/delete", {"name": "ci"})[0] == 404
     assert root("GET", "/groups") == (200, {"groups": []})
-    assert root("POST", "/groups", {"name": "ci"})[0] == 200
+    assert root("POST", "/groups", {"name": "ci", "templates": None})[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_in_a_copy_of_a_store_keys_are_read_and_not_changed(tmp_path):
         "/keys": {"id": "new", "public_key": PUBLIC},
         "/keys/change": {"id": "ci", "ttl": 60},
         "/keys/revoke": {"id": "ci"},
-        "/groups": {"name": "new"},
+        "/groups": {"name": "new", "templates": []},
         "/groups/delete": {"name": "readers"},
     }
     for path, sent in changes.items():

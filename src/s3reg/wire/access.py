@@ -208,7 +208,8 @@ class GroupEntrySchema(Message):
     makes = GroupEntry
     name = Named(names.group_name, required=True)
     permissions = fields.List(fields.String(), load_default=())
-    templates = many(TemplateGrantSchema, MOST_GRANTS, load_default=None, allow_none=True)
+    # Said in each: one that was forgotten, or misspelt, would be all of them.
+    templates = many(TemplateGrantSchema, MOST_GRANTS, required=True, allow_none=True)
     domains = many(DomainGrantSchema, MOST_GRANTS, load_default=())
     gen = count(load_default=None, allow_none=True)
     damaged = fields.String(load_default=None, allow_none=True)
