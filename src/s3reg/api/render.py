@@ -40,6 +40,8 @@ CHALLENGE = 'Basic realm="s3reg", charset="UTF-8"'
 """Goes with each 401 (RFC 9110 §11.6.1): wget and PowerShell send a password only when they are asked for one."""
 _LONGEST_PATH = 200
 _SERVER_FAULT = 500
+_TOLD_WHY = {Kind.FORBIDDEN, Kind.UNAUTHENTICATED}
+"""Refusals of which the log says why: which permission lacks, what a certificate has."""
 ANKA_LIST = ('{"status":"OK","body":', ',"message":""}')
 """What `anka` puts around a body."""
 _PROBES = {"/livez", "/readyz"}
@@ -101,6 +103,8 @@ def failure(error: S3regError, status: int | None = None) -> Response:
     """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
     shown = _presentable(error)
     g.code = error.code
+    if error.kind in _TOLD_WHY:
+        g.reason = error.detail.get("reason")
     if _is_native():
         answer = native({"error": shown.as_dict()}, status or _status(shown))
     else:
