@@ -29,6 +29,8 @@ BASE64 = base64.b64encode(secrets.token_bytes(300)).decode()
         f"MII{BASE64.replace('=', 'A')}",
         "the root token of this test",
     ],
+    # Names of their own: what is random would be another test in each of the suite's processes.
+    ids=["signed-url", "signed-link", "bearer", "basic", "pkcs1", "pkcs8", "der", "kept"],
 )
 def test_what_is_a_secret_by_its_shape_or_was_kept_is_found_and_not_told(text):
     seen = Seen()
@@ -52,6 +54,7 @@ def test_what_is_a_secret_by_its_shape_or_was_kept_is_found_and_not_told(text):
         "sha256=" + HEX,
         "short",
     ],
+    ids=["digest-in-a-path", "withheld-signature", "withheld-bearer", "words", "no-key", "digest", "too-short"],
 )
 def test_what_is_none_passes(text):
     seen = Seen()
