@@ -132,6 +132,7 @@ def test_where_no_region_is_said_it_is_asked_for(made, roots, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [("too-short\n", "at least 10 characters"), (f'{{"token": "{OLD}"}}', "JSON object")],
+    ids=range(2),
 )
 def test_a_value_that_is_no_token_is_refused_at_the_start_without_being_told(value, reason, made, roots, caplog):
     registry = roots(made(value))
