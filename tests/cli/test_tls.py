@@ -222,7 +222,7 @@ def test_s27_a_client_with_a_certificate_is_whom_it_names_in_both_clients(served
 def test_s27_a_client_shows_the_intermediates_that_lead_to_the_ca(served):
     assert served.ask(**served.client("robot", of=served.build))["name"] == "cert:robot"
     alone = served.kept(served.build.issue("robot"))
-    with pytest.raises(RegistryUnreachable):
+    with pytest.raises((CertificateRefused, RegistryUnreachable)):  # the alert, or a connection that ended before it
         served.ask(**alone)
 
 
