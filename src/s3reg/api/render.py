@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from s3reg import errors, wire
 from s3reg.api.wiring import wiring
 from s3reg.errors import (
+    AccessOff,
     Kind,
     RegistryUnready,
     RequestInvalid,
@@ -148,7 +149,7 @@ def _anka_text(error: S3regError) -> str:
 
 def _presentable(error: S3regError) -> S3regError:
     """`error` as the other end may see it, logged where it is not the other end's own."""
-    if error.kind.status < _SERVER_FAULT:
+    if error.kind.status < _SERVER_FAULT or isinstance(error, AccessOff):
         return error
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code=error.code)
     if error.kind is Kind.UNAVAILABLE and not _is_known():
