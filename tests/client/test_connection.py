@@ -533,6 +533,13 @@ class TestCertificates:
                       {"ca_bundle": str(garbage), "certificate": str(tmp_path / "leaf.pem"),
                        "key": str(tmp_path / "key.pem")}):  # fmt: skip
             assert fails(LocalDenied, Connection, Access("https://h", **files)).detail["file"] == str(garbage)
+        shown, _ = pki.Authority("Another CA").issue("robot").write(tmp_path / "robot")
+        for key, why in (
+            (None, "lacks a certificate, or its key"),
+            (str(tmp_path / "key.pem"), "the key is of another one"),
+        ):
+            mixed = fails(LocalDenied, Connection, Access("https://h", certificate=shown, key=key))
+            assert why in str(mixed)
         missing = fails(LocalDenied, Connection, Access("https://h", ca_bundle=str(tmp_path / "none.pem")))
         assert "No such file" in str(missing)
 
