@@ -104,7 +104,8 @@ class NewKey:
 class NewKeySchema(Message):
     makes = NewKey
     id = Named(names.key_id, required=True)
-    ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
+    # Said by whoever wants a key that never ends: a misspelt one must not make one.
+    ttl = count(LONGEST_LIFE, 1, required=True, allow_none=True)
     groups = _groups(load_default=())
     public_key = Bytes(LARGEST_KEY, load_default=None, allow_none=True)
 
