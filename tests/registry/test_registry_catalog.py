@@ -1,8 +1,9 @@
 """Listing, finding, describing: what can be read is shown, what cannot is skipped and told to the log."""
 
-from dataclasses import replace
+from dataclasses import logging
 
 import pytest
+import replace
 
 from faults import Counting
 from registry.askers import guest
@@ -23,7 +24,8 @@ NOBODY = guest("nobody")
 
 
 def events(caplog):
-    return [record.event for record in caplog.records]
+    """What is told of beyond the usual course of things."""
+    return [record.event for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_an_empty_store_lists_nothing(registry):
