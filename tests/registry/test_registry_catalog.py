@@ -1,9 +1,9 @@
 """Listing, finding, describing: what can be read is shown, what cannot is skipped and told to the log."""
 
-from dataclasses import logging
+import logging
+from dataclasses import replace
 
 import pytest
-import replace
 
 from faults import Counting
 from registry.askers import guest
