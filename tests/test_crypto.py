@@ -109,6 +109,7 @@ def test_a_public_key_of_up_to_8192_bits_is_taken():
         (spki(rsa.RSAPublicNumbers(65537, (1 << 1023) + 12345).public_key()), "it has 1024 bits; use 2048 to 8192"),
         (spki(rsa.RSAPublicNumbers(65537, (1 << 8192) + 12345).public_key()), "it has 8193 bits; use 2048 to 8192"),
     ],
+    ids=range(12),
 )  # fmt: skip
 def test_what_is_no_usable_public_key_is_refused_in_words_that_hold_nothing_of_it(written, reason):
     with pytest.raises(ValueError, match=reason) as refused:

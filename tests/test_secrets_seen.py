@@ -29,6 +29,8 @@ BASE64 = base64.b64encode(secrets.token_bytes(300)).decode()
         f"MII{BASE64.replace('=', 'A')}",
         "the root token of this test",
     ],
+    # Names of their own: what is random would be another test in each of the suite's processes.
+    ids=["signed-url", "signed-link", "bearer", "basic", "pkcs1", "pkcs8", "der", "kept"],
 )
 def test_what_is_a_secret_by_its_shape_or_was_kept_is_found_and_not_told(text):
     seen = Seen()
@@ -52,12 +54,21 @@ def test_what_is_a_secret_by_its_shape_or_was_kept_is_found_and_not_told(text):
         "sha256=" + HEX,
         "short",
     ],
+    ids=["digest-in-a-path", "withheld-signature", "withheld-bearer", "words", "no-key", "digest", "too-short"],
 )
 def test_what_is_none_passes(text):
     seen = Seen()
     seen.keep("short")
     seen.watch(text)
     assert seen.found() == []
+
+
+def test_what_is_kept_for_the_run_is_looked_for_after_each_test():
+    seen = Seen()
+    seen.keep("of the whole run", always=True)
+    for _ in range(2):
+        seen.watch("told: of the whole run")
+        assert len(seen.found()) == 1
 
 
 def test_a_record_counts_as_our_log_would_hold_it():

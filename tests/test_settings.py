@@ -40,7 +40,7 @@ def test_the_environment_spells_every_setting():
         "S3REG_CLIENT_CA": "/etc/clients.pem",
         "S3REG_CLIENT_CRL": "/etc/crl.pem",
         "S3REG_PROXIES": "10.0.0.7, 10.1.0.0/16,fd00::/8",
-        "S3REG_PROXY_CERTIFICATES": "ALB",
+        "S3REG_PROXY_CERTIFICATES": "ALB-Verify",
         "S3REG_LINK_SECONDS": "60",
         "S3REG_SESSION_BYTES": "1048576",
         "S3REG_TRASH_SECONDS": "0",
@@ -54,7 +54,7 @@ def test_the_environment_spells_every_setting():
     assert dataclasses.astuple(settings.read(spelled)) == (
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
         TOKEN, PREVIOUS, "/run/token", "registry/root", True, 600, 20, "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem",
-        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb",
+        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb-verify",
         60, 1048576, 0, 86_400, 3, 8, "debug", "json",
     )  # fmt: skip
 
@@ -66,6 +66,16 @@ def test_a_flag_wins_over_the_environment():
 
 def test_an_empty_variable_counts_as_absent():
     assert settings.read({"S3REG_S3_ENDPOINT": "", "S3REG_THREADS": ""}) == settings.Settings()
+
+
+@pytest.mark.parametrize("name", sorted(settings.CLOSING))
+def test_a_setting_that_closes_the_registry_is_not_left_empty(name):
+    """As by a shell that found no such secret: else the registry would be open, and nobody would know."""
+    with pytest.raises(SettingInvalid, match="S3REG_" + name.upper()):
+        settings.read({"S3REG_" + name.upper(): ""})
+    if name != "root_token":
+        with pytest.raises(SettingInvalid, match="--" + name.replace("_", "-")):
+            settings.read({}, **{name: ""})
 
 
 @pytest.mark.parametrize(
@@ -130,10 +140,6 @@ def test_a_secret_has_no_flag_and_is_shown_nowhere(name):
     read = settings.read({row.variable: TOKEN})
     assert getattr(read, name) == TOKEN
     assert TOKEN not in repr(read) + str(read)
-    with pytest.raises(SettingInvalid, match="at least 10 characters") as e:
-        settings.read({row.variable: TOKEN[:9]})
-    assert row.variable in str(e.value)
-    assert TOKEN[:9] not in f"{e.value} {e.value.detail}"
 
 
 @pytest.mark.parametrize("token", [':@/%+"' * 2, " blanks around ", "пароль-é-日本語", "\udcff" * 10])
@@ -165,7 +171,7 @@ PROXIES = {"proxies": (ipaddress.ip_network("10.0.0.7"),)}
         {**ROOT, "root_token_previous": PREVIOUS, "authorization": True},
         {**CA, "tls_cert": "cert.pem", "client_crl": "crl.pem"},
         {**CA, **PROXIES, "proxy_certificates": "nginx"},
-        {**CA, **PROXIES, "proxy_certificates": "alb", "tls_cert": "cert.pem", "client_crl": "crl.pem"},
+        {**CA, **PROXIES, "proxy_certificates": "alb-verify", "tls_cert": "cert.pem", "client_crl": "crl.pem"},
     ],
     ids=" ".join,
 )
@@ -184,12 +190,12 @@ def test_settings_that_fit_together_pass(fine):
         ({"root_token_secret": "s", "no_auth": True}, "no_auth", "S3REG_ROOT_TOKEN_SECRET is set"),
         ({"authorization": True}, "authorization", "turned on by a root token"),
         ({"client_ca": "ca.pem", "tls_cert": "cert.pem"}, "client_ca", "turned on by a root token"),
-        ({**PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "turned on by a root token"),
+        ({**PROXIES, "proxy_certificates": "alb-verify"}, "proxy_certificates", "turned on by a root token"),
         ({"tls_key": "key.pem"}, "tls_key", "S3REG_TLS_CERT"),
         (CA, "client_ca", "S3REG_TLS_CERT, or S3REG_PROXY_CERTIFICATES"),
         ({**ROOT, "client_crl": "crl.pem"}, "client_crl", "S3REG_CLIENT_CA"),
-        ({**CA, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_PROXIES"),
-        ({**ROOT, **PROXIES, "proxy_certificates": "alb"}, "proxy_certificates", "S3REG_CLIENT_CA"),
+        ({**CA, "proxy_certificates": "alb-verify"}, "proxy_certificates", "S3REG_PROXIES"),
+        ({**ROOT, **PROXIES, "proxy_certificates": "alb-verify"}, "proxy_certificates", "S3REG_CLIENT_CA"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_with_what_to_do(told, name, reason):

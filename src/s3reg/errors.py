@@ -539,6 +539,15 @@ class RootTokenUnreadable(S3regError):
     remedy = "write it there again, as docs/reference.md says of S3REG_ROOT_TOKEN_FILE and S3REG_ROOT_TOKEN_SECRET"
 
 
+class RegistryUnready(S3regError):
+    """The registry, or the store behind it, cannot answer now; whoever has not said who it is gets no more than that."""
+
+    code = "registry-unready"
+    kind = Kind.UNAVAILABLE
+    says = "the registry cannot answer now: {reason}"
+    remedy = "try again in a moment; if it stays, tell whoever runs the registry"
+
+
 class TooManyFailures(S3regError):
     """So many wrong credentials came from one address, or for one name, that no more of them are looked at for a while."""
 

@@ -1,9 +1,9 @@
 """Every setting of a registry, once: name, default, unit and meaning.
 
 The field `s3_endpoint` is the environment's `S3REG_S3_ENDPOINT` and the flag `--s3-endpoint`; a flag wins. Credentials are
-no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent; an unknown `S3REG_…`
-variable is refused, because a misspelt one would otherwise be a setting that silently does nothing. A secret has no flag,
-because every user of a machine sees the flags of its processes; it is shown nowhere.
+no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent, unless more were open
+without it; an unknown `S3REG_…` variable is refused, because a misspelt one would otherwise be a setting that silently does
+nothing. A secret has no flag, because every user of a machine sees the flags of its processes; it is shown nowhere.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
-SHORTEST_TOKEN = 10
-"""Characters of a root token."""
-PROXY_KINDS = ("nginx", "alb")
+PROXY_KINDS = ("nginx", "alb-verify", "alb-passthrough")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ELSEWHERE = frozenset(
     {
@@ -48,6 +46,8 @@ ELSEWHERE = frozenset(
     }
 )
 """Variables that other parts of s3reg read."""
+CLOSING = frozenset({"root_token", "root_token_file", "root_token_secret", "authorization", "client_crl"})
+"""Without these more is open. One that is set to nothing is a secret that did not arrive, and nobody's wish."""
 _TESTS = "S3REG_TEST_"
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -88,12 +88,6 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
-def _token(text: str) -> str:
-    if len(text) < SHORTEST_TOKEN:
-        raise ValueError(f"a root token has at least {SHORTEST_TOKEN} characters")
-    return text
-
-
 def _networks(text: str) -> tuple[Network, ...]:
     found = []
     for part in text.split(","):
@@ -132,10 +126,10 @@ class Settings:
         False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _truth
     )
     root_token: str | None = _of(
-        None, "text", "The root token, of at least 10 characters: turns access control on.", _token, secret=True
+        None, "text", "The root token, of at least 10 characters: turns access control on.", _text, secret=True
     )
     root_token_previous: str | None = _of(
-        None, "text", "The root token before it, which is valid too until this is taken away.", _token, secret=True
+        None, "text", "The root token before it, which is valid too until this is taken away.", _text, secret=True
     )
     root_token_file: str | None = _of(
         None,
@@ -220,7 +214,7 @@ class Setting:
     unit: str
     meaning: str
     parse: Callable[[str], Any]
-    """Text to value; raises ValueError with what to write instead."""
+    """Text to value; raises ValueError with what to write instead. A secret's takes any text: what is wrong is repeated."""
 
     @property
     def is_switch(self) -> bool:
@@ -251,12 +245,14 @@ def read(environ: Mapping[str, str], **overrides: str | None) -> Settings:
         flag = overrides.get(row.name)
         text = environ.get(row.variable, "") if flag is None else flag
         if not text:
+            if row.name in CLOSING and (flag is not None or row.variable in environ):
+                name = row.variable if flag is None else str(row.flag)
+                raise SettingInvalid(name=name, reason="it is empty; leave it out, if more is to be open")
             continue
         try:
             values[row.name] = row.parse(text)
         except ValueError as e:
-            reason = str(e) if row.flag is None else f"{text!r}: {e}"
-            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=reason) from None
+            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=f"{text!r}: {e}") from None
     return Settings(**values)
 
 

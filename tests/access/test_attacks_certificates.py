@@ -10,9 +10,9 @@ from cryptography import x509
 
 import pki
 from access.house import ALL
+from access.refusal import knock
 from access_kit import Closed, through_nginx
 
-REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 LEAF, CHAIN = "X-Amzn-Mtls-Clientcert-Leaf", "X-Amzn-Mtls-Clientcert"
 DAY = dt.timedelta(days=1)
 
@@ -30,12 +30,6 @@ def closed(tmp_path, clock, authority):
 @pytest.fixture
 def strict(tmp_path, clock, authority):
     return Closed(tmp_path / "store", clock=clock, authority=authority, authorization=True)
-
-
-def knock(closed, headers, **more):
-    answer = closed.http.get("/registry/vm", headers=headers, **more)
-    assert answer.status_code == 200 or answer.data == REFUSED, answer.text
-    return answer.status_code
 
 
 def who(closed, headers):
@@ -268,18 +262,20 @@ def test_the_header_of_another_kind_of_proxy_is_nothing(closed, authority, tmp_p
         "Ssl_Client_Cert",
     ):
         assert knock(closed, {name: pem}) == 401, name
-    balanced = Closed(tmp_path / "other", authority=authority, proxy_certificates="alb")
+    balanced = Closed(tmp_path / "other", authority=authority, proxy_certificates="alb-verify")
     assert knock(balanced, closed.certificate()) == 401
     assert knock(balanced, {LEAF: pem}) == 200
     assert knock(balanced, {LEAF: pem}, environ_base={"REMOTE_ADDR": "10.0.0.1"}) == 401
 
 
-def test_a_balancer_that_hands_on_two_certificates_hands_on_one_that_a_client_wrote(tmp_path, authority):
-    """Each of its modes sends one of these headers, so the other one is not its own."""
-    balanced = Closed(tmp_path / "store", authority=authority, proxy_certificates="alb")
+def test_a_balancer_is_believed_the_header_of_its_mode_only(tmp_path, authority):
+    """The other one a client may have written."""
     mine, theirs = (quote(authority.issue(name).pem.decode(), safe="+=/") for name in ("mine", "theirs"))
-    assert knock(balanced, {CHAIN: mine, LEAF: theirs}) == 401
-    assert knock(balanced, {CHAIN: mine, LEAF: mine}) == 401
+    for kind, own, other in (("alb-verify", LEAF, CHAIN), ("alb-passthrough", CHAIN, LEAF)):
+        balanced = Closed(tmp_path / kind, authority=authority, proxy_certificates=kind)
+        assert knock(balanced, {other: theirs}) == 401
+        told = balanced.http.get("/transfer/v1/whoami", headers={own: mine, other: theirs})
+        assert told.json["name"] == "cert:mine"
 
 
 def test_without_a_kind_of_proxy_no_header_is_looked_at(tmp_path, authority):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from access.refusal import REFUSED
 from access_kit import basic, bearer
 
-REFUSED = b'{"status":"FAIL","message":"Authentication Required"}'
 PUBLIC = {"/livez", "/readyz"}
 
 SPELLINGS = [

@@ -6,10 +6,8 @@ import uuid
 import pytest
 
 from access.house import ALL, EVERY_ACTION, House
-from access_kit import Closed
 from push_calls import Layer, Push
 from s3reg.model import format as fmt
-from s3reg.store.files import FilesStore
 
 AT = "/transfer/v1"
 BLUE, RED, NEW = (f"{digit * 8}-aaaa-4bbb-8ccc-00000000000{digit}" for digit in "789")
@@ -277,6 +275,22 @@ def test_a_deleted_template_of_another_tenant_is_not_taken_over(house, red, blue
     assert blue.post(f"{AT}/sessions", json={"template": BLUE, "name": "x", "tag": "x"}).status_code == 201
 
 
+def test_an_id_that_another_tenant_takes_meanwhile_is_lost_and_nothing_is_told_of_it(house, red, blue):
+    mine = Push([red], template=NEW, name="mine", layers=LAYERS)
+    mine.open()
+    files = mine.files()
+    theirs = Push([blue], template=NEW, name="blue-new", layers=[])
+    theirs.run()
+    said = {"tag": "v1", "name": "mine", "files": files, "force": True, "same_name": True}
+    answer = red.post(f"{AT}/sessions/{mine.sid}/commit", json=said)
+    assert answer.status_code == 409
+    assert "blue" not in answer.text
+    assert [one["id"] for one in red.get(f"{AT}/templates").json["templates"]] == [RED]
+    (found,) = (one for one in blue.get(f"{AT}/templates").json["templates"] if one["id"] == NEW)
+    assert [version["tag"] for version in found["versions"]] == ["v1"]
+    assert found["size"] == 0, "and it is still blue's own"
+
+
 def test_who_may_push_and_not_pull_learns_nothing_of_what_is_there(house, blue):
     headers, _ = house.key(house.group(ALL, ((BLUE, ("list", "push_tag")),)))
     pusher = house.closed.client(headers)
@@ -326,81 +340,3 @@ LISTS = [
     ("/api/v1/registry/vm", "body"),
     (f"{AT}/templates", "templates"),
 ]
-
-
-# --- Rights that go while something is under way ----------------------------------------------------------------------
-
-
-class Meanwhile(FilesStore):
-    """Does something once, just before an object with this prefix is written."""
-
-    prefix = "nothing"
-
-    def put(self, key, data, *, only_if=None):
-        if key.startswith(self.prefix):
-            self.prefix = "nothing"
-            self.act()
-        return super().put(key, data, only_if=only_if)
-
-
-@pytest.mark.parametrize("taken", ["group", "key", "right"])
-@pytest.mark.parametrize("prefix", ["versions/", "heads/"])
-def test_a_right_that_goes_while_a_push_commits_leaves_it_done_or_not_done_and_permits_no_more(
-    tmp_path, clock, taken, prefix
-):
-    store = Meanwhile(tmp_path / "store")
-    closed = Closed(tmp_path / "store", store=store, authorization=True, clock=clock)
-    group = closed.group("pushers", *ALL, templates={}, domains={"main": EVERY_ACTION})
-    client = closed.client(closed.key("ci", [group]))
-    other = Closed(tmp_path / "store", token=closed.token, authorization=True, clock=clock)
-
-    def take():
-        match taken:
-            case "group":
-                other.gate.groups.delete(group)
-            case "key":
-                other.gate.keys.delete("ci")
-            case "right":
-                other.group(group, *ALL, templates={}, domains={"main": ["list"]})
-
-    push = Push([client], template=NEW, layers=LAYERS)
-    push.open()
-    files = push.files()
-    store.act, store.prefix = take, prefix
-    answer = client.post(f"{AT}/sessions/{push.sid}/commit", json={"tag": "v1", "name": push.name, "files": files})
-    assert answer.status_code in {200, 401, 403}
-    root = closed.client(closed.root)
-    listed = root.get(f"{AT}/templates").json["templates"]
-    assert len(listed) == (answer.status_code == 200)
-    if listed:
-        assert root.get(f"{AT}/plan?ref={NEW}").status_code == 200
-    clock.ahead += 2.1
-    assert client.post(f"{AT}/sessions", json={"template": NEW, "name": "x", "tag": "v2"}).status_code in {401, 403}
-    again = client.post(f"{AT}/sessions/{push.sid}/commit", json={"tag": "v1", "name": push.name, "files": files})
-    assert again.status_code in {401, 403, 410}
-
-
-def test_a_session_goes_on_for_its_owner_when_the_right_comes_back(tmp_path, clock):
-    closed = Closed(tmp_path / "store", authorization=True, clock=clock)
-    closed.group("pushers", *ALL, templates={}, domains={"main": EVERY_ACTION})
-    headers = closed.key("ci", ["pushers"])
-    push = Push([closed.client(headers)], template=NEW, layers=LAYERS)
-    push.open()
-    files = push.files()
-    closed.group("pushers", "list_vms", templates={})
-    clock.ahead += 2.1
-    push.call("POST", f"/sessions/{push.sid}/commit", {"tag": "v1", "name": "x", "files": files}, 403)
-    push.call("POST", f"/sessions/{push.sid}/uploads", {"objects": []}, 403)
-    closed.group("pushers", *ALL, templates={}, domains={"main": EVERY_ACTION})
-    push.commit(files)
-
-
-def test_another_key_made_under_the_id_of_an_owner_owns_the_session_as_administrators_mean_it(tmp_path, clock):
-    """A key's id is who it is: whoever makes it again hands on what its askers had under way."""
-    closed = Closed(tmp_path / "store", authorization=True, clock=clock)
-    closed.group("pushers", *ALL, templates={}, domains={"main": EVERY_ACTION})
-    push = Push([closed.client(closed.key("ci", ["pushers"]))], template=NEW, layers=[])
-    push.open()
-    closed.gate.keys.delete("ci")
-    again = closed.client(closed.key("ci", ["pushers"]))
-    assert again.get(f"{AT}/sessions/{push.sid}").status_code == 200

@@ -39,7 +39,7 @@ def root(closed):
 
 
 def made(root, **more):
-    status, told = root("POST", "/keys", {"id": "ci", "groups": ["g1"], "public_key": PUBLIC, **more})
+    status, told = root("POST", "/keys", {"id": "ci", "groups": ["g1"], "ttl": None, "public_key": PUBLIC, **more})
     assert status == 201, told
     return told
 
@@ -106,17 +106,19 @@ def test_a_pair_that_the_registry_makes_is_given_once(root):
 @pytest.mark.parametrize(
     ("path", "sent", "status", "code"),
     [
-        ("/keys", {"id": "ci", "public_key": PUBLIC}, 409, "key-taken"),
-        ("/keys", {"id": "root"}, 400, "request-invalid"),
+        ("/keys", {"id": "ci", "ttl": None, "public_key": PUBLIC}, 409, "key-taken"),
+        ("/keys", {"id": "root", "ttl": None}, 400, "request-invalid"),
         ("/keys", {}, 400, "request-invalid"),
+        ("/keys", {"id": "new"}, 400, "request-invalid"),
+        ("/keys", {"id": "new", "tll": 60}, 400, "request-invalid"),
         ("/keys", {"id": "new", "ttl": 0}, 400, "request-invalid"),
         ("/keys", {"id": "new", "ttl": 10**12}, 400, "request-invalid"),
-        ("/keys", {"id": "new", "groups": "g1"}, 400, "request-invalid"),
-        ("/keys", {"id": "new", "groups": [""]}, 400, "request-invalid"),
-        ("/keys", {"id": "new", "groups": [f"g{n}" for n in range(1000)]}, 400, "request-invalid"),
-        ("/keys", {"id": "new", "public_key": "!"}, 400, "request-invalid"),
-        ("/keys", {"id": "new", "public_key": base64.b64encode(b"x" * 300).decode()}, 400, "invalid"),
-        ("/keys", {"id": "new", "public_key": tap.printed(tap.key())}, 400, "invalid"),
+        ("/keys", {"id": "new", "ttl": None, "groups": "g1"}, 400, "request-invalid"),
+        ("/keys", {"id": "new", "ttl": None, "groups": [""]}, 400, "request-invalid"),
+        ("/keys", {"id": "new", "ttl": None, "groups": [f"g{n}" for n in range(1000)]}, 400, "request-invalid"),
+        ("/keys", {"id": "new", "ttl": None, "public_key": "!"}, 400, "request-invalid"),
+        ("/keys", {"id": "new", "ttl": None, "public_key": base64.b64encode(b"x" * 300).decode()}, 400, "invalid"),
+        ("/keys", {"id": "new", "ttl": None, "public_key": tap.printed(tap.key())}, 400, "invalid"),
         ("/keys/change", {"id": "nix", "ttl": 5}, 404, "key-not-found"),
         ("/keys/revoke", {"id": "nix"}, 404, "key-not-found"),
         ("/keys/revoke", {"id": "../x"}, 404, "key-not-found"),
@@ -168,7 +170,7 @@ def test_a_group_is_made_changed_by_who_has_read_it_and_deleted(root):
     assert root("POST", "/groups/delete", {"name": "ci"}) == (200, {})
     assert root("POST", "/groups/delete", {"name": "ci"})[0] == 404
     assert root("GET", "/groups") == (200, {"groups": []})
-    assert root("POST", "/groups", {"name": "ci"})[0] == 200
+    assert root("POST", "/groups", {"name": "ci", "templates": None})[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -256,10 +258,10 @@ def test_in_a_copy_of_a_store_keys_are_read_and_not_changed(tmp_path):
         assert copy.http.get("/registry/vm", headers=headers).json["body"] == []
         assert [key["id"] for key in copy.http.get(f"{API}/keys", headers=headers).json["keys"]] == ["ci"]
     changes = {
-        "/keys": {"id": "new", "public_key": PUBLIC},
+        "/keys": {"id": "new", "ttl": None, "public_key": PUBLIC},
         "/keys/change": {"id": "ci", "ttl": 60},
         "/keys/revoke": {"id": "ci"},
-        "/groups": {"name": "new"},
+        "/groups": {"name": "new", "templates": []},
         "/groups/delete": {"name": "readers"},
     }
     for path, sent in changes.items():
@@ -290,8 +292,8 @@ def test_answers_are_of_the_described_shape_and_are_read_by_our_client(closed, r
     document = root("GET", "/openapi.json")[1]
     asked = [
         ("GET", "/whoami", None, messages.WhoAmISchema),
-        ("POST", "/keys", {"id": "ci", "groups": ["ci"], "public_key": PUBLIC}, messages.MadeKeySchema),
-        ("POST", "/keys", {"id": "made"}, messages.MadeKeySchema),
+        ("POST", "/keys", {"id": "ci", "ttl": None, "groups": ["ci"], "public_key": PUBLIC}, messages.MadeKeySchema),
+        ("POST", "/keys", {"id": "made", "ttl": None}, messages.MadeKeySchema),
         ("POST", "/keys/change", {"id": "ci", "ttl": 60}, messages.MadeKeySchema),
         ("GET", "/keys", None, messages.KeysAnswerSchema),
         ("POST", "/groups", GROUP, messages.GroupEntrySchema),

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import uuid
 
 import pytest
 
 import faults
-from access_kit import Closed, basic
+import pki
+from access_kit import Closed, basic, through_nginx
 from push_calls import API, TEMPLATE, Push
 from s3reg.api import audit, create_app
 from s3reg.model.identity import ROOT
@@ -111,12 +113,38 @@ def test_a_login_is_a_line_and_no_event_and_what_it_does_then_is_told_of_its_key
     assert [told["deed"] for told in events(closed.app)] == ["delete"]
 
 
+def test_what_anka_s_way_gives_a_group_is_told_and_cut_short_where_it_is_long(closed, lines):
+    rows = [{"id": str(uuid.UUID(int=n, version=4)), "type": "template", "permissions": ["pull"]} for n in range(9)]
+    path = "/admin/v1/api/permission/group/ci/resources"
+    for many in (1, 0, 9):
+        assert closed.http.post(path, json=rows[:many], headers=closed.root).status_code == 200
+    one, none, all_of_them = (told["templates"] for told in lines)
+    assert (one, none) == (f"{rows[0]['id']}=pull", "none")
+    assert (all_of_them[:41], all_of_them[-1], len(all_of_them)) == (one, "…", 255)
+
+
+def test_of_a_refusal_is_told_what_lacks(closed, lines):
+    closed.group("ci", "index")
+    closed.http.delete("/registry/vm?id=none", headers=closed.key("ci", groups=["ci"]))
+    _login, told = lines
+    assert (told["status"], told["reason"]) == (403, "key:ci lacks the permission delete_vm")
+
+
+def test_of_a_refused_certificate_is_told_why(tmp_path, lines):
+    closed = Closed(tmp_path / "store", authority=pki.Authority())
+    closed.http.get("/registry/vm", headers=through_nginx(pki.Authority("Others").issue("robot").pem))
+    (told,) = lines
+    assert (told["by"], told["code"]) == ("nobody", "certificate-refused")
+    assert "robot" in told["reason"]
+
+
 def test_changes_of_keys_and_groups_are_told_without_a_key(closed, lines):
     root = closed.client(closed.root)
     made = root.post(f"{API}/keys", json={"id": "new", "ttl": None, "groups": ["a", "b"], "public_key": None})
     assert made.status_code == 201
     root.post(f"{API}/keys/revoke", json={"id": "new"})
-    group = {"name": "ci", "permissions": ["index"], "templates": None, "domains": [], "gen": None}
+    domains = [{"name": "ios", "permissions": ["pull", "list"]}]
+    group = {"name": "ci", "permissions": ["revert", "index"], "templates": None, "domains": domains, "gen": None}
     root.post(f"{API}/groups", json=group)
     root.post(f"{API}/groups/delete", json={"name": "ci"})
     assert [(told["deed"], told.get("key"), told.get("group"), told["by"]) for told in lines] == [
@@ -125,7 +153,8 @@ def test_changes_of_keys_and_groups_are_told_without_a_key(closed, lines):
         ("write-group", None, "ci", "root"),
         ("delete-group", None, "ci", "root"),
     ]
-    assert lines[0]["groups"] == "a, b"
+    assert lines[0].items() >= {"groups": "a, b", "ttl": "never"}.items()
+    assert lines[2].items() >= {"permissions": "index, revert", "templates": "all", "domains": "ios=list,pull"}.items()
     assert made.json["private_key"] not in json.dumps([lines, events(closed.app)])
 
 
@@ -222,11 +251,11 @@ def test_an_audit_that_fails_fails_no_request(settings, store, caplog, monkeypat
     assert "audit-failed" in caplog.text
 
 
-def test_what_is_told_has_a_bound_and_no_link(http, lines):
+def test_what_is_told_has_a_bound_and_no_link(app, http, lines):
     link = "https://h/p?X-Amz-Signature=" + "5" * 64
     http.get(f"{API}/plan", query_string={"ref": "x" * 5000, "tag": link})
     assert len(lines[0]["template"]) == audit.LONGEST
-    assert "5" * 64 not in json.dumps(lines)
+    assert "5" * 64 not in json.dumps([lines, events(app)])
 
 
 # --- Asked for -------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def robot(ca):
 
 @pytest.fixture
 def behind(tmp_path, ca):
-    """`behind("alb")`: a registry behind proxies of this kind."""
+    """`behind("alb-verify")`: a registry behind proxies of this kind."""
 
     def make(kind, **settings):
         more = {"proxies": PROXIES, "proxy_certificates": kind} if kind else {"tls_cert": "elsewhere"}
@@ -152,7 +152,7 @@ def test_the_certificate_in_a_header_is_checked_by_us_whatever_nginx_says(behind
         quote("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
     ],
 )
-@pytest.mark.parametrize("kind", ["nginx", "alb"])
+@pytest.mark.parametrize("kind", ["nginx", "alb-passthrough"])
 def test_a_header_that_is_no_certificate_is_refused(behind, kind, text):
     headers = {"Ssl-Client-Verify": "SUCCESS", "Ssl-Client-Cert": text, "X-Amzn-Mtls-Clientcert": text}
     assert whoami(behind(kind), headers).status_code == 401
@@ -163,26 +163,28 @@ def amazon(pem):
     return quote(pem.decode(), safe="+=/")
 
 
-def test_an_alb_says_the_leaf_or_the_chain_and_a_plus_in_it_is_no_blank(behind, tmp_path, ca):
+def test_an_alb_says_the_leaf_or_the_chain_as_its_mode_is_and_a_plus_in_it_is_no_blank(behind, tmp_path, ca):
     middle = pki.Authority("Middle CA", parent=ca)
-    closed = behind("alb")
+    closed = behind("alb-passthrough")
     while "+" not in (robot := middle.issue("robot", ou=["ci"])).pem.decode():
         pass
     chain = amazon(robot.pem + middle.pem)
     assert "+" in chain
     assert whoami(closed, {"X-Amzn-Mtls-Clientcert": chain}).json["name"] == "cert:robot"
     assert whoami(closed, {"X-Amzn-Mtls-Clientcert": amazon(robot.pem)}).status_code == 401
-    leaf = ca.issue("leaf").pem
-    assert whoami(closed, {"X-Amzn-Mtls-Clientcert-Leaf": amazon(leaf)}).json["name"] == "cert:leaf"
+    verifying, leaf = behind("alb-verify"), {"X-Amzn-Mtls-Clientcert-Leaf": amazon(ca.issue("leaf").pem)}
+    assert whoami(verifying, leaf).json["name"] == "cert:leaf"
+    assert whoami(closed, leaf).status_code == 401
+    assert whoami(verifying, {"X-Amzn-Mtls-Clientcert": chain}).status_code == 401
 
 
 def test_each_kind_of_proxy_is_believed_its_own_headers_only(behind, robot):
-    assert whoami(behind("alb"), through_nginx(robot.pem)).status_code == 401
+    assert whoami(behind("alb-verify"), through_nginx(robot.pem)).status_code == 401
     for name in ("X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf"):
         assert whoami(behind("nginx"), {name: amazon(robot.pem), "Ssl-Client-Verify": "SUCCESS"}).status_code == 401
 
 
-@pytest.mark.parametrize("kind", ["nginx", "alb", None])
+@pytest.mark.parametrize("kind", ["nginx", "alb-verify", "alb-passthrough", None])
 def test_of_a_stranger_such_headers_are_ignored_and_that_is_logged_now_and_then(behind, robot, kind, caplog):
     now = [0.0]
     closed = behind(kind, clock=lambda: time.time() + now[0])
@@ -260,7 +262,7 @@ def test_a_header_with_a_long_chain_gets_through_the_server_too(tmp_path, ca):
         "S3REG_ROOT_TOKEN": "a-token-for-this-test",
         "S3REG_CLIENT_CA": str(ca.write(tmp_path / "ca.pem")),
         "S3REG_PROXIES": "127.0.0.1",
-        "S3REG_PROXY_CERTIFICATES": "alb",
+        "S3REG_PROXY_CERTIFICATES": "alb-passthrough",
     }
     with running.serving(tmp_path, "--store", tmp_path / "store", "--workers", "1", **settings) as registry:
         url = f"{registry.url}/transfer/v1/whoami"

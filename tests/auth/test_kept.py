@@ -120,6 +120,35 @@ def test_those_who_ask_at_once_share_a_read_that_begins_after_they_all_asked(kep
     assert reads == ["a", "a"]
 
 
+def test_those_who_ask_at_once_share_what_the_read_raises_so_that_nobody_waits_for_a_store_that_is_away_in_turn(clock):
+    answers = itertools.chain(["there"], itertools.repeat(OSError("away")))
+    reads = []
+
+    def read(name):
+        reads.append(name)
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    kept = Kept(read, clock)
+    kept.get("a")
+    asked = threading.Barrier(8)
+
+    def not_enough(value):
+        del value
+        asked.wait()
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(kept.get, "a", not_enough) for _ in range(8)]
+    assert {str(one.exception()) for one in found} == {"away"}
+    assert reads == ["a", "a"]
+    with pytest.raises(OSError, match="away"):
+        kept.get("a")
+    assert reads == ["a"] * 3, "who asks later asks the store"
+
+
 def test_memory_is_bounded_and_what_was_asked_for_last_is_kept(kept, reads):
     for number in range(MOST_KEPT):
         kept.get(str(number))

@@ -3,13 +3,14 @@
 import secrets
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import boto3
 import pytest
 
 import servers
 from s3reg.auth.roottoken import RootTokens
-from s3reg.auth.secretsmanager import REREAD_SECONDS, RETRY_SECONDS, SecretsManager
+from s3reg.auth.secretsmanager import REREAD_SECONDS, RETRY_SECONDS, STALE_SECONDS, SecretsManager
 from s3reg.errors import RootTokenUnreadable
 
 OLD, NEW, NEWEST = (secrets.token_urlsafe(12) for _ in range(3))
@@ -131,6 +132,7 @@ def test_where_no_region_is_said_it_is_asked_for(made, roots, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [("too-short\n", "at least 10 characters"), (f'{{"token": "{OLD}"}}', "JSON object")],
+    ids=range(2),
 )
 def test_a_value_that_is_no_token_is_refused_at_the_start_without_being_told(value, reason, made, roots, caplog):
     registry = roots(made(value))
@@ -187,23 +189,43 @@ def test_a_secrets_manager_that_does_not_answer_is_said(environment, roots, monk
         roots("registry/root").check()
 
 
-def test_calls_beside_the_one_that_reads_again_go_on_with_what_is_known(made, roots, clock):
+class Slow:
+    """Reads as it would, once it may go on."""
+
+    def __init__(self, source):
+        self.reading, self.go_on, self._read = threading.Event(), threading.Event(), source._read
+        source._read = self
+
+    def __call__(self):
+        self.reading.set()
+        assert self.go_on.wait(60)
+        return self._read()
+
+
+def test_calls_beside_the_one_that_reads_again_go_on_with_what_is_known(made, clock):
+    source = SecretsManager(made(OLD), clock=clock)
+    assert source.tokens() == [OLD.encode()]
+    clock.now += REREAD_SECONDS + 1
+    slow = Slow(source)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(source.tokens)
+        assert slow.reading.wait(60)
+        assert source.tokens() == [OLD.encode()]
+        slow.go_on.set()
+        assert first.result() == [OLD.encode()]
+
+
+def test_after_a_night_without_a_call_those_beside_the_first_wait_for_what_it_reads(made, aws, clock):
     name = made(OLD)
     source = SecretsManager(name, clock=clock)
     assert source.tokens() == [OLD.encode()]
-    clock.now += REREAD_SECONDS + 1
-    reading, go_on = threading.Event(), threading.Event()
-    read = source._read
-
-    def slow():
-        reading.set()
-        assert go_on.wait(60)
-        return read()
-
-    source._read = slow
-    thread = threading.Thread(target=source.tokens)
-    thread.start()
-    assert reading.wait(60)
-    assert source.tokens() == [OLD.encode()]
-    go_on.set()
-    thread.join()
+    aws().put_secret_value(SecretId=name, SecretString=NEW)
+    clock.now += STALE_SECONDS + 1
+    slow = Slow(source)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(source.tokens)
+        assert slow.reading.wait(60)
+        second = pool.submit(source.tokens)
+        wait([second], 0.1)  # it would be done, if it did not wait
+        slow.go_on.set()
+        assert first.result() == second.result() == [NEW.encode(), OLD.encode()]

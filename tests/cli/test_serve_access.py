@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import socket
 
 import pytest
 
@@ -32,6 +33,13 @@ def test_other_machines_are_served_only_if_they_are_asked_who_they_are_or_that_w
     check(root_token=OLD, tls_cert="cert.pem")
     check(root_token=OLD, proxies=(exposure.ipaddress.ip_network("10.0.0.7"),))
     assert caplog.text == ""
+
+
+def test_a_host_of_which_one_address_is_reached_from_outside_is_not_this_machine(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 0)) for address in ("127.0.0.1", "192.0.2.7")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    with pytest.raises(Unguarded):
+        exposure.check_exposure("both", Settings(listen="both:1"))
 
 
 @pytest.mark.parametrize("source", ["root_token", "root_token_file", "root_token_secret"])
@@ -106,7 +114,7 @@ def test_a_file_of_cas_or_of_lists_that_cannot_be_used_is_refused(serve, tmp_pat
     (tmp_path / "ca.pem").write_bytes(ca.issued.key_pem())
     code, told = serve(*given, S3REG_ROOT_TOKEN=OLD)
     assert (code, "S3REG_CLIENT_CA" in told) == (2, True)
-    behind = ("--proxies", "10.0.0.7", "--proxy-certificates", "alb", "--client-ca", tmp_path / "ca.pem")
+    behind = ("--proxies", "10.0.0.7", "--proxy-certificates", "alb-verify", "--client-ca", tmp_path / "ca.pem")
     code, told = serve(*behind, S3REG_ROOT_TOKEN=OLD)
     assert (code, "S3REG_CLIENT_CA" in told, "ca.pem: it holds no certificate" in told, "PRIVATE" in told) == (
         2,

@@ -1,16 +1,19 @@
 """The line to a registry and its store, against a server that does as it is told: what is tried again, and what is said."""
 
 import socket
+import ssl
 import threading
 import tracemalloc
 
 import pytest
 
+import pki
 import wires
 from s3reg import errors, wire
 from s3reg.client.connection import BUDGET, LONGEST_PAUSE, SLICE, TRIES, Access, Connection
 from s3reg.errors import (
     AnswerInvalid,
+    CertificateRefused,
     ChecksumMismatch,
     Interrupted,
     LinkRefused,
@@ -496,6 +499,20 @@ class TestCertificates:
             assert "certificate is refused" in str(fails(RegistryUnreachable, connection.call, "GET", "/x"))
             connection.close()
 
+    def test_s27_a_client_certificate_that_tls_refuses_is_said_at_once(self, tmp_path):
+        context, ca = wires.certificate(tmp_path)
+        context.verify_mode = ssl.CERT_REQUIRED
+        # In TLS 1.3 the client has begun to speak when it is refused, and may see a broken connection first.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(ca)
+        shown, key = pki.Authority("Another CA").issue("robot").write(tmp_path / "robot")
+        with Line(GOOD, tls=context, ca_bundle=str(ca), certificate=shown, key=key) as line:
+            for act in (line.call, lambda: line.connection.read(line.link)):
+                assert str(fails(CertificateRefused, act)).endswith(
+                    f"{line.server.url} ends TLS because of it (unknown ca)"
+                )
+            assert line.pauses == []
+
     def test_s27_unchecked_means_unchecked(self, tmp_path):
         context, _ = wires.certificate(tmp_path)
         with Line(GOOD, tls=context, insecure=True) as line:
@@ -516,6 +533,13 @@ class TestCertificates:
                       {"ca_bundle": str(garbage), "certificate": str(tmp_path / "leaf.pem"),
                        "key": str(tmp_path / "key.pem")}):  # fmt: skip
             assert fails(LocalDenied, Connection, Access("https://h", **files)).detail["file"] == str(garbage)
+        shown, _ = pki.Authority("Another CA").issue("robot").write(tmp_path / "robot")
+        for key, why in (
+            (None, "lacks a certificate, or its key"),
+            (str(tmp_path / "key.pem"), "the key is of another one"),
+        ):
+            mixed = fails(LocalDenied, Connection, Access("https://h", certificate=shown, key=key))
+            assert why in str(mixed)
         missing = fails(LocalDenied, Connection, Access("https://h", ca_bundle=str(tmp_path / "none.pem")))
         assert "No such file" in str(missing)
 

@@ -27,28 +27,47 @@ from gunicorn.glogging import Logger
 import pki
 from push_calls import API, TEMPLATE
 from s3reg.api import create_app, headers
-from s3reg.cli import patience, serving
-from s3reg.registry import Registry
+from s3reg.api.audit import TOLD_EACH
+from s3reg.cli import caller, patience, serving
+from s3reg.model.identity import ROOT
+from s3reg.registry import Registry, Wanted
 from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 from secrets_seen import keep
 
 SECONDS = 60
 THREADS = 4
-QUICK = patience.Limits(
+QUICK = caller.Limits(
     head_seconds=0.3, body_seconds=0.3, stall_seconds=0.3, linger_seconds=0.3, linger_bytes=1 << 20, tick_seconds=0.05
 )
-SLOW = dataclasses.replace(QUICK, head_seconds=SECONDS, body_seconds=SECONDS, linger_seconds=SECONDS)
+SLOW = dataclasses.replace(
+    QUICK, head_seconds=SECONDS, body_seconds=SECONDS, stall_seconds=SECONDS, linger_seconds=SECONDS
+)
 """Nobody is cut within a test: what works, works although they are there."""
-SMALL = b"POST /registry/revert HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
+SMALL = b"DELETE /registry/revert HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
+CHUNKED = b"DELETE /registry/revert HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+BARE = b"GET /registry/vm HTTP/1.1\nHost: x\n\n"
 BEGINNINGS = {
     "nothing": b"",
     "a request line": b"GET /registry/vm HT",
     "headers": b"GET /registry/vm HTTP/1.1\r\nHost: x\r\nX-",
     "a body": SMALL,
     "a body after 100": SMALL.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"),
-    "chunks": b"POST /registry/revert HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    "a body whose length begins with zeros": SMALL.replace(b"40", b"40".zfill(19)),
+    "chunks": CHUNKED + b"5\r\n{",
+    "a chunk that looks like the last one inside": CHUNKED + b"9\r\n{\r\n0\r\n",
+    "chunks up to the last one": CHUNKED + b"2\r\n{}\r\n0\r\n",
+    "chunks up to a trailer": CHUNKED + b"2\r\n{}\r\n0\r\nX: ",
+    "a chunk whose size begins with zeros": CHUNKED + b"5".zfill(200) + b"\r\n{",
+    "a chunk behind a large head": CHUNKED.replace(b"Host", 2 * (b"X: " + bytes([97]) * 32_000 + b"\r\n") + b"Host")
+    + b"5\r\n{",
 }
+"""Where a client may stop so that its request is none yet."""
+ALL_BUT_DATA = {
+    "sizes and extensions": 3 * (b"1;x=" + bytes([97]) * 30_000 + b"\r\n{\r\n"),
+    "a trailer": b"2\r\n{}\r\n0\r\n" + 3 * (b"X: " + bytes([97]) * 30_000 + b"\r\n"),
+}
+"""What may come with chunks, so much of it that nobody honest sends it."""
 
 
 @contextlib.contextmanager
@@ -124,13 +143,22 @@ def cut(monkeypatch):
     return told
 
 
-@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize("beginning", [*BEGINNINGS.values(), BARE], ids=[*BEGINNINGS, "bare line ends"])
 def test_a_hundred_that_stop_in_the_middle_keep_no_thread_from_others(tmp_path, web, beginning):
     with served(tmp_path, SLOW) as port, contextlib.ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(begun(port, beginning))
         for _ in range(3 * THREADS):
             assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+
+
+@pytest.mark.parametrize("rest", ALL_BUT_DATA.values(), ids=ALL_BUT_DATA)
+def test_chunks_that_are_all_but_data_keep_no_thread_either(tmp_path, web, rest):
+    with served(tmp_path, SLOW) as port, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(begun(port, CHUNKED + rest)) for _ in range(2 * THREADS)]
+        for _ in range(3 * THREADS):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+        assert {status(sock) for sock in slow} == {431}
 
 
 def test_a_hundred_without_a_credential_that_promise_a_large_body_keep_no_thread_from_others(tmp_path, web):
@@ -142,6 +170,14 @@ def test_a_hundred_without_a_credential_that_promise_a_large_body_keep_no_thread
         for _ in range(3 * THREADS):
             assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm", headers=asked).status == 200
         assert {status(sock) for sock in slow} == {401}
+
+
+def test_a_worker_that_ends_tells_what_it_had_only_counted_and_gives_the_store_its_events(tmp_path, web):
+    with served(tmp_path, SLOW, root_token=keep(secrets.token_urlsafe(24))) as port:
+        for _ in range(TOLD_EACH + 5):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 401
+    found = Registry(FilesStore(tmp_path)).events(ROOT, Wanted(0, 1 << 40, 100))
+    assert [one.said.get("more") for one in found] == [None] * TOLD_EACH + [5]
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
@@ -228,7 +264,7 @@ def test_a_body_may_take_as_long_as_it_moves_and_its_grace():
     now = itertools.count(step=100)
     here, there = socket.socketpair()
     with here, there:
-        body = patience.Steady(there, patience.Limits(), lambda: next(now))
+        body = caller.Steady(there, caller.Limits(), lambda: next(now))
         for size in (71 * 1024, 100 * 1024, 1):
             here.sendall(bytes(size))
             assert len(body.chunk(size)) == size
@@ -269,6 +305,7 @@ def test_a_body_that_is_too_large_is_refused_unread_and_the_answer_arrives(tmp_p
     with served(tmp_path, QUICK) as port, begun(port, head + bytes(200_000)) as sock:
         answer = everything(sock)
     assert answer.startswith(b"HTTP/1.1 413")
+    assert b"\r\nConnection: close\r\n" in answer  # else its client would send the next request there
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request-too-large"
 
 
@@ -292,7 +329,7 @@ def test_of_chunks_no_more_is_read_than_a_body_may_have(tmp_path):
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * (patience.LARGEST_HEAD + 10), 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * (caller.LARGEST_HEAD + 10), 431),
         (b"GET / HTTP/1.1\nHost: x\n\n", 400),
         (b"GET /?signature=SeCrEt\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
@@ -311,9 +348,10 @@ def test_a_head_that_is_none_is_refused_without_repeating_it(tmp_path, caplog, h
     assert "SeCrEt" not in caplog.text + answer.decode()
 
 
-def test_what_is_no_http_is_hung_up_on_at_once(tmp_path):
+def test_what_is_no_http_is_told_so_at_once(tmp_path):
+    """Else a client that begins with TLS could not tell this from a line that broke."""
     with served(tmp_path, SLOW) as port, begun(port, b"\x16\x03\x01\x02\x00\x01\x00") as sock:
-        assert everything(sock) == b""
+        assert everything(sock).startswith(b"HTTP/1.1 400 ")
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------

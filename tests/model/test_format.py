@@ -19,6 +19,8 @@ from s3reg.model.packs import LARGEST_PACK, PackRef
 from s3reg.model.template import (
     Base,
     Entry,
+    Event,
+    EventKind,
     File,
     Head,
     MapRef,
@@ -92,6 +94,12 @@ MARKER = Marker(
     frozenset({("team-1", SID, D3)}),
     frozenset({(TEMPLATE, V1)}),
 )
+EVENTS = (
+    Event("a" * 32, 1_700_000_000, EventKind.AUDIT, "key:ci — 🔑", {"deed": "push", "tag": "v1", "status": 200}),
+    Event(
+        "b" * 32, 1_700_000_001, EventKind.REPORT, "everyone", {"content": 'it "works"\nä', "host": None, "up": True}
+    ),
+)
 SECRET = bytes(range(32))
 API_KEY = ApiKey(
     id="ci — 🔑",
@@ -118,6 +126,7 @@ RECORDS = {
     "version": (VERSION, records.write_version, lambda data: records.read_version(data, TEMPLATE, V2)),
     "session": (SESSION, records.write_session, lambda data: records.read_session(data, SID)),
     "marker": (MARKER, records.write_marker, records.read_marker),
+    "events": (EVENTS, records.write_events, lambda data: records.read_events(data, "events/x")),
     "signing": (SECRET, format_access.write_signing, format_access.read_signing),
     "api-key": (
         API_KEY,
@@ -187,7 +196,7 @@ FREE = {
     "group": {"later"},
 }
 """Fields of the records below which anything is good."""
-BY_NAME = {("templates",), ("domains",)}
+BY_NAME = {("templates",), ("domains",), ("events", 0, "said"), ("events", 1, "said")}
 """Objects of as many fields as there happen to be."""
 WRONG = [
     None,

@@ -26,7 +26,7 @@ def is_taken(parse, text):
 
 ids = st.text(min_size=1, max_size=128).filter(lambda text: is_taken(names.key_id, text))
 group_names = st.text(min_size=1, max_size=128).filter(lambda text: is_taken(names.group_name, text))
-moments = st.floats(0, 1 << 53, allow_nan=False)
+moments = st.floats(0, fmt.LATEST, allow_nan=False)
 actions = st.frozensets(st.sampled_from(Action))
 unknown = st.dictionaries(st.just("later"), st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers()))
 api_keys = st.builds(

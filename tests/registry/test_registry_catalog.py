@@ -1,5 +1,6 @@
 """Listing, finding, describing: what can be read is shown, what cannot is skipped and told to the log."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,8 @@ NOBODY = guest("nobody")
 
 
 def events(caplog):
-    return [record.event for record in caplog.records]
+    """What is told of beyond the usual course of things."""
+    return [record.event for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_an_empty_store_lists_nothing(registry):

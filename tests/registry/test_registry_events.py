@@ -98,6 +98,7 @@ def test_what_two_replicas_wrote_at_one_time_is_put_in_order(store, write):
     write(event(NOON - 50, 1), event(NOON, 2))
     write(event(NOON - 40, 3))
     assert [one.time for one in found(store, limit=2)] == [NOON - 40, NOON]
+    assert [one.time for one in found(store, limit=1)] == [NOON]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_what_waits_while_the_store_takes_its_time_goes_together_but_never_over_
     registry.note("root", {"number": 0})
     assert paused.reached.wait(WAIT_SECONDS)
     for number in range(1, 4):
-        clock.now += 30
+        clock.now += 40
         registry.note("root", {"number": number})
     for number in range(4, 4 + events.TOGETHER + 1):
         registry.note("root", {"number": number})
@@ -203,7 +204,7 @@ def test_what_waits_while_the_store_takes_its_time_goes_together_but_never_over_
     assert sorted(one.said["number"] for together in objects for one in together) == list(range(events.TOGETHER + 5))
     assert all(together[-1].time - together[0].time <= events.SPAN_SECONDS for together in objects)
     assert max(map(len, objects)) == events.TOGETHER
-    assert len(objects) <= 4
+    assert len(objects) <= 5
 
 
 def test_a_burst_of_plans_is_kept_whole_by_a_store_that_takes_a_moment(store):

@@ -49,7 +49,7 @@ def list_keys() -> messages.KeysAnswer:
 @operations.add("POST", "/keys", takes=messages.NewKeySchema, gives=messages.MadeKeySchema, status=201)
 def create_key(asked: messages.NewKey) -> messages.MadeKey:
     """Make an API key. Its private half is in this answer, if the registry makes it, and nowhere else."""
-    audit.about(key=asked.id, groups=asked.groups)
+    audit.about(key=asked.id, groups=asked.groups, ttl=_told(asked.ttl, endless=asked.ttl is None))
     made, private = gate().keys.create(asked.id, ttl=asked.ttl, groups=tuple(asked.groups), public_key=asked.public_key)
     return messages.MadeKey(_key(made), private)
 
@@ -57,7 +57,7 @@ def create_key(asked: messages.NewKey) -> messages.MadeKey:
 @operations.add("POST", "/keys/change", takes=messages.KeyChangeSchema, gives=messages.MadeKeySchema)
 def change_key(asked: messages.KeyChange) -> messages.MadeKey:
     """Give an API key another end, or other groups. Logins that there are have them at once."""
-    audit.about(key=asked.id, groups=asked.groups)
+    audit.about(key=asked.id, groups=asked.groups, ttl=_told(asked.ttl, endless=asked.endless))
     groups = None if asked.groups is None else tuple(asked.groups)
     changed = gate().keys.change(asked.id, ttl=asked.ttl, groups=groups, endless=asked.endless)
     return messages.MadeKey(_key(changed))
@@ -70,9 +70,18 @@ def revoke_key(asked: messages.KeyName) -> None:
     gate().keys.delete(asked.id)
 
 
+def _told(ttl: int | None, *, endless: bool) -> int | str | None:
+    return "never" if endless else ttl
+
+
 def _key(key: ApiKey) -> messages.Key:
-    fingerprint = "" if key.damaged else PublicKey(key.public_key).fingerprint
-    return messages.Key(key.id, key.groups, key.created, key.expires, fingerprint, key.damaged)
+    fingerprint, damaged = "", key.damaged
+    if damaged is None:
+        try:
+            fingerprint = PublicKey(key.public_key).fingerprint
+        except ValueError as e:
+            damaged = f"its public half is not usable: {e}"
+    return messages.Key(key.id, key.groups, key.created, key.expires, fingerprint, damaged)
 
 
 # --- Groups ----------------------------------------------------------------------------------------------------------
@@ -88,7 +97,9 @@ def list_groups() -> messages.GroupsAnswer:
 def write_group(asked: messages.GroupEntry) -> messages.GroupEntry:
     """Make a group, or let it be this instead of what it was when it was read."""
     audit.about(group=asked.name)
-    return _entry(gate().groups.write(_group(asked), gen=asked.gen or 0))
+    wanted = _group(asked)
+    audit.about(**grants.told(wanted))
+    return _entry(gate().groups.write(wanted, gen=asked.gen or 0))
 
 
 @operations.add("POST", "/groups/delete", takes=messages.GroupNameSchema)

@@ -43,7 +43,7 @@ def create() -> Response:
     key_id, ttl, groups = _id(asked), _ttl(asked), _groups(asked) or ()
     if ttl is None:
         raise _wrong("ttl", "missing: say for how many seconds the key works")
-    audit.about(key=key_id, groups=groups)
+    audit.about(key=key_id, groups=groups, ttl=ttl)
     _, private = gate().keys.create(key_id, ttl=ttl, groups=groups, public_key=_public_key(asked))
     return render.done() if private is None else render.anka_later(base64.b64encode(private).decode())
 
@@ -54,7 +54,7 @@ def change() -> Response:
     """Give a key another end, counted from now, or other groups. Logins that there are have them at once."""
     asked = _asked()
     key_id, ttl, groups = _id(asked), _ttl(asked), _groups(asked)
-    audit.about(key=key_id, groups=groups)
+    audit.about(key=key_id, groups=groups, ttl=ttl)
     if "publickey" in asked:
         raise _wrong("publicKey", "never changes: delete the key and make another one")
     if ttl is None and groups is None:

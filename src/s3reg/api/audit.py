@@ -133,6 +133,7 @@ def _facts(answer: Response, deed: str) -> dict[str, Any]:
         **said,
         "status": answer.status_code,
         "code": g.get("code"),
+        "reason": None if g.get("reason") is None else _told(g.reason),
         "request": g.get("request"),
     }
     return {name: value for name, value in known.items() if value is not None}
@@ -143,7 +144,7 @@ def _told(value: object) -> str | int:
     if isinstance(value, int):
         return value
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return redact(text[:LONGEST])
+    return redact(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
 def _endpoint() -> str:

@@ -5,6 +5,7 @@ Whatever a header says of that is believed from the configured proxies only.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import ssl
@@ -106,18 +107,21 @@ def _of_nginx() -> Presented | None:
     return _of_text(text)
 
 
-def _of_alb() -> Presented | None:
-    """Mutual TLS of an Application Load Balancer, in either mode: `verify` sends the leaf, `passthrough` the chain.
+def _of_alb(name: str) -> Presented | None:
+    """Mutual TLS of an Application Load Balancer: in the mode `verify` it sends the leaf, in `passthrough` the chain.
 
-    URL-encoded, with `+`, `=` and `/` as they are: a plus is no blank. Where both are there, one is not the balancer's.
+    URL-encoded, with `+`, `=` and `/` as they are: a plus is no blank. Only the header of the mode in use is looked at: that
+    a balancer takes away what a client sends under the name of the other one, nothing says.
     """
-    found = [text for text in map(request.headers.get, (_LEAF, _CHAIN)) if text]
-    if len(found) > 1:
-        raise CertificateRefused(reason="the headers of both modes of a balancer came at once")
-    return _of_text(found[0]) if found else None
+    text = request.headers.get(name)
+    return _of_text(text) if text else None
 
 
-_FORMS: dict[str, Callable[[], Presented | None]] = {"nginx": _of_nginx, "alb": _of_alb}
+_FORMS: dict[str, Callable[[], Presented | None]] = {
+    "nginx": _of_nginx,
+    "alb-verify": functools.partial(_of_alb, _LEAF),
+    "alb-passthrough": functools.partial(_of_alb, _CHAIN),
+}
 
 
 def _of_text(text: str) -> Presented:

@@ -57,7 +57,9 @@ def save_resources(group: str) -> Response:
     """Let a group's templates be these, instead of those that it had; the group is made if there is none."""
     name = names.group_name(group)
     audit.about(group=name)
-    _write(name, _templates(body(once=True)))
+    templates = _templates(body(once=True))
+    audit.about(templates=grants.told_templates(templates))
+    _write(name, templates)
     return render.saved()
 
 

@@ -13,11 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, g, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from s3reg import errors, wire
+from s3reg.api.wiring import wiring
 from s3reg.errors import (
+    AccessOff,
     Kind,
+    RegistryUnready,
     RequestInvalid,
     RequestTooLarge,
     RouteNotFound,
@@ -38,6 +41,8 @@ CHALLENGE = 'Basic realm="s3reg", charset="UTF-8"'
 """Goes with each 401 (RFC 9110 §11.6.1): wget and PowerShell send a password only when they are asked for one."""
 _LONGEST_PATH = 200
 _SERVER_FAULT = 500
+_TOLD_WHY = {Kind.FORBIDDEN, Kind.UNAUTHENTICATED}
+"""Refusals of which the log says why: which permission lacks, what a certificate has."""
 ANKA_LIST = ('{"status":"OK","body":', ',"message":""}')
 """What `anka` puts around a body."""
 _PROBES = {"/livez", "/readyz"}
@@ -99,6 +104,8 @@ def failure(error: S3regError, status: int | None = None) -> Response:
     """An error in the dialect of the request's path; `status` where the path's protocol has its own."""
     shown = _presentable(error)
     g.code = error.code
+    if error.kind in _TOLD_WHY:
+        g.reason = error.detail.get("reason")
     if _is_native():
         answer = native({"error": shown.as_dict()}, status or _status(shown))
     else:
@@ -142,20 +149,34 @@ def _anka_text(error: S3regError) -> str:
 
 def _presentable(error: S3regError) -> S3regError:
     """`error` as the other end may see it, logged where it is not the other end's own."""
-    if error.kind.status < _SERVER_FAULT:
+    if error.kind.status < _SERVER_FAULT or isinstance(error, AccessOff):
         return error
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code=error.code)
+    if error.kind is Kind.UNAVAILABLE and not _is_known():
+        return RegistryUnready(reason=f"its {_more()}")
     return _hidden() if error.kind is Kind.INTERNAL else error
 
 
+def _is_known() -> bool:
+    """Whether whoever asks has said who it is, where that is asked: a stranger is not told where the store is."""
+    return "asker" in g or wiring().gate is None
+
+
 def _hidden() -> S3regError:
-    return S3regError(reason=f"the registry's log tells more under request {g.get('request')}")
+    return S3regError(reason=f"the registry's {_more()}")
+
+
+def _more() -> str:
+    return f"log tells more under request {g.get('request')}"
 
 
 def _of_http(error: HTTPException) -> Response:
     """Flask's own refusals."""
     path = request.path if len(request.path) <= _LONGEST_PATH else request.path[:_LONGEST_PATH] + "…"
     match error:
+        case InternalServerError():
+            # What an error's handler met: Flask asks nobody else what to make of it.
+            return _unexpected(error.original_exception or error)
         case NotFound():
             return failure(RouteNotFound(path=path))
         case MethodNotAllowed():
@@ -169,7 +190,7 @@ def _of_http(error: HTTPException) -> Response:
     return failure(RequestInvalid(reason=error.description or error.name, problems={}))
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(error: BaseException) -> Response:
     """A defect of ours."""
     emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code="internal")
     hidden = _hidden()

@@ -36,7 +36,7 @@ def shake() -> Response:
     key_id, secret = _asked("id", "secret")
     audit.about(key=key_id)
     login = gate.shake(key_id, secret, peer.address())
-    audit.about(by=f"key:{key_id}")
+    audit.about(by=f"key:{login.user}")
     data = {"userName": login.user, "token": login.token, "sessionId": login.session}
     return render.native({"id": key_id, "data": data, "ttl": login.ttl})
 

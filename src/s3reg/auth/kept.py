@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ class _Read(Generic[V]):
     """The same by the clock."""
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Whose name falls to it waits for the one who reads."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failed: tuple[str, int, Exception] | None = None
+    """What the last read raised: of which name, and when it began."""
+
+
 class Kept(Generic[V]):
     """Values by name, as they were at most 2 s ago. What `read` raises is not kept. Safe to share between threads."""
 
@@ -35,22 +44,30 @@ class Kept(Generic[V]):
         self._clock = clock
         self._ticks = itertools.count(1)
         self._lock = threading.Lock()
-        self._turns = tuple(threading.Lock() for _ in range(_TURNS))
+        self._turns = tuple(_Turn() for _ in range(_TURNS))
         self._kept: OrderedDict[str, _Read[V]] = OrderedDict()
         self._changed = 0
         """When something was last changed by this process: what was being read then may be what it was before."""
 
     def get(self, name: str, enough: Callable[[V], bool] = lambda _: True) -> V:
-        """The value that is kept, if it is young and `enough`; else as it is now. Many who ask at once share one read."""
+        """The value that is kept, if it is young and `enough`; else as it is now.
+
+        Many who ask at once share one read, also what it raises: else they would wait in turn for a store that is away.
+        """
         asked = next(self._ticks)
         kept = self.seen(name)
         if kept is not None and self._is_young(kept) and enough(kept.value):
             return kept.value
-        with self._turns[hash(name) % _TURNS]:
+        turn = self._turns[hash(name) % _TURNS]
+        with turn.lock:
             kept = self.seen(name)
             if kept is not None and kept.began > asked:
                 return kept.value
-            return self._now(name)
+            failed = turn.failed
+            if failed is not None and failed[0] == name and failed[1] > asked:
+                raise failed[2]
+            turn.failed = None
+            return self._now(name, turn)
 
     def seen(self, name: str) -> _Read[V] | None:
         """What was read last, however long ago, if it is kept still."""
@@ -75,11 +92,12 @@ class Kept(Generic[V]):
         # A clock that was set back must not keep it for longer.
         return 0 <= self._clock() - kept.at < KEPT_SECONDS
 
-    def _now(self, name: str) -> V:
+    def _now(self, name: str, turn: _Turn) -> V:
         began, at = next(self._ticks), self._clock()
         try:
             value = self._read(name)
-        except BaseException:
+        except Exception as e:
+            turn.failed = (name, began, e)
             with self._lock:
                 self._kept.pop(name, None)
             raise

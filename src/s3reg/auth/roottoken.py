@@ -38,15 +38,15 @@ class RootTokens:
 
     @classmethod
     def fixed(cls, *tokens: str) -> Self:
-        """These, as long as the process lives. Raises ValueError if one is too short."""
-        known = tuple(checked(token.encode("utf-8", "surrogateescape")) for token in tokens)
+        """These, as long as the process lives. Raises ValueError if one is too short or too long."""
+        known = tuple(checked(_bytes(token)) for token in tokens)
         return cls(lambda: known)
 
     @classmethod
     def named(cls, *, token: str | None, previous: str | None, file: str | None, secret: str | None) -> Self:
         """As the settings `root_token`, `root_token_previous`, `root_token_file` and `root_token_secret` say.
 
-        Nothing is read yet: a process that starts while a source is away must not die of it.
+        Nothing is read yet: a process that starts while a source is away must not die of it. Raises SettingInvalid.
         """
         if file is not None:
             return cls(TokenFile(Path(file)).tokens)
@@ -55,10 +55,14 @@ class RootTokens:
             from s3reg.auth.secretsmanager import SecretsManager  # noqa: PLC0415
 
             return cls(SecretsManager(secret).tokens)
-        try:
-            return cls.fixed(*(text for text in (token, previous) if text is not None))
-        except ValueError as e:
-            raise SettingInvalid(name="S3REG_ROOT_TOKEN", reason=str(e)) from None
+        told = {"S3REG_ROOT_TOKEN": token, "S3REG_ROOT_TOKEN_PREVIOUS": previous}
+        given = {name: text for name, text in told.items() if text is not None}
+        for name, text in given.items():
+            try:
+                checked(_bytes(text))
+            except ValueError as e:
+                raise SettingInvalid(name=name, reason=str(e)) from None
+        return cls.fixed(*given.values())
 
     def check(self) -> None:
         """Raise RootTokenUnreadable if no source has a token, with what is wrong."""
@@ -105,6 +109,11 @@ def _tokens(data: bytes) -> Sequence[bytes]:
 def one_line_less(data: bytes) -> bytes:
     """`data` without the end of its last line: whoever writes a file with an editor or `echo` does not mean it."""
     return data.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _bytes(text: str) -> bytes:
+    """As they stood in the environment."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def checked(token: bytes) -> bytes:

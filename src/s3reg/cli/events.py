@@ -83,12 +83,12 @@ def events(asked: Asked, /, *, number: int, follow: bool, until: int | None, **w
 def _newest(connection: Connection, number: int, which: dict[str, Any]) -> list[EventEntry]:
     """The newest so many, a page of the registry's after the other, in the order of time."""
     found: dict[str, EventEntry] = {}
-    until = which.get("until")
+    until, limit = which.get("until"), min(number, messages.MOST_EVENTS)
     while len(found) < number:
-        page = _page(connection, {**which, "until": until, "limit": messages.MOST_EVENTS if found else number})
+        page = _page(connection, {**which, "until": until, "limit": limit})
         fresh = {one.id: one for one in page if one.id not in found}
         found = {**fresh, **found}
-        if len(page) < min(number, messages.MOST_EVENTS):
+        if len(page) < limit:
             break
         # The pages overlap by a second, unless it alone fills one.
         until = page[0].time if fresh else page[0].time - 1

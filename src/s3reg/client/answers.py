@@ -16,6 +16,7 @@ from s3reg.client.troubles import SPEAKS_TLS
 from s3reg.errors import (
     AnswerInvalid,
     BucketMissing,
+    CertificateRefused,
     ChecksumMismatch,
     Forbidden,
     Interrupted,
@@ -80,7 +81,9 @@ def values(answer: urllib3.BaseHTTPResponse, url: str) -> dict[str, Any]:
     if answer.status < 300 and body is not None:  # noqa: PLR2004 - RFC 9110 §15.3
         return body
     if answer.status == _UNAUTHENTICATED:
-        raise Unauthenticated
+        refused = _told(body)
+        # Of what else it may say, the client knows more: which credential it gave.
+        raise refused if isinstance(refused, CertificateRefused) else Unauthenticated
     if answer.status == _TOO_MANY:
         raise _not_yet(answer, body)
     error = _told(body)

@@ -32,7 +32,7 @@ from s3reg.client.answers import Again, Found, check_wanted
 from s3reg.client.flow import SLICE, Flow
 from s3reg.client.pace import Pace
 from s3reg.client.sockets import Sockets, pool
-from s3reg.errors import AnswerInvalid, RegistryUnreachable, RequestInvalid, TooManyFailures
+from s3reg.errors import AnswerInvalid, CertificateRefused, RegistryUnreachable, RequestInvalid, TooManyFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,7 +282,10 @@ class Connection:
             self._pause(stop, jitter if again.pause is None else min(again.pause, LONGEST_PAUSE) + jitter / 4)
 
     def _check_helps(self, error: BaseException, where: str, attempt: int) -> None:
-        """Raise RegistryUnreachable if no further try helps."""
+        """Raise CertificateRefused or RegistryUnreachable if no further try helps."""
+        refused = troubles.against_certificate(error)
+        if refused:
+            raise CertificateRefused(reason=f"{where} ends TLS because of it ({refused})") from None
         trouble = troubles.lasting(error)
         if attempt == TRIES_OF_A_NAME and where not in self._answered and troubles.is_no_such_name(error):
             trouble = troubles.plain(error)

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 20.0
 """Also the longest that one slice of an upload may take to leave."""
+_PLAINLY = {
+    "": "it lacks a certificate, or its key, in PEM",
+    "KEY_VALUES_MISMATCH": "the key is of another one; --key names the key's file",
+    "CA_MD_TOO_WEAK": "it is signed with SHA-1, or MD5",
+}
+"""OpenSSL's reasons against a certificate's file, in words; where there is nothing in the file, it names none."""
 
 
 class Sockets:
@@ -151,4 +157,7 @@ def _usable(file: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:  # an SSLError is one too
-        raise LocalDenied(file=file, reason=f"it is not a usable certificate ({e.strerror or e})") from e
+        why = e.strerror or str(e)
+        if isinstance(e, ssl.SSLError):
+            why = _PLAINLY.get(e.reason or "", why)
+        raise LocalDenied(file=file, reason=f"it is not a usable certificate ({why})") from e

@@ -21,6 +21,16 @@ _CA_UNKNOWN = {2, 18, 19, 20, 21}
 """OpenSSL's X509_V_ERR_… of a certificate that nobody known vouches for."""
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
 """OpenSSL's words for an answer that is none of TLS."""
+_OF_CERTIFICATES = {
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "UNKNOWN_CA",
+    "DECRYPT_ERROR",
+}
+"""The alerts of TLS about a client's certificate (RFC 8446 §6.2), as OpenSSL's names of errors end."""
 _TLS_ALERT = "\x15\x03"
 """How a TLS record begins that says what the other end did wrong (RFC 8446 §5.1, §6)."""
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
@@ -39,6 +49,16 @@ def lasting(error: BaseException) -> str:
             return SPEAKS_TLS
         if isinstance(reason, LocationParseError):
             return "its name is none that a host can have"
+    return ""
+
+
+def against_certificate(error: BaseException) -> str:
+    """What the other end has against the client's certificate, or nothing: no retry helps against that."""
+    for reason in _reasons(error):
+        if isinstance(reason, ssl.SSLError) and not isinstance(reason, ssl.SSLCertVerificationError):
+            alert = (reason.reason or "").partition("_ALERT_")[2]
+            if alert in _OF_CERTIFICATES:
+                return alert.replace("_", " ").lower()
     return ""
 
 

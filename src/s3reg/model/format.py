@@ -37,6 +37,7 @@ from s3reg.model.bounded import (
     count,
     dump,
     entries,
+    fields,
     load,
     reading,
     record,
@@ -586,6 +587,6 @@ def read_events(data: bytes, key: str) -> tuple[Event, ...]:
         # The first of these records held one event, which was a report.
         rows = entries(raw["events"], MOST_EVENTS) if "events" in raw else [{**raw, "kind": EventKind.REPORT.value}]
         return tuple(
-            Event(string(row["id"]), count(row["time"]), EventKind(row["kind"]), string(row["by"]), dict(row["said"]))
+            Event(string(row["id"]), count(row["time"]), EventKind(row["kind"]), string(row["by"]), fields(row["said"]))
             for row in rows
         )

@@ -22,7 +22,6 @@ from s3reg.errors import AccessRecordDamaged, RecordDamaged
 from s3reg.model import names
 from s3reg.model.access import ApiKey, Group
 from s3reg.model.bounded import (
-    LARGEST_SIZE,
     MISSHAPEN,
     RECORD_VERSION,
     count,
@@ -57,6 +56,8 @@ MOST_PERMISSIONS = 1000
 MOST_RESOURCES = 50_000
 """Templates, or domains, of a group."""
 LARGEST_PUBLIC_KEY = 8192
+LATEST = 253_402_300_799
+"""The last second of the year 9999: no calendar here has a later one."""
 
 _OURS = re.compile(rf"({KEYS}|{GROUPS})[0-9a-f]{{64}}\.json")
 _SPENT = re.compile(rf"{SPENT}[0-9]{{10}}/[0-9a-f]{{24}}")
@@ -253,6 +254,6 @@ def _exact(parse: Callable[[object], N], text: object) -> N:
 
 def _time(value: object) -> float:
     """Seconds since 1970."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_SIZE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
         raise ValueError(f"{str(value)[:40]!r} is not a time")
     return value

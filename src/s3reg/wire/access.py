@@ -8,14 +8,15 @@ from typing import Any
 from marshmallow import fields, validate
 
 from s3reg.model import names
+from s3reg.model.format_access import MOST_RESOURCES
 from s3reg.wire import Bytes, Message, Named, count, many
 
 LARGEST_KEY = 16 * 1024
 """Bytes of the largest API key: RSA of 16,384 bits has 9 KiB."""
 MOST_GROUPS = 256
 """Groups of one key."""
-MOST_GRANTS = 10_000
-"""Templates or domains that one group tells apart."""
+MOST_GRANTS = MOST_RESOURCES
+"""Templates or domains that one group tells apart: as many as its record, or a list of groups could not be read."""
 LONGEST_LIFE = 100 * 366 * 86_400
 """Seconds for which a key may be made; one that should live longer is made without an end."""
 
@@ -103,7 +104,8 @@ class NewKey:
 class NewKeySchema(Message):
     makes = NewKey
     id = Named(names.key_id, required=True)
-    ttl = count(LONGEST_LIFE, 1, load_default=None, allow_none=True)
+    # Said by whoever wants a key that never ends: a misspelt one must not make one.
+    ttl = count(LONGEST_LIFE, 1, required=True, allow_none=True)
     groups = _groups(load_default=())
     public_key = Bytes(LARGEST_KEY, load_default=None, allow_none=True)
 
@@ -207,7 +209,8 @@ class GroupEntrySchema(Message):
     makes = GroupEntry
     name = Named(names.group_name, required=True)
     permissions = fields.List(fields.String(), load_default=())
-    templates = many(TemplateGrantSchema, MOST_GRANTS, load_default=None, allow_none=True)
+    # Said in each: one that was forgotten, or misspelt, would be all of them.
+    templates = many(TemplateGrantSchema, MOST_GRANTS, required=True, allow_none=True)
     domains = many(DomainGrantSchema, MOST_GRANTS, load_default=())
     gen = count(load_default=None, allow_none=True)
     damaged = fields.String(load_default=None, allow_none=True)
