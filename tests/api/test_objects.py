@@ -23,6 +23,8 @@ class OnlyTheTests(FilesStore):
 
 
 class TestServedLinks(SignedLinks):
+    keeps_checksums = False
+
     @pytest.fixture
     def store(self, tmp_path):
         return OnlyTheTests(tmp_path / "store", secret=b"of its own")

@@ -27,9 +27,12 @@ ARGUMENTS = {
     ("groups", "deny"): ["team", "index"],
     ("groups", "grant"): ["team", "index"],
     ("keys", "change"): ["ci", "--ttl", "1d"],
+    ("prune",): ["base", "--keep-last", "3"],
     ("push",): ["base", "-t", "v1"],
     ("rename",): ["base", "other"],
     ("revert",): ["base", "--yes"],
+    ("sessions", "abort"): ["0" * 32],
+    ("trash", "purge"): ["base", "--yes"],
 }
 """Of commands that take something else than the name of a VM, or nothing."""
 LOCAL = {"completion", "delete", "export", "import", "list-repos", "set", "shim", "vm"}
