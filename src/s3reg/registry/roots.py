@@ -88,6 +88,10 @@ class Roots:
         """The push under way that has sent the object."""
         return self._own.get(hash(key.rpartition("/")[0]))
 
+    def knows(self, head: str) -> bool:
+        """Whether a head lay at this key when heads were read."""
+        return head in self._etags
+
     # --- Sessions ----------------------------------------------------------------------------------------------------
 
     def read_sessions(self) -> list[tuple[Session, Stat]]:

@@ -221,6 +221,7 @@ class _Sweep:
         for key, size in found:
             why = roots.why(key)
             if why is None:
+                self._check_has_head(key)
                 going.add(key, size)
                 done.unnamed += 1
                 done.unnamed_bytes += size
@@ -238,6 +239,16 @@ class _Sweep:
         shown = sorted(sessions, key=lambda one: one[1].modified)[:PUSHES_SHOWN]
         done.pushes = [replace(one, stored=stored[one.id]) for one in gather(self._shown, shown)]
         return going
+
+    def _check_has_head(self, key: str) -> None:
+        """Raise SweepStopped for a version whose template has no head, though no push of it is under way.
+
+        A push that fails leaves a head, if only the one that fences it off: this one was removed from outside.
+        """
+        prefix, _, rest = key.partition("/")
+        head = f"{fmt.HEADS}{rest.partition('/')[0]}.json"
+        if f"{prefix}/" == fmt.VERSIONS and not self._roots.knows(head):
+            raise SweepStopped(what=head, reason=f"it is gone, and {key} is there: heads are never removed")
 
     def _shown(self, found: tuple[Session, Stat]) -> UnderWay:
         with stopping(fmt.head_key(found[0].template)):
