@@ -66,14 +66,11 @@ def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -
 @contextlib.contextmanager
 def _ending_between_steps() -> Iterator[Callable[[], None]]:
     """A signal that should end the process does so where the given function is called next; a second one, at once."""
-    usual = {number: signal.getsignal(number) for number in ENDING}
+    usual = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
     came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        handler = usual[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        raise KeyboardInterrupt
+        usual[signal.Signals(number)](number, frame)
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
@@ -84,7 +81,7 @@ def _ending_between_steps() -> Iterator[Callable[[], None]]:
         if came:
             end(came[0], None)
 
-    for number in ENDING:
+    for number in usual:
         signal.signal(number, note)
     try:
         yield check
@@ -127,14 +124,14 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 def _summary(done: Swept) -> str:
     """One line."""
     besides = [
-        *_some(done.purged, "version left the trash", "versions left the trash"),
-        *_some(done.given_up, "push given up", "pushes given up"),
-        *(f"{count:,} {kind}" for kind, count in done.cleared.items()),
-        *_some(done.foreign_count, "foreign key left alone", "foreign keys left alone"),
+        *(f"{text} left the trash" for text in _some(done.purged, "version")),
+        *(f"{text} given up" for text in _some(done.given_up, "push", "pushes")),
+        *(_count(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
+        *(f"{text} left alone" for text in _some(done.foreign_count, "foreign key")),
     ]
     stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
     parts = [
-        f"{_objects(done.removed)} removed, {decimal(done.freed)}",
+        f"{_count(done.removed, 'object')} removed, {decimal(done.freed)}",
         stays,
         *([", ".join(besides)] if besides else []),
     ]
@@ -144,23 +141,23 @@ def _summary(done: Swept) -> str:
 def _forecast(done: Swept) -> tuple[Columns | str, ...]:
     """What would go, and what stays for what."""
     now = time.time()
-    trash = f"what only the trash needs: {_versions(done.trash_versions)}"
+    listed = f"for what {_count(done.templates, 'template lists', 'templates list')}"
+    trash = f"what only the trash needs: {_count(done.trash_versions, 'version')}"
     if done.trash_until is not None:
         trash += f", the first until {when(done.trash_until)}"
     rows = [
         ("would go", f"{done.removed:,}", decimal(done.freed), "nobody needs it"),
-        ("stays", f"{done.live:,}", decimal(done.live_bytes), f"for what {done.heads:,} templates list"),
+        ("stays", f"{done.live:,}", decimal(done.live_bytes), listed),
         ("stays", f"{done.trash:,}", decimal(done.trash_bytes), trash),
-        ("stays", f"{done.held_objects:,}", decimal(done.held), f"for {done.sessions:,} pushes under way"),
+        (
+            "stays",
+            f"{done.held_objects:,}",
+            decimal(done.held),
+            f"for {_count(done.sessions, 'push', 'pushes')} under way",
+        ),
         *(("", "", decimal(one.stored), _push(one, now)) for one in done.pushes),
-        *(
-            ("would leave", f"{done.purged:,}", "", "the trash, where they lie too long")
-            for _ in range(bool(done.purged))
-        ),
-        *(
-            ("would end", f"{done.given_up:,}", "", "pushes that nobody goes on with")
-            for _ in range(bool(done.given_up))
-        ),
+        *(("would leave the trash", "", "", text) for text in _some(done.purged, "version")),
+        *(("would be given up", "", "", text) for text in _some(done.given_up, "push", "pushes")),
         *(("would go", f"{count:,}", "", kind) for kind, count in done.cleared.items()),
         *(("left alone", "", "", key) for key in done.foreign),
     ]
@@ -184,16 +181,13 @@ def _ago(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def _objects(count: int) -> str:
-    return f"{count:,} object{'' if count == 1 else 's'}"
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _versions(count: int) -> str:
-    return f"{count:,} version{'' if count == 1 else 's'}"
-
-
-def _some(count: int, one: str, many: str) -> list[str]:
-    return [f"{count:,} {one if count == 1 else many}"] if count else []
+def _some(count: int, one: str, many: str = "") -> list[str]:
+    """So many of them; nothing if there are none."""
+    return [_count(count, one, many)] if count else []
 
 
 def _body(done: Swept) -> dict[str, Any]:
@@ -202,7 +196,7 @@ def _body(done: Swept) -> dict[str, Any]:
         "removed": {"objects": done.removed, "bytes": done.freed},
         "listed": {"objects": done.listed, "bytes": done.listed_bytes},
         "stays": {
-            "templates": {"count": done.heads, "objects": done.live, "bytes": done.live_bytes},
+            "templates": {"count": done.templates, "objects": done.live, "bytes": done.live_bytes},
             "trash": {
                 "versions": done.trash_versions,
                 "objects": done.trash,

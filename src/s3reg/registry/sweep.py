@@ -124,6 +124,7 @@ class _Sweep:
         self._check_markers()
         for head in self._roots.heads():
             done.heads += 1
+            done.templates += not head.deleted
             self._look_at_trash(head)
         self._step("listing")
         damaged = Damaged(self._records, done)

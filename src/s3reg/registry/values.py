@@ -222,6 +222,8 @@ class Swept:
     """What it is at."""
     heads: int = 0
     """That were read."""
+    templates: int = 0
+    """Of these, those that are not deleted."""
     purged: int = 0
     """Versions that lay too long in the trash, and left it."""
     listed: int = 0
