@@ -845,7 +845,9 @@ class SweepStopped(S3regError):
     code = "sweep-stopped"
     kind = Kind.DAMAGED
     says = "the sweep stopped at {what}: {reason}"
-    remedy = "nothing in use was removed; s3reg fsck tells what to do about damage; a newer release may know what is unknown"
+    remedy = (
+        "nothing in use was removed; s3reg fsck tells what to do about damage; a newer release may know what is unknown"
+    )
 
 
 class ChunkDamaged(S3regError):
