@@ -111,6 +111,8 @@ class TestPrune:
         ("arguments", "code", "told"),
         [
             ((), 2, "--keep-last"),
+            (("--keep-tag", ""), 2, "blank"),
+            (("--keep-tag", "v1", "--keep-tag", " "), 2, "blank"),
             (("--keep-last", "0"), 2, "0"),
             (("--keep-within", "30"), 2, "30d"),
             (("--unused-for", "soon"), 2, "--unused-for"),

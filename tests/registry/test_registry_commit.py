@@ -1,6 +1,7 @@
 """The commit: what becomes visible, when, and what decides between two that want the same."""
 
 import threading
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -308,7 +309,7 @@ def test_a_lost_answer_is_settled_by_what_lies_there(store, ready, prefix):
 
 def test_a_commit_that_died_after_its_version_was_written_goes_on_with_that_record(store, ready):
     session, files = ready
-    times = iter([100, 200, 300])
+    times = itertools.count(100, 100)
     dies = FailsOnCall(store, 1, StoreUnavailable(store="x", reason="x"), verb="put", prefix=fmt.HEADS)
     node = Pusher(Registry(dies, clock=lambda: next(times)), store)
     with pytest.raises(StoreUnavailable):

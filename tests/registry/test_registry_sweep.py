@@ -13,6 +13,7 @@ from faults import Before, Counting, LosesAnswer, Wrapped
 from registry.material import (
     BASE,
     OTHER,
+    Pusher,
     base,
     change_head,
     change_session,
@@ -405,3 +406,40 @@ def test_a_sweep_may_be_killed_at_any_call_and_the_next_one_ends_what_it_began(i
     )
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) > 50
+
+
+# --- A commit that died before its head -------------------------------------------------------------------------------
+
+
+class DiesAtHeads(Wrapped):
+    """Whoever writes a head through it does not live to see it."""
+
+    def _call(self, call, act):
+        if call.is_on("put", fmt.HEADS):
+            raise KeyboardInterrupt
+        return act()
+
+
+def test_a_first_push_that_died_before_its_head_and_is_over_goes_and_a_dry_run_says_so(node, store):
+    opened = node.open(BASE, "v1")
+    files = node.files(opened.session)
+    with pytest.raises(KeyboardInterrupt):
+        Pusher(Registry(DiesAtHeads(store)), store).commit(opened.session, files, "v1")
+    change_session(store, opened.session, state=SessionState.EXPIRED)
+    told = Registry(store).sweep(dry_run=True)
+    assert told.removed == Registry(store).sweep().removed > 0
+
+
+def test_what_a_commit_replaces_has_its_whole_time_in_the_trash_though_the_commit_was_begun_days_before(store):
+    now = [1_800_000_000.0]
+    registry = Registry(store, clock=lambda: now[0])
+    registry.prepare()
+    node = Pusher(registry, store)
+    node.push()
+    opened = node.open(BASE, force=True)
+    files = node.files(opened.session, ("new",))
+    with pytest.raises(KeyboardInterrupt):
+        Pusher(Registry(DiesAtHeads(store), clock=lambda: now[0]), store).commit(opened.session, files, force=True)
+    now[0] += 5 * DAY
+    node.commit(opened.session, files, force=True)
+    assert read_head(store).removed[0].removed == int(now[0])

@@ -125,6 +125,8 @@ def _clauses(rule: Rule, policy: Path | None) -> Sequence[Clause]:
         if rule.says_something:
             raise Invalid(reason="--policy has rules of its own; leave the other rules out")
         return retention.read_policy(policy.read_text(encoding="utf-8", errors="replace"), str(policy))
+    if not all(pattern.strip() for pattern in rule.keep_tags):
+        raise Invalid(reason="--keep-tag is blank: it keeps nothing; leave it out, or say which tags stay")
     if not rule.says_something:
         raise Invalid(
             reason="without a rule every version but the newest would go; "

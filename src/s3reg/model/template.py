@@ -187,10 +187,10 @@ class Head:
         """This head as it is written: one generation on, the operation noted."""
         return replace(self, gen=self.gen + 1, operations=(*self.operations, operation)[-OPERATIONS_KEPT:])
 
-    def add(self, new: Entry, *, force: bool, by: str) -> Head:
+    def add(self, new: Entry, *, force: bool, by: str, when: int | None = None) -> Head:
         """With `new` as the newest version; or, forced over a taken tag, in the old one's place. Raises TagTaken.
 
-        `new.seq` is ignored. What is replaced goes to `removed`.
+        `new.seq` is ignored. What is replaced goes to `removed`; `when`: it does, where `new` was made before.
         """
         old = self.tagged(new.tag)
         if old is None:
@@ -200,7 +200,7 @@ class Head:
         if not force:
             raise TagTaken(template=self.name, tag=new.tag)
         placed = replace(new, seq=old.seq)
-        gone = replace(old, removed=new.created, removed_by=by)
+        gone = replace(old, removed=new.created if when is None else when, removed_by=by)
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
 

@@ -44,6 +44,8 @@ BATCH = 1000
 DEAD_SECONDS = 3600
 """So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there."""
 PUSHES_SHOWN = 100
+_END = ".json"
+"""Of a version's key; what stands before it, and a pack's or map's last part, are hex digits."""
 TOLD_EACH = 5000
 """Objects listed between two tellings."""
 
@@ -62,18 +64,31 @@ def sweep(records: Records, *, dry_run: bool = False, told: Callable[[Swept], No
 
 
 class _Candidates:
-    """Keys and sizes, compactly: there may be a million."""
+    """Keys and sizes, 40 bytes each: there may be a million. Those of one session, or template, come together."""
 
     def __init__(self) -> None:
-        self._keys: list[str] = []
+        self._folders: list[str] = []
+        self._counts = array("Q")
+        """Of each folder."""
+        self._names = bytearray()
         self._sizes = array("Q")
 
     def add(self, key: str, size: int) -> None:
-        self._keys.append(key)
+        folder, _, name = key.rpartition("/")
+        if not self._folders or self._folders[-1] != folder:
+            self._folders.append(folder)
+            self._counts.append(0)
+        self._counts[-1] += 1
+        self._names += bytes.fromhex(name.removesuffix(_END))
         self._sizes.append(size)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return zip(self._keys, self._sizes, strict=True)
+        sizes, at = iter(self._sizes), 0
+        for folder, count in zip(self._folders, self._counts, strict=True):
+            width, end = (16, _END) if folder.startswith(fmt.VERSIONS) else (32, "")
+            for _ in range(count):
+                yield f"{folder}/{self._names[at : at + width].hex()}{end}", next(sizes)
+                at += width
 
     def rounds(self) -> Iterator[dict[str, int]]:
         """Key to size, a marker's worth at a time."""
@@ -114,6 +129,8 @@ class _Sweep:
         self._tell = tell
         self._format = _Format(records)
         self._now = 0.0
+        self._dropped: set[str] = set()
+        """Of a dry run, the heads that giving up pushes would make."""
         self._roots = Roots(records, lets_go=self._pretends, told=tell)
 
     def run(self) -> None:
@@ -205,6 +222,7 @@ class _Sweep:
         if done.dry_run:
             found = [one for one in found if one not in over]
             done.given_up = len(over)
+            self._dropped = {fmt.head_key(session.template) for session, _ in over}
         elif over:
             for session, stat in over:
                 self._go_on()
@@ -248,7 +266,7 @@ class _Sweep:
         """
         prefix, _, rest = key.partition("/")
         head = f"{fmt.HEADS}{rest.partition('/')[0]}.json"
-        if f"{prefix}/" == fmt.VERSIONS and not self._roots.knows(head):
+        if f"{prefix}/" == fmt.VERSIONS and not (self._roots.knows(head) or head in self._dropped):
             raise SweepStopped(what=head, reason=f"it is gone, and {key} is there: heads are never removed")
 
     def _shown(self, found: tuple[Session, Stat]) -> UnderWay:
