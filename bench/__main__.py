@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, kills, lines, listing, logins, measure, nightlies
+from bench import calls, delta, full, kills, lines, listing, logins, measure, nightlies, sweeps
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -46,6 +46,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "login": logins.rows,
     "nightlies": _nightlies,
     "kills": kills.rows,
+    "sweep": sweeps.rows,
     "line-1g": lines.fast,
     "line-100m": lines.slow,
 }

@@ -45,6 +45,7 @@ def test_the_environment_spells_every_setting():
         "S3REG_SESSION_BYTES": "1048576",
         "S3REG_TRASH_SECONDS": "0",
         "S3REG_EVENT_SECONDS": "86400",
+        "S3REG_SWEEP_SECONDS": "3600",
         "S3REG_WORKERS": "3",
         "S3REG_THREADS": "8",
         "S3REG_LOG_LEVEL": "DEBUG",
@@ -55,7 +56,7 @@ def test_the_environment_spells_every_setting():
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
         TOKEN, PREVIOUS, "/run/token", "registry/root", True, 600, 20, "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem",
         "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb-verify",
-        60, 1048576, 0, 86_400, 3, 8, "debug", "json",
+        60, 1048576, 0, 86_400, 3600, 3, 8, "debug", "json",
     )  # fmt: skip
 
 

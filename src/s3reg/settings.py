@@ -189,6 +189,12 @@ class Settings:
         "How long events are kept; a sweep removes those that are older.",
         _whole(0, 3_660 * 86_400),
     )
+    sweep_seconds: int = _of(
+        86_400,
+        "seconds",
+        "How often a registry over a directory sweeps it, as s3reg gc does; 0: never. A bucket is left to s3reg gc.",
+        _whole(0, 366 * 86_400),
+    )
     workers: int | None = _of(None, "processes", "Server processes; default: one for each core.", _whole(1, 1024))
     threads: int = _of(32, "threads", "Requests that one process works on at once.", _whole(1, 1024))
     log_level: str = _of("info", ", ".join(LEVELS), "The least important events to write.", _choice(*LEVELS))

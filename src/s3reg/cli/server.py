@@ -41,7 +41,8 @@ _OF_NODES = {
 def serve(asked: Asked, /, **told: str | None) -> None:
     """Serve a registry.
 
-    Credentials for S3 are found where every AWS tool finds them: environment, profile, role.
+    Credentials for S3 are found where every AWS tool finds them: environment, profile, role. Over a directory, one of its
+    processes sweeps once a day, as s3reg gc does; a bucket, which may have many registries, needs s3reg gc on a timer.
     """
     for name, (option, meant) in _OF_NODES.items():
         if getattr(asked, name) is not None:

@@ -20,13 +20,16 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from s3reg.api import create_app
+from s3reg.cli.daily import Daily
 from s3reg.cli.exposure import check_exposure
 from s3reg.errors import ListenFailed, SettingInvalid
+from s3reg.store.files import FilesStore
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from s3reg.api.wiring import Wiring
     from s3reg.cli.tls import Tls
     from s3reg.settings import Settings
 
@@ -112,6 +115,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
         self._settings = settings
+        self._daily: Daily | None = None
         self._options: dict[str, Any] = {
             "bind": f"fd://{sock.detach()}",
             "backlog": BACKLOG,
@@ -128,6 +132,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             # What a proxy says is believed in one place, api/peer.py; gunicorn would believe everybody on this machine.
             "forwarded_allow_ips": "",
             "when_ready": lambda arbiter: _tell(arbiter, ready),
+            "worker_exit": self._end_daily,
         }
         if tls is not None:
             # The files only tell gunicorn that it is TLS: what is made of them is ours.
@@ -146,8 +151,19 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Any:
         """Where gunicorn asks for the application: in each worker, after the fork, so that no two share a connection."""
         app = create_app(self._settings)
+        self._begin_daily(app.extensions["s3reg"])
         _spare_collections()
         return app
+
+    def _begin_daily(self, held: Wiring) -> None:
+        if isinstance(held.store, FilesStore) and self._settings.sweep_seconds:
+            self._daily = Daily(held, held.store, self._settings.sweep_seconds)
+            self._daily.start()
+
+    def _end_daily(self, arbiter: object, worker: object) -> None:
+        del arbiter, worker
+        if self._daily is not None:
+            self._daily.end()
 
 
 def _spare_collections() -> None:

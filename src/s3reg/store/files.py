@@ -6,6 +6,7 @@
     <root>/.tmp/                          objects being written
     <root>/.locks/00 … ff                 one is locked while an object whose key hashes to it is put in place or removed
     <root>/.locks/clock                   empty: touched to ask the file system for its time
+    <root>/.locks/<turn>                  whose time is when one of many processes did last what is done once in a while
 
 An object is written aside, synced and renamed into place: a crash leaves the old object or the new one. What a precondition
 asks is looked at under the key's lock (flock: it holds between threads and between processes). The ETag is the time of
@@ -162,6 +163,21 @@ class FilesStore:
         expires = int(time.time()) + seconds
         fields = {"expires": str(expires), "size": str(size), "sha256": sha256}
         return Link(links.sign(self._signing(), "PUT", check_key(key), **fields), expires)
+
+    # --- For processes that serve one directory together ---
+
+    def takes_turn(self, name: str, seconds: float) -> bool:
+        """Whether nobody took this turn in the last so many seconds; then the caller has. Nothing is lost with its file."""
+        path = f"{self._root}/{_LOCKS}/{name}"
+        with self._writing(), open(path, "ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            found, now = os.fstat(file.fileno()), time.time()
+            # Empty: it was made just now. Of later than now: the clock was set back.
+            if found.st_size and 0 <= now - found.st_mtime < seconds:
+                return False
+            file.truncate(0)
+            file.write(b"1")
+            return True
 
     # --- For the API, which serves the links ---
 
