@@ -334,15 +334,18 @@ def test_a_push_to_a_new_template_has_no_name(node, store):
     assert [one.name for one in swept(store).pushes] == [""]
 
 
-def test_it_tells_how_far_it_is(store, everything):
-    steps = []
+def test_it_tells_how_far_it_is(store, everything, monkeypatch):
+    monkeypatch.setattr(sweep, "BATCH", 1)
+    steps, removed = [], []
 
     def told(done):
         if done.step not in steps:
             steps.append(done.step)
+        removed.append(done.removed)
 
     Registry(store).sweep(told=told)
     assert steps == ["", "looking at the store", "listing", "reading what is named", "removing", "tidying up"]
+    assert sorted(set(removed)) == list(range(9))
 
 
 class Enough(Exception):

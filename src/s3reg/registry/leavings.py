@@ -4,7 +4,7 @@
     pull marks        of versions that no head names; listed before heads are read for the last time
     events            older than they are kept
     scratch           older than a day
-    damage marks      of packs that are neither there nor named
+    damage marks      of packs that nothing names: those are gone by now
     ended keys        a month after their end they are as if revoked: the record stays, its public half does not
 
 Nothing here keeps a pack, and no push or pull waits for any of it. All times are the store's.
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from s3reg.errors import FormatUnknown, NameInvalid, PreconditionFailed, PutUnsettled, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model import format_access
-from s3reg.model.names import Digest, SessionId
 from s3reg.store import Match
 from s3reg.store.together import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from s3reg.model.names import Digest, SessionId
     from s3reg.registry.records import Records
     from s3reg.registry.roots import Roots
     from s3reg.registry.values import Swept
@@ -38,38 +38,15 @@ ENDED_SECONDS = 30 * 24 * 3600
 FOREIGN_SHOWN = 20
 
 
-class Damaged:
-    """The marks of packs that were found bad, as they were before packs were listed."""
-
-    def __init__(self, records: Records, done: Swept) -> None:
-        self._marks: dict[tuple[SessionId, Digest], str] = {}
-        self._met: dict[str, tuple[SessionId, Digest]] = {}
-        for stat in records.store.list(fmt.DAMAGED):
-            try:
-                self._marks[fmt.pack_of_damaged_key(stat.key)] = stat.key
-            except NameInvalid:
-                foreign(done, stat.key)
-
-    def met(self, pack: str) -> None:
-        """There is a pack at this key."""
-        if self._marks:
-            _, _, sid, sha256 = pack.split("/")
-            mark = SessionId(sid), Digest(sha256)
-            if mark in self._marks:
-                self._met[pack] = mark
-
-    def gone(self, packs: Iterable[str]) -> None:
-        """Among these keys are those of packs that are not there any more."""
-        for pack in packs if self._met else ():
-            self._met.pop(pack, None)
-
-    def useless(self, roots: Roots) -> Iterator[str]:
-        """The keys of marks whose packs were not met, and which nothing names either."""
-        there = set(self._met.values())
-        for (sid, sha256), key in self._marks.items():
-            named = (roots.holds(fmt.pack_key(domain, sid, sha256)) for domain in roots.domains)
-            if (sid, sha256) not in there and not any(named):
-                yield key
+def damage_marks(records: Records, done: Swept) -> dict[str, tuple[SessionId, Digest]]:
+    """The keys of what says that a pack is bad, and which. To be looked for before packs are listed, and heads are read."""
+    found: dict[str, tuple[SessionId, Digest]] = {}
+    for stat in records.store.list(fmt.DAMAGED):
+        try:
+            found[stat.key] = fmt.pack_of_damaged_key(stat.key)
+        except NameInvalid:
+            foreign(done, stat.key)
+    return found
 
 
 class Leavings:
@@ -82,12 +59,12 @@ class Leavings:
         self._done = done
         self._check = check
 
-    def clear(self, damaged: Damaged) -> None:
-        """All of them."""
+    def clear(self, damaged: dict[str, tuple[SessionId, Digest]]) -> None:
+        """All of them; `damaged`: what `damage_marks` gave."""
         self._remove("spent secrets", self._spent())
         self._remove("events", self._events())
         self._remove("scratch", self._scratch())
-        self._remove("damage marks", damaged.useless(self._roots))
+        self._remove("damage marks", (key for key, pack in damaged.items() if not self._is_named_anywhere(*pack)))
         self._clear_pull_marks()
         self._end_keys()
 
@@ -134,6 +111,10 @@ class Leavings:
             # A version may have been made, and pulled, since heads were read; a mark that was listed is of before now.
             self._roots.read_heads()
             self._remove("pull marks", [key for key in batch if not self._is_named(key)])
+
+    def _is_named_anywhere(self, sid: SessionId, sha256: Digest) -> bool:
+        """Whether a pack is, though a head that names it may have lost it."""
+        return any(self._roots.holds(fmt.pack_key(domain, sid, sha256)) for domain in self._roots.domains)
 
     def _is_named(self, mark: str) -> bool:
         return self._roots.holds(fmt.version_key(*fmt.version_of_pull_key(mark)))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged, S3regError, StoreCopied, SweepStopped
 from s3reg.model import format as fmt
 from s3reg.registry import expiry, lineage, setup, trash
-from s3reg.registry.leavings import Damaged, Leavings, foreign
+from s3reg.registry.leavings import Leavings, damage_marks, foreign
 from s3reg.registry.roots import Roots, Why, stopping
 from s3reg.registry.sessions import under_way
 from s3reg.registry.values import Swept
@@ -144,15 +144,15 @@ class _Sweep:
             done.templates += not head.deleted
             self._look_at_trash(head)
         self._step("listing")
-        damaged = Damaged(self._records, done)
-        found = self._listed(damaged)
+        damaged = damage_marks(self._records, done)
+        found = self._listed()
         self._step("reading what is named")
         sessions = self._sessions()
         self._roots.read_heads()
         going = self._sorted_out(found, sessions)
         self._step("removing")
         for some in going.rounds():
-            self._round(some, damaged)
+            self._round(some)
         self._step("tidying up")
         Leavings(self._records, self._roots, self._now, done, self._go_on).clear(damaged)
 
@@ -195,7 +195,7 @@ class _Sweep:
                 until = trash.until(entry, limits)
                 done.trash_until = until if done.trash_until is None else min(done.trash_until, until)
 
-    def _listed(self, damaged: Damaged) -> _Candidates:
+    def _listed(self) -> _Candidates:
         """All packs, maps and versions. Raises SweepStopped at a foreign key among versions."""
         done, found = self._done, _Candidates()
         for prefix in (fmt.VERSIONS, fmt.MAPS, fmt.PACKS):
@@ -206,8 +206,6 @@ class _Sweep:
                     foreign(done, stat.key)
                     continue
                 found.add(stat.key, stat.size)
-                if prefix == fmt.PACKS:
-                    damaged.met(stat.key)
                 done.listed += 1
                 done.listed_bytes += stat.size
                 if done.listed % TOLD_EACH == 0:
@@ -275,7 +273,7 @@ class _Sweep:
         name = head.name if head and lineage.lineage_domain(head) else ""
         return under_way(*found, self._records.limits, name)
 
-    def _round(self, some: dict[str, int], damaged: Damaged) -> None:
+    def _round(self, some: dict[str, int]) -> None:
         """Mark, look again, remove, unmark."""
         gcid = secrets.token_hex(16)
         marker = fmt.marker_key(gcid)
@@ -293,7 +291,6 @@ class _Sweep:
                 self._records.store.delete(batch)
                 self._done.removed += len(batch)
                 self._done.freed += sum(some[key] for key in batch)
-                damaged.gone(batch)
         finally:
             self._unmark(marker)
 
