@@ -11,7 +11,7 @@ from s3reg.errors import StoreCopied, StoreUnavailable, SweepStopped
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.model.template import Marker
-from s3reg.registry import Registry, sweep
+from s3reg.registry import Limits, Registry, sweep
 
 GCID = "a" * 32
 SID = "b" * 32
@@ -252,3 +252,13 @@ def test_a_young_marker_of_another_sweep_stays_and_stops_nothing(store, orphans)
     put_marker(store, GCID, orphans)
     assert swept(store).removed == len(orphans)
     assert fmt.marker_key(GCID) in keys(store)
+
+
+def test_a_store_that_is_another_while_its_trash_is_emptied_keeps_the_rest_of_it(node, store):
+    for template, name in ((BASE, "one"), (OTHER, "other")):
+        node.push(template, name=name)
+        node.registry.delete(EVERYONE, template, operation="0" * 32)
+    late = Before(store, "put", lambda: store.delete([fmt.FORMAT_KEY]), prefix=fmt.HEADS)
+    with pytest.raises(SweepStopped):
+        Registry(late, limits=Limits(trash_seconds=0)).sweep()
+    assert [len(read_head(store, template).removed) for template in (BASE, OTHER)] == [0, 1]

@@ -188,6 +188,7 @@ class _Sweep:
         done, limits = self._done, self._records.limits
         over = [entry for entry in head.removed if expiry.lets_go(entry, limits, self._now)]
         if over:
+            self._go_on()
             done.purged += len(over) if done.dry_run else expiry.empty_trash(self._records, head, self._now)
         for entry in head.removed:
             if entry not in over:
