@@ -41,7 +41,7 @@ def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -
 
     Packs, maps and versions that neither a template, its trash nor a push under way names; what lies too long in the trash;
     pushes that nobody goes on with. Any number may run at once, from anywhere, while registries serve the store. Ctrl-C ends
-    it between two steps; what is left, the next one removes. A registry over a directory does this by itself, once a day.
+    it between two steps; what is left, the next one removes.
     """
     read = flags.read(told, url, quietly=True)
     registry = registry_over(flags.existing_store(read), read)
