@@ -109,13 +109,12 @@ def test_a_group_of_very_many_templates_is_read_by_our_client(closed):
     assert len(told.templates) == MANY
 
 
-def test_a_login_under_another_spelling_of_its_id_is_told_under_the_one_that_is_kept(closed, monkeypatch):
-    said = []
-    monkeypatch.setattr("s3reg.api.audit.emit", lambda event, **fields: said.append(fields))
+def test_a_login_under_another_spelling_of_its_id_is_told_under_the_one_that_is_kept(closed, caplog):
     kept, typed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     closed.make(kept)
     secret = closed.secret(typed)
     assert closed.shake(typed, secret).status_code == 200
+    said = [record.fields for record in caplog.records if getattr(record, "event", "") == "audit"]
     assert [one["by"] for one in said if one["deed"] == "login"] == [f"key:{kept}"]
 
 

@@ -1,7 +1,7 @@
 """The commit: what becomes visible, when, and what decides between two that want the same."""
 
-import threading
 import itertools
+import threading
 from dataclasses import replace
 
 import pytest

@@ -57,8 +57,8 @@ class Program(OpenGroup):
     """The commands; those of the server are looked for only when they are asked for: a node has no flask."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command's name, the node's first."""
-        return [*super().list_commands(ctx), *(name for name in SERVER_COMMANDS if name not in self.commands)]
+        """Every command's name, the node's first; in one order, whichever were looked for before."""
+        return [*(name for name in super().list_commands(ctx) if name not in SERVER_COMMANDS), *SERVER_COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name. One of the server's that is not installed raises ServerMissing when it is run."""
