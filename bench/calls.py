@@ -107,7 +107,7 @@ def _records(lab: Lab, bucket: str, template: TemplateId) -> None:
     config = File("config.yaml", Role.CONFIG, len(_CONFIG), bytes_digest(_CONFIG), inline=_CONFIG)
     version = Version(vid, template, domain, sid, int(time.time()), {"name": "large"}, (disk, config))
     head = Head(template, "large", domain).wrote("bench")
-    listed = head.add(Entry(vid, 0, "v1", "", _SIZE, version.created), force=False, by="bench")
+    listed = head.add(Entry(vid, 0, "v1", "", _SIZE, version.created), force=False, by="bench", keeps=0)
     records = {
         fmt.version_key(template, vid): fmt.write_version(version),
         fmt.head_key(template): fmt.write_head(listed),

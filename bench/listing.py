@@ -119,7 +119,7 @@ def _head(chance: random.Random, number: int) -> Head:
     head = Head(template, f"template-{number:05}", Domain("main"), "arm64", size=_SIZE)
     for tag in range(_TAGS):
         entry = Entry(VersionId(f"{chance.getrandbits(128):032x}"), 0, f"v{tag}", "", _SIZE, 1_700_000_000 + number)
-        head = head.add(entry, force=False, by="bench").wrote(f"{chance.getrandbits(128):032x}")
+        head = head.add(entry, force=False, by="bench", keeps=0).wrote(f"{chance.getrandbits(128):032x}")
     return head
 
 

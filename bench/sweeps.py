@@ -103,7 +103,7 @@ def _template(chance: random.Random, number: int) -> Iterator[tuple[str, bytes]]
     )
     assert disk.map is not None
     entry = Entry(vid, 0, "v1", "", disk.size, 1_700_000_000 + number)
-    head = Head(template, f"template-{number:05}", _DOMAIN, size=disk.size).add(entry, force=False, by="bench")
+    head = Head(template, f"template-{number:05}", _DOMAIN, size=disk.size).add(entry, force=False, by="bench", keeps=0)
     yield fmt.head_key(template), fmt.write_head(head.wrote(sid))
     version = Version(vid, template, _DOMAIN, sid, entry.created, {"name": "swept"}, (disk,))
     yield fmt.version_key(template, vid), fmt.write_version(version)

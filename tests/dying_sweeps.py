@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
 T = TypeVar("T")
-LIMITS = Limits(trash_seconds=0, event_seconds=0, idle_seconds=-1)
+LIMITS = Limits(event_seconds=0, idle_seconds=-1)
 """Whatever may go, goes."""
 
 

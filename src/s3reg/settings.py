@@ -180,7 +180,7 @@ class Settings:
     trash_seconds: int = _of(
         604_800,
         "seconds",
-        "How long what was removed can be restored; 0: until the next sweep.",
+        "How long what is removed from now on can be restored; 0: until the next sweep.",
         _whole(0, 3_660 * 86_400),
     )
     event_seconds: int = _of(

@@ -11,7 +11,7 @@ import pytest
 
 import running
 import servers
-from registry.material import BASE, OTHER, Pusher, check_sound, purge
+from registry.material import BASE, OTHER, Pusher, check_sound, end_trash, purge
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
@@ -71,7 +71,8 @@ def test_it_says_in_one_line_what_went(s3reg, folder, store):
 def test_what_went_besides_is_in_that_line_too(s3reg, folder, store):
     store.put(fmt.pull_key(OTHER, "c" * 32), b"")
     store.put("packs/elsewhere", b"")
-    out = s3reg("gc", folder, "--trash-seconds", "0").out
+    end_trash(store)
+    out = s3reg("gc", folder).out
     assert "6 objects removed" in out
     assert "; 1 version left the trash, 1 pull mark, 1 foreign key left alone\n" in out
 
@@ -135,8 +136,14 @@ def test_at_a_terminal_it_shows_how_far_it_is(folder, store):
 def test_the_store_comes_from_the_environment_too(s3reg, folder, store, monkeypatch):
     assert store.location.endswith(str(folder))
     monkeypatch.setenv("S3REG_STORE", str(folder))
+    assert s3reg("-j", "gc").answer["body"]["removed"]["objects"] == 3
+
+
+def test_how_long_the_trash_keeps_what_it_holds_is_not_its_to_say(s3reg, folder, store, monkeypatch):
     monkeypatch.setenv("S3REG_TRASH_SECONDS", "0")
-    assert s3reg("-j", "gc").answer["body"]["removed"]["objects"] == 6
+    assert s3reg("-j", "gc", folder).answer["body"]["purged"] == 0
+    assert s3reg("gc", folder, "--trash-seconds", "0").code == 2
+    assert "trash-seconds" not in s3reg("gc", "--help").out
 
 
 @pytest.mark.parametrize("where", ["nowhere", "empty"])
@@ -153,14 +160,14 @@ def test_a_bucket_is_swept_while_a_registry_serves_it(minio, bucket, tmp_path):
     where = f"s3://{bucket(minio)}/some/prefix"
     told = {**minio.environment(), "S3REG_STORE": where, "S3REG_S3_ENDPOINT": minio.endpoint}
     assert program(*running.PROGRAM, "gc", **told).returncode == 8
-    with running.serving(tmp_path, **told) as registry:
+    with running.serving(tmp_path, **told, S3REG_TRASH_SECONDS="0") as registry:
         node = running.Node(tmp_path / "node", registry.url)
         (tmp_path / "disk.img").write_bytes(b"system" * 50_000)
         node.done("import", "base", "--disk", tmp_path / "disk.img")
         node.done("push", "base", "-t", "v1")
         node.done("push", "base", "-t", "v2")
         node.done("untag", "base", "v1", "-y")
-        swept = program(*running.PROGRAM, "gc", "--trash-seconds", "0", **told)
+        swept = program(*running.PROGRAM, "gc", **told)
         assert (swept.returncode, swept.stderr) == (0, "")
         assert "1 version left the trash" in swept.stdout
         running.Node(tmp_path / "another", registry.url).done("pull", "base", "-t", "v2")

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from registry.material import BASE, Pusher
+from registry.material import BASE, Pusher, end_trash
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
-from s3reg.registry import Limits, Registry
+from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
 DAY = 86_400
@@ -71,7 +71,8 @@ class TestPrune:
             return sum(stat.size for prefix in (fmt.PACKS, fmt.MAPS) for stat in store.list(prefix))
 
         before = there()
-        Registry(store, limits=Limits(trash_seconds=0)).sweep()
+        end_trash(store)
+        Registry(store).sweep()
         assert before - there() == frees > 0
 
     def test_a_dry_run_changes_nothing_and_shows_all(self, s3reg, versions):

@@ -8,8 +8,9 @@ import pytest
 import machines
 import wires
 from machines import KIB
+from registry.material import end_trash
 from s3reg.model.identity import EVERYONE
-from s3reg.registry import Limits, Registry
+from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
 
@@ -140,7 +141,9 @@ class TestRestore:
     @pytest.mark.parametrize("options", [["-t", "v2"], ["--all"]])
     def test_what_a_sweep_let_go_is_said_to_be_gone(self, options, s3reg, versions, tmp_path):
         s3reg("revert", "base", *options)
-        Registry(FilesStore(tmp_path / "store"), limits=Limits(trash_seconds=0)).sweep()
+        store = FilesStore(tmp_path / "store")
+        end_trash(store)
+        Registry(store).sweep()
         done = s3reg("trash", "restore", "base")
         assert (done.code, done.out) == (3, "")
         assert done.err.startswith("s3reg: nothing of base is in the trash any more\n")

@@ -54,7 +54,7 @@ HEAD = Head(
         Entry(V0, 0, "v1", "", 1, 1_700_000_000),
         Entry(V2, 3, "team/blue 👩‍🔧", "two\nlines", 2, 1_700_000_300, unknown={"pinned": [True]}),
     ),
-    removed=(Entry(V1, 3, "team/blue 👩‍🔧", "", 2, 1_700_000_200, 1_700_000_300, "jo"),),
+    removed=(Entry(V1, 3, "team/blue 👩‍🔧", "", 2, 1_700_000_200, 1_700_000_300, "jo", 1_700_604_800),),
     unknown={"labels": {"team": "blue"}, "later": None},
 )
 VERSION = Version(
@@ -375,6 +375,7 @@ def test_a_record_is_for_what_it_was_asked_for():
     ("name", "path", "wrong"),
     [
         ("head", ("versions", 0, "seq"), 4),
+        ("head", ("removed", 0, "until"), 1_700_000_299),
         ("head", ("versions", 1, "tag"), "v1"),
         ("head", ("id",), TEMPLATE.upper()),
         ("version", ("files", 0, "size"), 5),
@@ -410,8 +411,8 @@ def test_a_field_that_does_not_fit_the_others_is_damage(name, path, wrong):
         RECORDS[name][2](json.dumps(bad).encode())
 
 
-def test_a_removed_version_says_when_and_by_whom():
-    for field in ("removed", "removed_by"):
+def test_a_removed_version_says_when_by_whom_and_until_when():
+    for field in ("removed", "removed_by", "until"):
         bad = changed(json.loads(golden("head")), ("removed", 0, field), lambda here, key: here.pop(key))
         with pytest.raises(RecordDamaged):
             RECORDS["head"][2](json.dumps(bad).encode())
@@ -448,12 +449,12 @@ def test_unknown_fields_of_a_mutable_record_are_kept(name):
 
 def test_unknown_fields_of_an_entry_are_kept_too():
     raw = json.loads(golden("head"))
-    raw["versions"][0]["until"] = 5
+    raw["versions"][0]["pinned_until"] = 5
     raw["removed"][0]["why"] = {"a": "b"}
     head = RECORDS["head"][2](json.dumps(raw).encode())
     assert json.loads(records.write_head(head)) == raw
-    forced = head.add(Entry(V1, 0, "v1", "", 0, 0), force=True, by="x")
-    assert json.loads(records.write_head(forced))["removed"][1]["until"] == 5
+    forced = head.add(Entry(V1, 0, "v1", "", 0, 0), force=True, by="x", keeps=0)
+    assert json.loads(records.write_head(forced))["removed"][1]["pinned_until"] == 5
 
 
 def test_an_unknown_field_never_takes_the_place_of_a_known_one():

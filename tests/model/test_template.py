@@ -48,7 +48,7 @@ def entry(tag, number, created=0):
 def head_of(*tags):
     head = EMPTY
     for number, tag in enumerate(tags):
-        head = head.add(entry(tag, number), force=False, by="x")
+        head = head.add(entry(tag, number), force=False, by="x", keeps=5)
     return head
 
 
@@ -63,28 +63,30 @@ def test_versions_are_numbered_in_the_order_in_which_they_were_added():
 def test_a_taken_tag_is_refused_unless_forced():
     head = head_of("a", "b")
     with pytest.raises(TagTaken):
-        head.add(entry("a", 7), force=False, by="jo")
+        head.add(entry("a", 7), force=False, by="jo", keeps=5)
 
 
 def test_a_forced_version_takes_the_place_of_the_old_one():
-    head = head_of("a", "b").add(entry("a", 7, created=50), force=True, by="jo")
+    head = head_of("a", "b").add(entry("a", 7, created=50), force=True, by="jo", keeps=5)
     assert [(one.id[-1], one.seq, one.tag) for one in head.versions] == [("7", 0, "a"), ("1", 1, "b")]
-    assert [(one.id[-1], one.seq, one.removed, one.removed_by) for one in head.removed] == [("0", 0, 50, "jo")]
+    assert [(one.id[-1], one.seq, one.removed, one.removed_by, one.until) for one in head.removed] == [
+        ("0", 0, 50, "jo", 55)
+    ]
     assert head.latest().tag == "b"
 
 
 def test_a_sequence_number_is_never_given_twice():
     head = head_of("a", "b", "c")
     gone = replace(head, versions=head.versions[:2], removed=(head.versions[2],))
-    assert gone.add(entry("d", 7), force=False, by="x").versions[-1].seq == 3
+    assert gone.add(entry("d", 7), force=False, by="x", keeps=5).versions[-1].seq == 3
     emptied = replace(head, versions=(), removed=head.versions)
-    assert emptied.add(entry("d", 7), force=False, by="x").versions[0].seq == 3
+    assert emptied.add(entry("d", 7), force=False, by="x", keeps=5).versions[0].seq == 3
 
 
 def test_adding_to_a_deleted_template_brings_it_back():
     deleted = replace(head_of("a"), versions=(), removed=head_of("a").versions, deleted=True)
-    assert not deleted.add(entry("b", 1), force=False, by="x").deleted
-    assert not replace(head_of("a"), deleted=True).add(entry("a", 1), force=True, by="x").deleted
+    assert not deleted.add(entry("b", 1), force=False, by="x", keeps=5).deleted
+    assert not replace(head_of("a"), deleted=True).add(entry("a", 1), force=True, by="x", keeps=5).deleted
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=12))
@@ -93,7 +95,7 @@ def test_whatever_is_added_no_version_is_lost_and_tags_stay_unique(pushes):
     for number, (tag, force) in enumerate(pushes):
         before = {one.id for one in (*head.versions, *head.removed)}
         try:
-            head = head.add(entry(tag, number), force=force, by="x")
+            head = head.add(entry(tag, number), force=force, by="x", keeps=5)
         except TagTaken:
             assert not force
             continue
@@ -106,14 +108,14 @@ def test_whatever_is_added_no_version_is_lost_and_tags_stay_unique(pushes):
 
 def test_a_revert_moves_the_version_and_all_newer_ones_to_removed():
     head = replace(head_of("a", "b", "c"), size=9, operations=("op",))
-    left = head.revert(head.versions[1], when=70, by="jo")
+    left = head.revert(head.versions[1], when=70, by="jo", keeps=5)
     assert [one.tag for one in left.versions] == ["a"]
-    assert [(one.tag, one.seq, one.removed, one.removed_by) for one in left.removed] == [
-        ("b", 1, 70, "jo"),
-        ("c", 2, 70, "jo"),
+    assert [(one.tag, one.seq, one.removed, one.removed_by, one.until) for one in left.removed] == [
+        ("b", 1, 70, "jo", 75),
+        ("c", 2, 70, "jo", 75),
     ]
     assert left == replace(head, versions=left.versions, removed=left.removed)
-    gone = left.revert(left.versions[0], when=80, by="al")
+    gone = left.revert(left.versions[0], when=80, by="al", keeps=5)
     assert (gone.versions, gone.deleted) == ((), True)
     assert [(one.tag, one.removed) for one in gone.removed] == [("b", 70), ("c", 70), ("a", 80)]
 
@@ -132,10 +134,10 @@ def test_whatever_is_pushed_and_reverted_no_version_is_lost_and_what_is_left_is_
             tag, force = event
             if head.tagged(tag) and not force:
                 continue
-            head, _ = head.add(entry(tag, number), force=force, by="x"), made.add(f"{number:032x}")
+            head, _ = head.add(entry(tag, number), force=force, by="x", keeps=5), made.add(f"{number:032x}")
         elif event < len(head.versions):
             before, first = head, head.versions[event]
-            head = head.revert(first, when=number, by="x")
+            head = head.revert(first, when=number, by="x", keeps=5)
             assert head.versions == before.versions[:event]
             assert head.removed[: len(before.removed)] == before.removed
             assert [one.id for one in head.removed[len(before.removed) :]] == [
@@ -162,32 +164,34 @@ def tags_of(entries):
 
 def test_an_untagged_version_goes_alone_and_the_newer_ones_close_up():
     head = head_of("a", "b", "c")
-    left = head.untag(head.versions[1], when=70, by="jo")
+    left = head.untag(head.versions[1], when=70, by="jo", keeps=5)
     assert [(one.tag, one.seq, left.number(one)) for one in left.versions] == [("a", 0, 0), ("c", 2, 1)]
-    assert [(one.tag, one.seq, one.removed, one.removed_by) for one in left.removed] == [("b", 1, 70, "jo")]
+    assert [(one.tag, one.seq, one.removed, one.removed_by, one.until) for one in left.removed] == [
+        ("b", 1, 70, "jo", 75)
+    ]
     assert left == replace(head, versions=left.versions, removed=left.removed)
-    assert head_of("a").untag(head_of("a").versions[0], when=1, by="x").deleted
+    assert head_of("a").untag(head_of("a").versions[0], when=1, by="x", keeps=5).deleted
 
 
 def test_a_restored_version_is_as_it_was_where_it_was():
     head = head_of("a", "b", "c", "d")
-    left = head.untag(head.versions[1], when=70, by="jo")
+    left = head.untag(head.versions[1], when=70, by="jo", keeps=5)
     assert left.restore(ids_of(head.versions[1])) == head
-    gone = left.revert(left.versions[0], when=80, by="jo")
+    gone = left.revert(left.versions[0], when=80, by="jo", keeps=5)
     assert gone.deleted
     assert gone.restore(ids_of(*head.versions)) == replace(head, removed=())
     assert tags_of(gone.restore(ids_of(head.versions[3], head.versions[0])).versions) == "ad"
 
 
 def test_what_was_pushed_meanwhile_stays_behind_what_is_restored():
-    head = head_of("a", "b").revert(head_of("a", "b").versions[0], when=70, by="jo")
-    again = head.add(entry("c", 9), force=False, by="jo")
+    head = head_of("a", "b").revert(head_of("a", "b").versions[0], when=70, by="jo", keeps=5)
+    again = head.add(entry("c", 9), force=False, by="jo", keeps=5)
     assert tags_of(again.restore(ids_of(*head.removed)).versions) == "abc"
 
 
 def test_what_was_replaced_comes_back_before_what_took_its_place_in_the_order_in_which_it_was_made():
-    head = head_of("a", "b").add(entry("a", 7, created=50), force=True, by="jo")
-    head = head.add(entry("a", 8, created=60), force=True, by="jo")
+    head = head_of("a", "b").add(entry("a", 7, created=50), force=True, by="jo", keeps=5)
+    head = head.add(entry("a", 8, created=60), force=True, by="jo", keeps=5)
     one = head.restore(ids_of(head.removed[1]), as_tag="a2")
     assert [(each.tag, each.id[-1], each.seq) for each in one.versions] == [
         ("a2", "7", 0),
@@ -200,21 +204,23 @@ def test_what_was_replaced_comes_back_before_what_took_its_place_in_the_order_in
 
 
 def test_of_one_second_too_what_was_replaced_is_not_the_newest():
-    head = head_of("a").add(entry("a", 7), force=True, by="jo").add(entry("a", 8), force=True, by="jo")
+    head = (
+        head_of("a").add(entry("a", 7), force=True, by="jo", keeps=5).add(entry("a", 8), force=True, by="jo", keeps=5)
+    )
     back = head.restore(ids_of(head.removed[0]), as_tag="a0").restore(ids_of(head.removed[1]), as_tag="a7")
     assert back.latest().id[-1] == "8"
-    gone = head.revert(head.versions[0], when=90, by="jo")
+    gone = head.revert(head.versions[0], when=90, by="jo", keeps=5)
     with pytest.raises(RestoreTagTaken):
         gone.restore(ids_of(*gone.removed))
     assert gone.restore(ids_of(gone.removed[2])).latest().id[-1] == "8"
     renamed = head.retag(head.versions[0], "b")
-    both = renamed.untag(renamed.versions[0], when=90, by="jo")
+    both = renamed.untag(renamed.versions[0], when=90, by="jo", keeps=5)
     assert tags_of(both.restore(ids_of(*both.removed[1:])).versions) == "ab"
 
 
 def test_a_tag_that_is_taken_by_now_is_named_and_nothing_comes_back():
     head = head_of("a", "b", "c")
-    left = head.revert(head.versions[1], when=70, by="jo").add(entry("c", 9), force=False, by="jo")
+    left = head.revert(head.versions[1], when=70, by="jo", keeps=5).add(entry("c", 9), force=False, by="jo", keeps=5)
     with pytest.raises(RestoreTagTaken) as caught:
         left.restore(ids_of(*left.removed))
     assert caught.value.detail["tag"] == "c"
@@ -224,7 +230,7 @@ def test_a_tag_that_is_taken_by_now_is_named_and_nothing_comes_back():
 
 def test_what_is_not_in_the_trash_brings_nothing_back():
     head = head_of("a", "b", "c")
-    left = head.revert(head.versions[1], when=70, by="jo")
+    left = head.revert(head.versions[1], when=70, by="jo", keeps=5)
     for wrong in (head.versions[0].id, "f" * 32):
         with pytest.raises(NotInTrash) as caught:
             left.restore([left.removed[0].id, wrong])
@@ -233,7 +239,7 @@ def test_what_is_not_in_the_trash_brings_nothing_back():
 
 def test_a_purge_takes_out_of_the_trash_and_out_of_nothing_else():
     head = head_of("a", "b", "c")
-    left = head.revert(head.versions[1], when=70, by="jo")
+    left = head.revert(head.versions[1], when=70, by="jo", keeps=5)
     assert left.purge(ids_of(*head.versions)) == replace(left, removed=())
     assert left.purge(["f" * 32]) == left
 
@@ -321,14 +327,14 @@ class Both:
 
     def push(self, vid, tag, force):
         new = entry(tag, vid, created=vid)
-        return self.plain.push(vid, tag, force), lambda: self.head.add(new, force=force, by="x")
+        return self.plain.push(vid, tag, force), lambda: self.head.add(new, force=force, by="x", keeps=5)
 
     def revert(self, vid, number):
         if not self.head.versions:
             return None, lambda: self.head
         first = self._at(number)
         self.plain.remove(*(number_of(one) for one in self.head.versions[self.head.number(first) :]))
-        return None, lambda: self.head.revert(first, when=vid, by="x")
+        return None, lambda: self.head.revert(first, when=vid, by="x", keeps=5)
 
     def delete(self, vid):
         return self.revert(vid, 0)
@@ -337,7 +343,7 @@ class Both:
         if not self.head.versions:
             return None, lambda: self.head
         self.plain.remove(number_of(self._at(number)))
-        return None, lambda: self.head.untag(self._at(number), when=vid, by="x")
+        return None, lambda: self.head.untag(self._at(number), when=vid, by="x", keeps=5)
 
     def retag(self, _, number, tag):
         if not self.head.versions:

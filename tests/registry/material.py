@@ -161,6 +161,13 @@ def purge(store: ObjectStore, template: TemplateId = BASE) -> None:
     change_head(store, template, versions=(), removed=())
 
 
+def end_trash(store: ObjectStore) -> None:
+    """The time of all that lies in the trash is over."""
+    for head in heads(store):
+        if head.removed:
+            change_head(store, head.id, removed=tuple(replace(entry, until=entry.removed) for entry in head.removed))
+
+
 def change_session(store: ObjectStore, session: Session, **changes) -> None:
     found = store.get(fmt.session_key(session.id))
     new = replace(fmt.read_session(found.data, session.id), **changes)

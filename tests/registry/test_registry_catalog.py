@@ -1,7 +1,6 @@
 """Listing, finding, describing: what can be read is shown, what cannot is skipped and told to the log."""
 
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -203,7 +202,7 @@ def test_versions_are_read_once(node, store):
 
 def test_a_template_without_versions_is_described(node, store, registry):
     done = node.push(BASE, "v1")
-    change_head(store, versions=(), removed=(replace(done.entry, removed=1, removed_by="x"),))
+    change_head(store, versions=(), removed=(done.entry.gone(when=1, by="x", keeps=0),))
 
     assert registry.describe(EVERYONE, BASE).versions == ()
     assert read_head(store).latest() is None

@@ -121,7 +121,7 @@ def test_the_first_push_of_a_template_is_fenced_off_by_a_deleted_head(node, stor
 
 def test_a_push_brings_a_deleted_template_back_under_its_new_name(node, store):
     done = node.push(tag="v1", name="old", arch="arm64")
-    gone = replace(done.entry, removed=1, removed_by="x")
+    gone = done.entry.gone(when=1, by="x", keeps=0)
     change_head(store, versions=(), removed=(gone,), deleted=True)
 
     back = node.push(tag="v1", name="new", words="c")
@@ -181,7 +181,7 @@ def test_a_version_that_was_removed_does_not_come_back_by_a_repeated_commit(stor
     stuck = FailsOnCall(store, 1, StoreUnavailable(store="x", reason="x"), verb="delete")
     node = Pusher(Registry(stuck), store)
     done = node.commit(session, files)
-    change_head(store, versions=(), removed=(replace(done.entry, removed=1, removed_by="x"),))
+    change_head(store, versions=(), removed=(done.entry.gone(when=1, by="x", keeps=0),))
     if forgotten:
         change_head(store, operations=())
 

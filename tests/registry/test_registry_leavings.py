@@ -8,7 +8,7 @@ import pytest
 import tap
 from access_kit import public_der
 from faults import Before, Counting
-from registry.material import BASE, OTHER, put_pack, read_head, swept
+from registry.material import BASE, OTHER, end_trash, put_pack, read_head, swept
 from registry.test_registry_sweep import READS, keys, older
 from s3reg.errors import SweepStopped
 from s3reg.model import format as fmt
@@ -60,7 +60,8 @@ def test_a_pull_mark_stays_with_its_version_in_the_trash_too_and_goes_with_it(no
     node.registry.delete(EVERYONE, BASE, operation="0" * 32)
     assert cleared(store) == {}
     assert keys(store, fmt.PULLS) == {pulled}
-    assert cleared(store, trash_seconds=0) == {"pull marks": 1}
+    end_trash(store)
+    assert cleared(store) == {"pull marks": 1}
     assert keys(store, fmt.PULLS) == set()
 
 
@@ -138,9 +139,9 @@ def test_a_damage_mark_stays_while_its_pack_is_there_or_named_and_goes_with_it(n
     assert cleared(store) == {}
 
     node.registry.delete(EVERYONE, OTHER, operation="0" * 32)
-    limits = Limits(trash_seconds=0)
-    told = Registry(store, limits=limits).sweep(dry_run=True).cleared
-    assert told == cleared(store, trash_seconds=0) == {"damage marks": len(going)}
+    end_trash(store)
+    told = Registry(store).sweep(dry_run=True).cleared
+    assert told == cleared(store) == {"damage marks": len(going)}
     assert keys(store, fmt.DAMAGED) == set(kept)
 
 

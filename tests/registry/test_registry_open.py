@@ -121,7 +121,7 @@ def test_a_template_stays_in_its_domain(node):
 
 def test_an_empty_deleted_head_binds_no_domain_and_a_full_one_does(node, store):
     node.push(BASE, "v1", domain="team-a")
-    gone = replace(read_head(store).versions[0], removed=1, removed_by="x")
+    gone = read_head(store).versions[0].gone(when=1, by="x", keeps=0)
     change_head(store, versions=(), removed=(gone,), deleted=True)
     with pytest.raises(DomainMismatch):
         node.open(BASE, "v1", domain="team-b")
@@ -177,7 +177,7 @@ def test_a_base_of_another_domain_is_dropped(node):
 
 def test_a_base_that_only_removed_names_is_dropped(node, store):
     done = node.push(BASE, "v1")
-    gone = replace(done.entry, removed=1, removed_by="x")
+    gone = done.entry.gone(when=1, by="x", keeps=0)
     change_head(store, versions=(), removed=(gone,))
 
     opened = node.open(BASE, "v2", bases=(base(done),))

@@ -83,7 +83,7 @@ def test_what_cannot_be_pulled_is_told_apart(node, store, registry):
         registry.plan(EVERYONE, "nope")
     with pytest.raises(Forbidden):
         registry.plan(LISTER, BASE)
-    change_head(store, versions=(), removed=(replace(done.entry, removed=1, removed_by="x"),))
+    change_head(store, versions=(), removed=(done.entry.gone(when=1, by="x", keeps=0),))
     with pytest.raises(VersionNotFound):
         registry.plan(EVERYONE, BASE)
 

@@ -69,7 +69,7 @@ class Made:
         )
         head = Head(self.id, self.name, self.domain, size=self.size, versions=entries)
         if self.state == "deleted":
-            gone = tuple(replace(entry, removed=NOW, removed_by="x") for entry in entries)
+            gone = tuple(entry.gone(when=NOW, by="x", keeps=0) for entry in entries)
             head = replace(head, versions=(), removed=gone, deleted=True, size=0)
         data = fmt.write_head(head)
         if self.state.startswith("damaged"):

@@ -51,9 +51,10 @@ def older(store, key, seconds):
     os.utime(path, (then, then))
 
 
-def deleted_before(store, seconds, template=OTHER):
+def deleted_before(store, seconds, template=OTHER, **limits):
     """Delete a template, so many seconds ago."""
-    Registry(store, clock=lambda: time.time() - seconds).delete(EVERYONE, template, operation=OPERATION)
+    registry = Registry(store, limits=Limits(**limits), clock=lambda: time.time() - seconds)
+    registry.delete(EVERYONE, template, operation=OPERATION)
 
 
 @pytest.fixture
@@ -94,9 +95,7 @@ def test_the_trash_stays_for_its_time_and_goes_after_it(node, store):
     assert 0 < done.trash_bytes < done.listed_bytes
     assert keys(store, *BYTES) == lying
 
-    change_head(
-        store, OTHER, removed=tuple(replace(e, removed=e.removed - 120) for e in read_head(store, OTHER).removed)
-    )
+    change_head(store, OTHER, removed=tuple(replace(e, until=e.until - 120) for e in read_head(store, OTHER).removed))
     done = Registry(store).sweep()
     assert (done.purged, done.removed, done.trash_versions, done.trash_until) == (1, 3, 0, None)
     assert read_head(store, OTHER).removed == ()
@@ -106,8 +105,8 @@ def test_the_trash_stays_for_its_time_and_goes_after_it(node, store):
 
 def test_with_no_time_in_the_trash_what_is_removed_goes_at_once_whatever_the_clocks_say(node, store):
     node.push(OTHER, "v1", name="other")
-    deleted_before(store, -DAY)
-    assert Registry(store, limits=Limits(trash_seconds=0)).sweep().removed == 3
+    deleted_before(store, -DAY, trash_seconds=0)
+    assert Registry(store).sweep().removed == 3
     assert keys(store, *BYTES) == set()
 
 
@@ -116,11 +115,25 @@ def test_of_a_trash_only_what_lay_there_long_enough_goes(node, store):
     change_head(
         store,
         versions=(),
-        removed=(replace(old, removed=10, removed_by="jo"), replace(new, removed=int(time.time()), removed_by="jo")),
+        removed=(old.gone(when=10, by="jo", keeps=WEEK), new.gone(when=int(time.time()), by="jo", keeps=WEEK)),
     )
     assert swept(store).purged == 1
     assert read_head(store).removed[0].id == new.id
     assert keys(store, *BYTES) == needed_by(store, BASE, new.id)
+
+
+@pytest.mark.parametrize(("kept", "swept_with", "goes"), [(30 * DAY, WEEK, 0), (30 * DAY, 0, 0), (DAY, 30 * DAY, 1)])
+def test_a_removed_version_is_kept_as_long_as_was_said_when_it_went_whatever_the_sweep_is_told(
+    node, store, kept, swept_with, goes
+):
+    node.push(OTHER, "v1", name="other")
+    deleted_before(store, 10 * DAY, trash_seconds=kept)
+    registry = Registry(store, limits=Limits(trash_seconds=swept_with))
+    (one,) = registry.trash(EVERYONE)
+    assert one.entry.until == one.entry.removed + kept
+    assert registry.sweep(dry_run=True).purged == goes
+    assert registry.sweep().purged == goes
+    check_sound(store)
 
 
 def test_what_is_restored_while_the_trash_is_emptied_stays(node, store, registry):

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from faults import Before, FailsOnCall, Wrapped
-from registry.material import BASE, OTHER, base, needed_by, purge, put_marker, read_head, swept
+from registry.material import BASE, OTHER, base, end_trash, needed_by, purge, put_marker, read_head, swept
 from s3reg.errors import StoreCopied, StoreUnavailable, SweepStopped
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.model.template import Marker
-from s3reg.registry import Limits, Registry, sweep
+from s3reg.registry import Registry, sweep
 
 GCID = "a" * 32
 SID = "b" * 32
@@ -258,7 +258,8 @@ def test_a_store_that_is_another_while_its_trash_is_emptied_keeps_the_rest_of_it
     for template, name in ((BASE, "one"), (OTHER, "other")):
         node.push(template, name=name)
         node.registry.delete(EVERYONE, template, operation="0" * 32)
+    end_trash(store)
     late = Before(store, "put", lambda: store.delete([fmt.FORMAT_KEY]), prefix=fmt.HEADS)
     with pytest.raises(SweepStopped):
-        Registry(late, limits=Limits(trash_seconds=0)).sweep()
+        Registry(late).sweep()
     assert [len(read_head(store, template).removed) for template in (BASE, OTHER)] == [0, 1]

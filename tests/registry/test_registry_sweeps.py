@@ -101,9 +101,11 @@ def purge_of(template):
 
 
 def removal_of(template, operation):
+    """The template is deleted, and its trash keeps nothing: the next sweep empties it."""
+
     def act(store):
         with contextlib.suppress(TemplateNotFound):
-            Registry(store).delete(EVERYONE, template, operation=operation)
+            Registry(store, limits=Limits(trash_seconds=0)).delete(EVERYONE, template, operation=operation)
 
     return act
 
@@ -121,9 +123,9 @@ def restore_of(template, operation):
     return act
 
 
-def sweep(*, expires=False, empties=False):
-    """A sweep; it `expires` every push that it meets, and `empties` the trash."""
-    limits = Limits(idle_seconds=-1 if expires else 3600, trash_seconds=0 if empties else 3600)
+def sweep(*, expires=False):
+    """A sweep; it `expires` every push that it meets."""
+    limits = Limits(idle_seconds=-1 if expires else 3600)
 
     def act(store):
         try:
@@ -153,10 +155,10 @@ def cases(t0, t1, t2):
     yield [a, b, *both_gone, sweep()]
     yield [a, b, *both_gone, sweep(), tidy]
     yield [a, b, *both_gone, sweep(), sweep(expires=True)]
-    yield [a, deleted, restored, sweep(empties=True)]
-    yield [a, deleted, restored, sweep(expires=True, empties=True), sweep(empties=True)]
-    yield [a, b, deleted, removal_of(t1, "1" * 32), restored, restore_of(t1, "3" * 32), sweep(empties=True)]
-    yield [a, b, deleted, removal_of(t1, "1" * 32), sweep(empties=True), sweep(expires=True, empties=True), tidy]
+    yield [a, deleted, restored, sweep()]
+    yield [a, deleted, restored, sweep(expires=True), sweep()]
+    yield [a, b, deleted, removal_of(t1, "1" * 32), restored, restore_of(t1, "3" * 32), sweep()]
+    yield [a, b, deleted, removal_of(t1, "1" * 32), sweep(), sweep(expires=True), tidy]
 
 
 def play(path, seed):
@@ -363,7 +365,7 @@ def test_a_trash_that_is_emptied_and_swept_while_its_versions_are_read_stops_no_
     Registry(pushed).delete(EVERYONE, T0, operation="0" * 32)
     late, empties = range(2)
     script = [Until(late, "get", fmt.VERSIONS), Until(empties), Until(late)]
-    played(pushed, [sweep(), sweep(empties=True)], *script)
+    played(pushed, [sweep(), sweep()], *script)
     check_tidy(pushed)
 
 

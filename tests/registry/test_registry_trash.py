@@ -150,7 +150,9 @@ def test_the_trash_has_what_was_reverted_untagged_deleted_and_replaced(node, sto
     Pusher(registry, store, JO).push(tag="a", words="n", force=True)
     registry.delete(JO, OTHER, operation=TWO)
     found = registry.trash(JO)
-    assert [(one.head.name, one.entry.tag, one.entry.removed, one.entry.removed_by, one.until) for one in found] == [
+    assert [
+        (one.head.name, one.entry.tag, one.entry.removed, one.entry.removed_by, one.entry.until) for one in found
+    ] == [
         ("another", "x", 2000, "jo", 2060),
         ("sequoia", "b", 1000, "jo", 1060),
         ("sequoia", "a", 2000, "jo", 2060),
@@ -165,7 +167,7 @@ def test_kept_for_no_time_it_lies_there_until_the_next_sweep(store, three):
     registry = Registry(store, limits=Limits(trash_seconds=0), clock=lambda: 1000.0)
     assert registry.revert(JO, BASE, operation=ONE).until == 1000
     (one,) = registry.trash(JO)
-    assert one.until == 1000
+    assert one.entry.until == 1000
     assert registry.restore(JO, BASE, versions=[one.entry.id], operation=TWO).restored == (three["c"],)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from faults import Counting
 from registry.askers import guest, tenant
-from registry.material import BASE, OTHER, Pusher, base, config, read_head
+from registry.material import BASE, OTHER, Pusher, base, change_head, config, heads, read_head
 from s3reg.errors import NameAmbiguous, RecordDamaged, TemplateNotFound
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
@@ -22,6 +22,8 @@ NO_TRASH = Limits(trash_seconds=0)
 OPERATION = "0" * 32
 THROWN = 1_000_000_000
 """When what lies in the trash went: long ago."""
+LATER = 10_000_000_000
+"""Until when it lies there where it should stay."""
 
 
 class Made:
@@ -60,7 +62,7 @@ class Made:
             f"template-{number}",
             domain,
             versions=tuple(sorted(entries[:visible], key=lambda entry: entry.seq)),
-            removed=tuple(replace(entry, removed=THROWN, removed_by="me") for entry in entries[visible:]),
+            removed=tuple(entry.gone(when=THROWN, by="me", keeps=0) for entry in entries[visible:]),
             deleted=not visible,
         )
         self.store.put(fmt.head_key(template), fmt.write_head(head))
@@ -177,7 +179,7 @@ class TestCounts:
 
 @pytest.mark.parametrize("seed", range(2))
 class TestASweepFreesJustThat:
-    """The trash goes with the first sweep where it keeps nothing; what goes besides is what was promised."""
+    """Of a trash that keeps nothing, all goes with the first sweep; what goes besides is what was promised."""
 
     @pytest.fixture
     def frees(self, seed, store, tmp_path):
@@ -193,7 +195,7 @@ class TestASweepFreesJustThat:
                 copy = FilesStore(folder, secret=bytes(32))
                 if name == "with":
                     act(Registry(copy, limits=NO_TRASH))
-                Registry(copy, limits=NO_TRASH).sweep()
+                Registry(copy).sweep()
                 left.append(sum(stat.size for prefix in (fmt.PACKS, fmt.MAPS) for stat in copy.list(prefix)))
             return left[0] - left[1]
 
@@ -221,12 +223,14 @@ class TestASweepFreesJustThat:
         registry.purge(EVERYONE, head.id, versions=[entry.id for entry in head.removed], operation=OPERATION)
         before = registry.usage(EVERYONE, head.id).templates[0].versions[0]
         assert one.exclusive <= before.exclusive <= before.frees
-        keeps = Registry(store, limits=Limits(trash_seconds=10**10))
-        keeps.sweep()
+        for other in heads(store):
+            kept = tuple(replace(entry, until=LATER) for entry in other.removed)
+            change_head(store, other.id, removed=kept)
+        registry.sweep()
         there = frees.made.stored()
-        keeps.untag(EVERYONE, head.id, tag=one.entry.tag, operation="1" * 32)
-        keeps.purge(EVERYONE, head.id, versions=[one.entry.id], operation="2" * 32)
-        keeps.sweep()
+        registry.untag(EVERYONE, head.id, tag=one.entry.tag, operation="1" * 32)
+        registry.purge(EVERYONE, head.id, versions=[one.entry.id], operation="2" * 32)
+        registry.sweep()
         assert there - frees.made.stored() == before.exclusive
 
 

@@ -51,7 +51,7 @@ def list_trash(ref: str | None) -> wired.TrashAnswer:
                 created=one.entry.created,
                 removed=one.entry.removed or 0,
                 removed_by=one.entry.removed_by or "",
-                until=one.until,
+                until=one.entry.until or 0,
             )
             for one in registry().trash(asker(), ref)
         )

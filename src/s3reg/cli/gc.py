@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
-@flags.taking("store", "s3_", "log_", "trash_", "event_")
+@flags.taking("store", "s3_", "log_", "event_")
 @click.command()
 @flags.WHERE
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would go, and what stays for what.")
@@ -43,7 +43,8 @@ def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -
     pushes that nobody goes on with. Any number may run at once, from anywhere, while registries serve the store. Ctrl-C ends
     it between two steps; what is left, the next one removes. A registry over a directory does this by itself, once a day.
 
-    How long the trash and events are kept is said as to a registry; say the same to both.
+    How long the trash keeps a version was settled when it was removed. How long events are kept is said as to a registry;
+    say the same to both.
     """
     read = flags.read(told, url, quietly=True)
     registry = registry_over(flags.existing_store(read), read)

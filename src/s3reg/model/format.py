@@ -269,7 +269,7 @@ def read_format(data: bytes) -> StoreFormat:
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
 
-_ENTRY_FIELDS = {"id", "seq", "tag", "description", "size", "created", "removed", "removed_by"}
+_ENTRY_FIELDS = {"id", "seq", "tag", "description", "size", "created", "removed", "removed_by", "until"}
 _HEAD_FIELDS = {"v", "gen", "ops", "id", "name", "arch", "domain", "size", "versions", "removed", "deleted"}
 
 
@@ -316,8 +316,8 @@ def read_head(data: bytes, template: TemplateId) -> Head:
         # One seq may come twice: a version that was replaced, and restored under another tag.
         if seqs != sorted(seqs) or len({entry.tag for entry in head.versions}) != len(seqs):
             raise ValueError("its versions are not in order, or share a tag")
-        if any(entry.removed is None for entry in head.removed):
-            raise ValueError("a removed version does not say when it was removed")
+        if any(entry.removed is None or entry.until is None or entry.until < entry.removed for entry in head.removed):
+            raise ValueError("a removed version does not say when it was removed, and until when it is kept")
         return head
 
 
@@ -367,7 +367,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "created": entry.created,
     }
     if entry.removed is not None:
-        out |= {"removed": entry.removed, "removed_by": entry.removed_by or ""}
+        out |= {"removed": entry.removed, "removed_by": entry.removed_by or "", "until": entry.until}
     return out
 
 
@@ -381,6 +381,7 @@ def _entry(raw: dict[str, Any]) -> Entry:
         created=count(raw["created"]),
         removed=count(raw["removed"]) if "removed" in raw else None,
         removed_by=string(raw["removed_by"]) if "removed" in raw else None,
+        until=count(raw["until"]) if "removed" in raw else None,
         unknown={name: value for name, value in raw.items() if name not in _ENTRY_FIELDS},
     )
 

@@ -121,8 +121,14 @@ class Entry:
     removed: int | None = None
     """When it was removed, in seconds since 1970."""
     removed_by: str | None = None
+    until: int | None = None
+    """Until when the trash keeps it, in seconds since 1970: what was promised when it was removed."""
     unknown: dict[str, Any] = field(default_factory=dict, hash=False)
     """Fields of a newer release, kept when the head is rewritten."""
+
+    def gone(self, *, when: int, by: str, keeps: int) -> Entry:
+        """As it lies in the trash, which keeps it for so many seconds."""
+        return replace(self, removed=when, removed_by=by, until=when + keeps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +193,11 @@ class Head:
         """This head as it is written: one generation on, the operation noted."""
         return replace(self, gen=self.gen + 1, operations=(*self.operations, operation)[-OPERATIONS_KEPT:])
 
-    def add(self, new: Entry, *, force: bool, by: str, when: int | None = None) -> Head:
+    def add(self, new: Entry, *, force: bool, by: str, keeps: int, when: int | None = None) -> Head:
         """With `new` as the newest version; or, forced over a taken tag, in the old one's place. Raises TagTaken.
 
-        `new.seq` is ignored. What is replaced goes to `removed`; `when`: it does, where `new` was made before.
+        `new.seq` is ignored. What is replaced goes to `removed`; `when`: it does, where `new` was made before. `keeps`:
+        the seconds for which the trash keeps what goes, here and below.
         """
         old = self.tagged(new.tag)
         if old is None:
@@ -200,27 +207,27 @@ class Head:
         if not force:
             raise TagTaken(template=self.name, tag=new.tag)
         placed = replace(new, seq=old.seq)
-        gone = replace(old, removed=new.created if when is None else when, removed_by=by)
+        gone = old.gone(when=new.created if when is None else when, by=by, keeps=keeps)
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
 
-    def revert(self, first: Entry, *, when: int, by: str) -> Head:
+    def revert(self, first: Entry, *, when: int, by: str, keeps: int) -> Head:
         """Without `first` and all newer versions, which go to `removed`; deleted if none is left.
 
         The size is still that of all of them: only their records know what they share.
         """
         place = self.versions.index(first)
-        gone = tuple(replace(entry, removed=when, removed_by=by) for entry in self.versions[place:])
+        gone = tuple(entry.gone(when=when, by=by, keeps=keeps) for entry in self.versions[place:])
         kept = self.versions[:place]
         return replace(self, versions=kept, removed=(*self.removed, *gone), deleted=not kept)
 
-    def untag(self, entry: Entry, *, when: int, by: str) -> Head:
+    def untag(self, entry: Entry, *, when: int, by: str, keeps: int) -> Head:
         """Without this version, which goes to `removed`; deleted if none is left. The size is not changed either.
 
         Each newer one has a number less by one.
         """
         kept = tuple(one for one in self.versions if one.id != entry.id)
-        gone = replace(entry, removed=when, removed_by=by)
+        gone = entry.gone(when=when, by=by, keeps=keeps)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=not kept)
 
     def restore(self, ids: Collection[str], *, as_tag: str | None = None) -> Head:
@@ -235,7 +242,7 @@ class Head:
         versions = self.versions
         # What went last first: of one second, it was made later than what it replaced.
         for entry in reversed(found):
-            back = replace(entry, tag=as_tag or entry.tag, removed=None, removed_by=None)
+            back = replace(entry, tag=as_tag or entry.tag, removed=None, removed_by=None, until=None)
             if any(one.tag == back.tag for one in versions):
                 raise RestoreTagTaken(template=self.name, tag=back.tag)
             later = [n for n, one in enumerate(versions) if (one.seq, one.created) >= (back.seq, back.created)]

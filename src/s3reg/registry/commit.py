@@ -174,7 +174,9 @@ def _publish(records: Records, asker: Identity, session: Session, proposal: Prop
         _check_replaced(head, proposal)
         # Not when the record was made: a commit that is tried again days later must leave what it replaces its whole time.
         when = int(records.clock())
-        new = _succeeded(head, session, proposal).add(entry, force=proposal.force, by=asker.name, when=when)
+        keeps = records.limits.trash_seconds
+        old = _succeeded(head, session, proposal)
+        new = old.add(entry, force=proposal.force, by=asker.name, keeps=keeps, when=when)
         new = replace(new, size=records.union_size(new))
         # Last, after the head was read: see the module.
         _check_still_open(records, session)

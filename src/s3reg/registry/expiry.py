@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from s3reg.errors import PreconditionFailed, PutUnsettled, TooBusy
 from s3reg.model import format as fmt
 from s3reg.model.template import Head, SessionState
-from s3reg.registry import trash
 from s3reg.registry.push import expired
 from s3reg.registry.roots import stopping
 from s3reg.store import Match
@@ -83,10 +82,10 @@ def _fence(records: Records, session: Session) -> None:
 # --- The trash --------------------------------------------------------------------------------------------------------
 
 
-def lets_go(entry: Entry, limits: Limits, now: float) -> bool:
-    """Whether a removed version may go for good."""
+def lets_go(entry: Entry, now: float) -> bool:
+    """Whether a removed version may go for good; `now`: by the store's clock."""
     # At once means at once, though the clock that wrote it down be ahead of the store's.
-    return limits.trash_seconds == 0 or trash.until(entry, limits) <= now
+    return entry.until is not None and (entry.until == entry.removed or entry.until <= now)
 
 
 def empty_trash(records: Records, head: Head, now: float) -> int:
@@ -95,7 +94,7 @@ def empty_trash(records: Records, head: Head, now: float) -> int:
 
     def purge(head: Head | None) -> Head | None:
         nonlocal gone
-        gone = [entry for entry in head.removed if lets_go(entry, records.limits, now)] if head else []
+        gone = [entry for entry in head.removed if lets_go(entry, now)] if head else []
         return head.purge({entry.id for entry in gone}) if head and gone else None
 
     try:

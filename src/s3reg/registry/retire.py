@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import Invalid, TemplateChanged, VersionChanged, VersionNotFound
 from s3reg.model.identity import Action
-from s3reg.registry import trash
 from s3reg.registry.change import change
 from s3reg.registry.values import Retired
 from s3reg.telemetry import emit
@@ -82,11 +81,11 @@ def untag(
         nonlocal gone, renumbered
         entry = _meant(head, tag, number, version)
         gone, renumbered = (entry,), head.versions[head.number(entry) + 1 :]
-        left = head.untag(entry, when=int(records.clock()), by=asker.name)
+        left = head.untag(entry, when=int(records.clock()), by=asker.name, keeps=records.limits.trash_seconds)
         return replace(left, size=records.union_size(left))
 
     head = change(records, catalog, asker, ref, operation=operation, action=Action.DELETE_REVERT, make=make)
-    return _retired(records, asker, head, gone, renumbered)
+    return _retired(asker, head, gone, renumbered)
 
 
 def _meant(head: Head, tag: str | None, number: int | None, version: VersionId | None) -> Entry:
@@ -121,19 +120,17 @@ def _retire(
         oldest = first(head)
         if oldest is None:
             return replace(head, size=0, deleted=True)
-        left = head.revert(oldest, when=int(records.clock()), by=asker.name)
+        left = head.revert(oldest, when=int(records.clock()), by=asker.name, keeps=records.limits.trash_seconds)
         gone = head.versions[len(left.versions) :]
         return replace(left, size=records.union_size(left))
 
     head = change(records, catalog, asker, ref, operation=once.operation, action=Action.DELETE_REVERT, make=make)
-    return _retired(records, asker, head, gone)
+    return _retired(asker, head, gone)
 
 
-def _retired(
-    records: Records, asker: Identity, head: Head, gone: tuple[Entry, ...], renumbered: tuple[Entry, ...] = ()
-) -> Retired:
+def _retired(asker: Identity, head: Head, gone: tuple[Entry, ...], renumbered: tuple[Entry, ...] = ()) -> Retired:
     tags = [entry.tag for entry in gone]
     emit("versions-removed", template=head.id, tags=tags, left=len(head.versions), by=asker.name)
-    # Of the trash as it is: so a repeated call, which takes nothing out, tells it too.
-    until = max((trash.until(entry, records.limits) for entry in head.removed), default=None)
+    # Of what went last, by this call or not: so a repeated one, which takes nothing out, tells it too.
+    until = head.removed[-1].until if head.removed else None
     return Retired(head, gone, until, renumbered)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged, S3regError, StoreCopied, SweepStopped
 from s3reg.model import format as fmt
-from s3reg.registry import expiry, lineage, setup, trash
+from s3reg.registry import expiry, lineage, setup
 from s3reg.registry.leavings import Leavings, damage_marks, foreign
 from s3reg.registry.roots import Roots, Why, stopping
 from s3reg.registry.sessions import under_way
@@ -167,7 +167,7 @@ class _Sweep:
 
     def _pretends(self, entry: Entry) -> bool:
         """Whether a dry run takes this for gone from the trash."""
-        return self._done.dry_run and expiry.lets_go(entry, self._records.limits, self._now)
+        return self._done.dry_run and expiry.lets_go(entry, self._now)
 
     def _check_markers(self) -> None:
         """Those of sweeps that died go. Raises SweepStopped at what is no marker, or cannot be read."""
@@ -185,16 +185,15 @@ class _Sweep:
 
     def _look_at_trash(self, head: Head) -> None:
         """What lies there too long is let go."""
-        done, limits = self._done, self._records.limits
-        over = [entry for entry in head.removed if expiry.lets_go(entry, limits, self._now)]
+        done = self._done
+        over = [entry for entry in head.removed if expiry.lets_go(entry, self._now)]
         if over:
             self._go_on()
             done.purged += len(over) if done.dry_run else expiry.empty_trash(self._records, head, self._now)
         for entry in head.removed:
             if entry not in over:
                 done.trash_versions += 1
-                until = trash.until(entry, limits)
-                done.trash_until = until if done.trash_until is None else min(done.trash_until, until)
+                done.trash_until = min(filter(None, (done.trash_until, entry.until)), default=None)
 
     def _listed(self) -> _Candidates:
         """All packs, maps and versions. Raises SweepStopped at a foreign key among versions."""

@@ -26,15 +26,9 @@ if TYPE_CHECKING:
 
     from s3reg.model.identity import Identity
     from s3reg.model.names import TemplateId, VersionId
-    from s3reg.model.template import Entry, Head
+    from s3reg.model.template import Head
     from s3reg.registry.catalog import Catalog
     from s3reg.registry.records import Records
-    from s3reg.registry.values import Limits
-
-
-def until(entry: Entry, limits: Limits) -> int:
-    """When a removed version may go for good, in seconds since 1970."""
-    return (entry.removed or 0) + limits.trash_seconds
 
 
 def listed(records: Records, catalog: Catalog, asker: Identity, ref: str | None) -> list[Trashed]:
@@ -43,7 +37,7 @@ def listed(records: Records, catalog: Catalog, asker: Identity, ref: str | None)
     Of all, those are left out of which the asker may remove nothing. Raises TemplateNotFound, Forbidden, RecordDamaged.
     """
     heads = _permitted(asker, catalog.heads()) if ref is None else _named(records, catalog, asker, ref)
-    return [Trashed(head, entry, until(entry, records.limits)) for head in heads for entry in head.removed]
+    return [Trashed(head, entry) for head in heads for entry in head.removed]
 
 
 def restore(
@@ -108,7 +102,7 @@ def _purged(
     def make(head: Head) -> Head | None:
         nonlocal gone
         going = [entry for entry in head.removed if versions is None or entry.id in versions]
-        gone = [Trashed(head, entry, until(entry, records.limits)) for entry in going]
+        gone = [Trashed(head, entry) for entry in going]
         return head.purge([entry.id for entry in going]) if going else None
 
     change_trash(records, asker, template, operation=operation, action=Action.DELETE_REVERT, make=make)

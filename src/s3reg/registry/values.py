@@ -31,7 +31,7 @@ class Limits:
     attempts: int = 20
     """To change a record that others change too."""
     trash_seconds: int = 7 * 24 * 3600
-    """That what was removed can be restored; 0: until the next sweep."""
+    """That what is removed from now on can be restored; 0: until the next sweep."""
     event_seconds: int = 90 * 24 * 3600
     """That events are kept."""
 
@@ -140,8 +140,6 @@ class Trashed:
 
     head: Head
     entry: Entry
-    until: int
-    """When it may go for good, in seconds since 1970: with the first sweep from then on."""
 
 
 @dataclass(frozen=True, slots=True)
