@@ -17,7 +17,7 @@ from bench import measure, servers
 from bench.corpus import GB, ROOM, Corpus, corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.measure import Run, Side
     from bench.servers import Minio
@@ -141,11 +141,13 @@ class Lab:
         return self._registry
 
     @contextlib.contextmanager
-    def registry_on(self, store: str, signing: str | None = None, root_token: str | None = None) -> Iterator[str]:
+    def registry_on(
+        self, store: str, signing: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> Iterator[str]:
         """A registry of its own."""
         log = self.folder / "registry.log"
-        more = {"endpoint": self.minio.endpoint, "signing": signing, "root_token": root_token}
-        with servers.registry(store, log, **more) as url:
+        endpoint = self.minio.endpoint
+        with servers.registry(store, log, endpoint=endpoint, signing=signing, settings=settings) as url:
             yield url
 
     def node(self, registry: str | None = None, inside: tuple[str, ...] = ()) -> Node:

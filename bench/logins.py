@@ -33,7 +33,7 @@ def rows(lab: Lab) -> list[Row]:
     private, public = crypto.new_key()
     key = crypto.PrivateKey(private)
     with (
-        lab.registry_on(bucket, root_token=token) as url,
+        lab.registry_on(bucket, settings={"S3REG_ROOT_TOKEN": token}) as url,
         urllib3.PoolManager(maxsize=_CALLERS) as http,
         ThreadPoolExecutor(_CALLERS) as callers,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -19,10 +20,11 @@ from bench import programs
 from bench.measure import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 KEYS = ("s3reg-bench", "not-a-secret-at-all")
+S3REG = (sys.executable, "-m", "s3reg.cli.main")
 _SERVES = re.compile(r"s3reg \S+ serves .+ at (https?://\S+) \(.+\)\n")
 _START_SECONDS = 60
 # Our end of the pipe closes even if we are killed: no server outlives the bench. Its own output is the server's alone, so
@@ -121,10 +123,10 @@ def registry(
     *,
     endpoint: str | None = None,
     signing: str | None = None,
-    root_token: str | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """`s3reg serve` over this store, one worker for each core; its address."""
-    with registry_at("127.0.0.1:0", store, log, endpoint=endpoint, signing=signing, root_token=root_token) as started:
+    with registry_at("127.0.0.1:0", store, log, endpoint=endpoint, signing=signing, settings=settings) as started:
         yield started.url
 
 
@@ -136,14 +138,14 @@ def registry_at(
     *,
     endpoint: str | None = None,
     signing: str | None = None,
-    root_token: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    program: Sequence[object] = S3REG,
 ) -> Iterator[Registry]:
-    """`s3reg serve` that listens there. `root_token`: it turns access control on."""
-    command: list[object] = [sys.executable, "-m", "s3reg.cli.main", "serve", "--listen", address, "--store", store]
+    """`s3reg serve` that listens there. `settings`: more of them, by variable."""
+    command: list[object] = [*program, "serve", "--listen", address, "--store", store]
     command += ["--s3-endpoint", endpoint] if endpoint else []
     command += ["--s3-signing-endpoint", signing] if signing else []
-    settings = {"S3REG_ROOT_TOKEN": root_token} if root_token else {}
-    with process(command, log, environment(**settings)) as started:
+    with process(command, log, environment(**(settings or {}))) as started:
         assert started.stdout is not None
         match = _SERVES.fullmatch(started.stdout.readline())
         if match is None:
@@ -175,12 +177,13 @@ class Counted:
 
 
 @contextlib.contextmanager
-def counting(url: str) -> Iterator[Counted]:
-    """A proxy before a registry that counts the bytes of its connections."""
-    host, port = url.removeprefix("http://").rsplit(":", 1)
+def counting(*urls: str) -> Iterator[Counted]:
+    """A proxy before a registry, or before replicas that take turns; it counts the bytes of their connections."""
+    turns = itertools.cycle(tuple(url.removeprefix("http://").rsplit(":", 1)) for url in urls)
 
     class Through(socketserver.BaseRequestHandler):
         def handle(self) -> None:
+            host, port = next(turns)
             with socket.create_connection((host, int(port))) as behind:
                 back = threading.Thread(target=_pour, args=(behind, self.request, counted), daemon=True)
                 back.start()
@@ -189,6 +192,7 @@ def counting(url: str) -> Iterator[Counted]:
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
+        request_queue_size = 128
 
     with Server(("127.0.0.1", 0), Through) as server:
         counted = Counted(f"http://127.0.0.1:{server.server_address[1]}")
