@@ -1,0 +1,122 @@
+# The sweep: a task on a timer. Any number may run at once, so nothing keeps the next one from beginning.
+
+resource "aws_ecs_task_definition" "gc" {
+  family                   = "${var.name}-gc"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = 512
+  memory                   = 1024
+  execution_role_arn       = aws_iam_role.start.arn
+  task_role_arn            = aws_iam_role.task["gc"].arn
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+
+  container_definitions = jsonencode([merge(local.hardened, {
+    name             = "gc"
+    essential        = true
+    command          = ["gc"]
+    stopTimeout      = 60
+    environment      = [for name in sort(keys(local.sweep_environment)) : { name = name, value = local.sweep_environment[name] }]
+    mountPoints      = local.scratch
+    logConfiguration = merge(local.logs, { options = merge(local.logs.options, { awslogs-stream-prefix = "gc" }) })
+  })])
+
+  volume {
+    name = "scratch"
+  }
+
+  tags = merge(var.tags, { Name = "${var.name}-gc" })
+}
+
+data "aws_iam_policy_document" "timer_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["scheduler.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "timer" {
+  statement {
+    sid       = "Run"
+    actions   = ["ecs:RunTask"]
+    resources = ["${aws_ecs_task_definition.gc.arn_without_revision}:*"]
+
+    condition {
+      test     = "ArnEquals"
+      variable = "ecs:cluster"
+      values   = [aws_ecs_cluster.this.arn]
+    }
+  }
+
+  statement {
+    sid       = "As"
+    actions   = ["iam:PassRole"]
+    resources = [aws_iam_role.start.arn, aws_iam_role.task["gc"].arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ecs-tasks.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "timer" {
+  name_prefix        = "${var.name}-timer-"
+  description        = "Starts the sweeps of ${var.name}."
+  assume_role_policy = data.aws_iam_policy_document.timer_trust.json
+
+  tags = merge(var.tags, { Name = "${var.name}-timer" })
+}
+
+resource "aws_iam_role_policy" "timer" {
+  name   = "run"
+  role   = aws_iam_role.timer.id
+  policy = data.aws_iam_policy_document.timer.json
+}
+
+resource "aws_scheduler_schedule" "gc" {
+  name                = "${var.name}-gc"
+  description         = "s3reg gc"
+  schedule_expression = var.sweep_schedule
+
+  flexible_time_window {
+    mode                      = "FLEXIBLE"
+    maximum_window_in_minutes = 30
+  }
+
+  target {
+    arn      = aws_ecs_cluster.this.arn
+    role_arn = aws_iam_role.timer.arn
+
+    ecs_parameters {
+      task_definition_arn = aws_ecs_task_definition.gc.arn_without_revision
+      launch_type         = "FARGATE"
+      propagate_tags      = "TASK_DEFINITION"
+
+      network_configuration {
+        subnets          = local.private
+        security_groups  = [aws_security_group.replicas.id]
+        assign_public_ip = false
+      }
+    }
+
+    retry_policy {
+      maximum_retry_attempts       = 3
+      maximum_event_age_in_seconds = 3600
+    }
+  }
+}
