@@ -124,7 +124,7 @@ resource "aws_lb_listener" "http" {
 # --- Its name and certificate -------------------------------------------------------------------------------------------
 
 resource "aws_acm_certificate" "this" {
-  count = var.certificate_arn == null ? 1 : 0
+  count = var.create_certificate ? 1 : 0
 
   domain_name       = var.domain_name
   validation_method = "DNS"
@@ -137,7 +137,7 @@ resource "aws_acm_certificate" "this" {
 }
 
 resource "aws_route53_record" "proof" {
-  for_each = var.certificate_arn == null ? {
+  for_each = var.create_certificate ? {
     for option in aws_acm_certificate.this[0].domain_validation_options : option.domain_name => option
   } : {}
 
@@ -150,16 +150,16 @@ resource "aws_route53_record" "proof" {
 }
 
 resource "aws_acm_certificate_validation" "this" {
-  count = var.certificate_arn == null ? 1 : 0
+  count = var.create_certificate ? 1 : 0
 
   certificate_arn         = aws_acm_certificate.this[0].arn
   validation_record_fqdns = [for record in aws_route53_record.proof : record.fqdn]
 }
 
 resource "aws_route53_record" "this" {
-  count = var.domain_name != null && (var.private_zone_id != null || var.zone_id != null) ? 1 : 0
+  count = coalesce(var.create_record, var.create_certificate) ? 1 : 0
 
-  zone_id = var.private_zone_id != null ? var.private_zone_id : var.zone_id
+  zone_id = coalesce(var.record_zone_id, var.zone_id)
   name    = var.domain_name
   type    = "A"
 

@@ -1,5 +1,5 @@
 resource "aws_s3_bucket" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket        = "${var.name}-${local.account}-${local.region}"
   force_destroy = var.force_destroy
@@ -8,7 +8,7 @@ resource "aws_s3_bucket" "this" {
 }
 
 resource "aws_s3_bucket_public_access_block" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket                  = aws_s3_bucket.this[0].id
   block_public_acls       = true
@@ -18,7 +18,7 @@ resource "aws_s3_bucket_public_access_block" "this" {
 }
 
 resource "aws_s3_bucket_ownership_controls" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].id
 
@@ -28,7 +28,7 @@ resource "aws_s3_bucket_ownership_controls" "this" {
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].id
 
@@ -44,7 +44,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 }
 
 resource "aws_s3_bucket_versioning" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].id
 
@@ -55,7 +55,7 @@ resource "aws_s3_bucket_versioning" "this" {
 
 # Only what the registry is done with. A rule that ended packs, maps, versions or heads by their age would end templates.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].id
 
@@ -120,7 +120,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 }
 
 data "aws_iam_policy_document" "bucket" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   statement {
     sid       = "TlsOnly"
@@ -160,7 +160,7 @@ data "aws_iam_policy_document" "bucket" {
 }
 
 resource "aws_s3_bucket_policy" "this" {
-  count = local.makes_bucket ? 1 : 0
+  count = var.create_bucket ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].id
   policy = data.aws_iam_policy_document.bucket[0].json
@@ -291,7 +291,7 @@ resource "aws_s3_bucket_replication_configuration" "this" {
 # --- The key ----------------------------------------------------------------------------------------------------------
 
 data "aws_iam_policy_document" "key" {
-  count = var.create_kms_key ? 1 : 0
+  count = var.encryption == "create" ? 1 : 0
 
   # Without it nobody could ever change the key again: https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html
   statement {
@@ -324,7 +324,7 @@ data "aws_iam_policy_document" "key" {
 }
 
 resource "aws_kms_key" "this" {
-  count = var.create_kms_key ? 1 : 0
+  count = var.encryption == "create" ? 1 : 0
 
   description             = "Templates, secret and logs of ${var.name}."
   enable_key_rotation     = true
@@ -335,7 +335,7 @@ resource "aws_kms_key" "this" {
 }
 
 resource "aws_kms_alias" "this" {
-  count = var.create_kms_key ? 1 : 0
+  count = var.encryption == "create" ? 1 : 0
 
   name          = "alias/${var.name}"
   target_key_id = aws_kms_key.this[0].key_id

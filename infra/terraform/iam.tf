@@ -138,7 +138,7 @@ resource "aws_iam_role_policy" "task" {
 # --- The root token -----------------------------------------------------------------------------------------------------
 
 resource "aws_secretsmanager_secret" "root_token" {
-  count = local.makes_secret ? 1 : 0
+  count = var.create_root_token_secret ? 1 : 0
 
   name_prefix = "${var.name}-root-token-"
   description = "The root token of ${var.name}, as plain text."
@@ -148,7 +148,7 @@ resource "aws_secretsmanager_secret" "root_token" {
 }
 
 resource "aws_secretsmanager_secret_version" "root_token" {
-  count = local.makes_secret ? 1 : 0
+  count = var.create_root_token_secret ? 1 : 0
 
   secret_id                = aws_secretsmanager_secret.root_token[0].id
   secret_string_wo         = var.root_token

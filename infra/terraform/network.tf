@@ -1,11 +1,11 @@
 data "aws_vpc" "existing" {
-  count = local.makes_vpc ? 0 : 1
+  count = var.create_vpc ? 0 : 1
 
   id = var.vpc_id
 }
 
 data "aws_availability_zones" "here" {
-  count = local.makes_vpc ? 1 : 0
+  count = var.create_vpc ? 1 : 0
 
   state = "available"
 
@@ -17,11 +17,11 @@ data "aws_availability_zones" "here" {
 }
 
 locals {
-  zones = local.makes_vpc ? slice(data.aws_availability_zones.here[0].names, 0, var.zones) : []
+  zones = var.create_vpc ? slice(data.aws_availability_zones.here[0].names, 0, var.zones) : []
 }
 
 resource "aws_vpc" "this" {
-  count = local.makes_vpc ? 1 : 0
+  count = var.create_vpc ? 1 : 0
 
   cidr_block           = var.vpc_cidr
   enable_dns_support   = true
@@ -32,7 +32,7 @@ resource "aws_vpc" "this" {
 
 # The group that everything gets which names none: nothing may come, nothing may go.
 resource "aws_default_security_group" "this" {
-  count = local.makes_vpc ? 1 : 0
+  count = var.create_vpc ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
 
@@ -72,7 +72,7 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_id            = local.vpc_id
   service_name      = "com.amazonaws.${local.region}.s3"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = local.makes_vpc ? aws_route_table.private[*].id : var.private_route_table_ids
+  route_table_ids   = var.create_vpc ? aws_route_table.private[*].id : var.private_route_table_ids
 
   tags = merge(var.tags, { Name = "${var.name}-s3" })
 }
@@ -85,7 +85,7 @@ locals {
 }
 
 resource "aws_security_group" "endpoints" {
-  count = local.makes_vpc && !local.is_nat ? 1 : 0
+  count = var.create_vpc && !local.is_nat ? 1 : 0
 
   name_prefix = "${var.name}-endpoints-"
   description = "Interface endpoints of ${var.name}"
@@ -99,7 +99,7 @@ resource "aws_security_group" "endpoints" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
-  count = local.makes_vpc && !local.is_nat ? 1 : 0
+  count = var.create_vpc && !local.is_nat ? 1 : 0
 
   security_group_id            = aws_security_group.endpoints[0].id
   description                  = "Replicas"
@@ -110,7 +110,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = local.makes_vpc && !local.is_nat ? toset(local.asked) : toset([])
+  for_each = var.create_vpc && !local.is_nat ? toset(local.asked) : toset([])
 
   vpc_id              = local.vpc_id
   service_name        = "com.amazonaws.${local.region}.${each.key}"
@@ -125,7 +125,7 @@ resource "aws_vpc_endpoint" "interface" {
 # --- Or by NAT; and public subnets for a load balancer that is not internal ------------------------------------------------
 
 resource "aws_internet_gateway" "this" {
-  count = local.makes_vpc && local.has_public ? 1 : 0
+  count = var.create_vpc && local.has_public ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
 
@@ -143,7 +143,7 @@ resource "aws_subnet" "public" {
 }
 
 resource "aws_route_table" "public" {
-  count = local.makes_vpc && local.has_public ? 1 : 0
+  count = var.create_vpc && local.has_public ? 1 : 0
 
   vpc_id = aws_vpc.this[0].id
 
@@ -151,7 +151,7 @@ resource "aws_route_table" "public" {
 }
 
 resource "aws_route" "public" {
-  count = local.makes_vpc && local.has_public ? 1 : 0
+  count = var.create_vpc && local.has_public ? 1 : 0
 
   route_table_id         = aws_route_table.public[0].id
   destination_cidr_block = "0.0.0.0/0"
@@ -190,4 +190,77 @@ resource "aws_route" "nat" {
   route_table_id         = aws_route_table.private[count.index].id
   destination_cidr_block = "0.0.0.0/0"
   nat_gateway_id         = aws_nat_gateway.this[count.index].id
+}
+
+# --- Who talked to whom, if that is to be known ----------------------------------------------------------------------------
+
+locals {
+  has_flow_logs = var.create_vpc && var.flow_log_days > 0
+}
+
+resource "aws_cloudwatch_log_group" "flows" {
+  count = local.has_flow_logs ? 1 : 0
+
+  name              = "/${var.name}/flows"
+  retention_in_days = var.flow_log_days
+  kms_key_id        = local.kms_key_arn
+
+  tags = merge(var.tags, { Name = "${var.name}-flows" })
+}
+
+data "aws_iam_policy_document" "flows_trust" {
+  count = local.has_flow_logs ? 1 : 0
+
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["vpc-flow-logs.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "flows" {
+  count = local.has_flow_logs ? 1 : 0
+
+  statement {
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
+    resources = ["${aws_cloudwatch_log_group.flows[0].arn}:*"]
+  }
+}
+
+resource "aws_iam_role" "flows" {
+  count = local.has_flow_logs ? 1 : 0
+
+  name_prefix        = "${var.name}-flows-"
+  description        = "Writes the flow logs of ${var.name}."
+  assume_role_policy = data.aws_iam_policy_document.flows_trust[0].json
+
+  tags = merge(var.tags, { Name = "${var.name}-flows" })
+}
+
+resource "aws_iam_role_policy" "flows" {
+  count = local.has_flow_logs ? 1 : 0
+
+  name   = "write"
+  role   = aws_iam_role.flows[0].id
+  policy = data.aws_iam_policy_document.flows[0].json
+}
+
+resource "aws_flow_log" "this" {
+  count = local.has_flow_logs ? 1 : 0
+
+  vpc_id          = aws_vpc.this[0].id
+  traffic_type    = "ALL"
+  iam_role_arn    = aws_iam_role.flows[0].arn
+  log_destination = aws_cloudwatch_log_group.flows[0].arn
+
+  tags = merge(var.tags, { Name = var.name })
 }

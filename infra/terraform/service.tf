@@ -97,7 +97,7 @@ locals {
 
 # Who stands in these subnets is believed when it says who connected.
 data "aws_subnet" "balancer" {
-  count = local.makes_vpc ? var.zones : length(var.internal ? var.private_subnet_ids : var.public_subnet_ids)
+  count = var.create_vpc ? var.zones : length(var.internal ? var.private_subnet_ids : var.public_subnet_ids)
 
   id = (var.internal ? local.private : local.public)[count.index]
 }

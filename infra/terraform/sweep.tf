@@ -92,6 +92,7 @@ resource "aws_scheduler_schedule" "gc" {
   name                = "${var.name}-gc"
   description         = "s3reg gc"
   schedule_expression = var.sweep_schedule
+  kms_key_arn         = local.kms_key_arn
 
   flexible_time_window {
     mode                      = "FLEXIBLE"

@@ -19,36 +19,47 @@ variable "tags" {
 
 # --- The network ------------------------------------------------------------------------------------------------------
 
+variable "create_vpc" {
+  description = "Make a VPC. false: vpc_id and private_subnet_ids are yours, and for the gateway endpoint private_route_table_ids."
+  type        = bool
+  default     = true
+}
+
 variable "vpc_id" {
-  description = "An existing VPC; null: one is made. With it go private_subnet_ids and, for the gateway endpoint, private_route_table_ids."
+  description = "Your VPC."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.create_vpc == (var.vpc_id == null)
+    error_message = "vpc_id: goes with create_vpc = false, and with nothing else."
+  }
 }
 
 variable "private_subnet_ids" {
-  description = "Of the existing VPC: where the replicas run, and the load balancer if it is internal. At least two, in two zones."
+  description = "Of your VPC: where the replicas run, and the load balancer if it is internal. At least two, in two zones."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = var.vpc_id == null ? length(var.private_subnet_ids) == 0 : length(var.private_subnet_ids) >= 2
-    error_message = "private_subnet_ids: at least two with vpc_id, none without it."
+    condition     = var.create_vpc ? length(var.private_subnet_ids) == 0 : length(var.private_subnet_ids) >= 2
+    error_message = "private_subnet_ids: at least two with create_vpc = false, none without it."
   }
 }
 
 variable "public_subnet_ids" {
-  description = "Of the existing VPC: where a load balancer stands that is not internal."
+  description = "Of your VPC: where a load balancer stands that is not internal."
   type        = list(string)
   default     = []
 
   validation {
-    condition     = var.vpc_id == null || var.internal || length(var.public_subnet_ids) >= 2
+    condition     = var.create_vpc || var.internal || length(var.public_subnet_ids) >= 2
     error_message = "public_subnet_ids: at least two, because the load balancer is not internal."
   }
 }
 
 variable "private_route_table_ids" {
-  description = "Of the existing VPC: the route tables of its private subnets and of its Macs' subnets; they get the S3 gateway endpoint."
+  description = "Of your VPC: the route tables of its private subnets and of its Macs' subnets; they get the S3 gateway endpoint."
   type        = list(string)
   default     = []
 }
@@ -59,7 +70,7 @@ variable "s3_gateway_endpoint" {
   default     = true
 
   validation {
-    condition     = !var.s3_gateway_endpoint || var.vpc_id == null || length(var.private_route_table_ids) > 0
+    condition     = !var.s3_gateway_endpoint || var.create_vpc || length(var.private_route_table_ids) > 0
     error_message = "s3_gateway_endpoint: name the route tables it is for in private_route_table_ids, or set it to false if the VPC has one."
   }
 }
@@ -86,6 +97,12 @@ variable "zones" {
   }
 }
 
+variable "flow_log_days" {
+  description = "How long flow logs of the VPC that is made are kept; 0: there are none."
+  type        = number
+  default     = 0
+}
+
 variable "egress" {
   description = "How replicas of the VPC that is made reach AWS besides S3. endpoints: interface endpoints, nothing else is reachable, the image lies in ECR. nat: one NAT gateway in each zone."
   type        = string
@@ -99,10 +116,21 @@ variable "egress" {
 
 # --- The bucket -------------------------------------------------------------------------------------------------------
 
+variable "create_bucket" {
+  description = "Make a bucket. false: bucket is yours."
+  type        = bool
+  default     = true
+}
+
 variable "bucket" {
-  description = "An existing bucket of this region, by name; null: one is made. Its policy, encryption and lifecycle stay yours."
+  description = "Your bucket of this region, by name. Its policy, encryption and lifecycle stay yours too."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.create_bucket == (var.bucket == null)
+    error_message = "bucket: goes with create_bucket = false, and with nothing else."
+  }
 }
 
 variable "bucket_prefix" {
@@ -116,20 +144,25 @@ variable "bucket_prefix" {
   }
 }
 
-variable "kms_key_arn" {
-  description = "A KMS key for the bucket, the secret and the logs. null: the bucket is encrypted with S3's keys (AES-256)."
+variable "encryption" {
+  description = "Of bucket, secret and logs. aws: by AWS's keys (AES-256); create: by a KMS key that is made; own: by kms_key_arn."
   type        = string
-  default     = null
-}
-
-variable "create_kms_key" {
-  description = "Make a KMS key of the module's own, and use it as kms_key_arn is."
-  type        = bool
-  default     = false
+  default     = "aws"
 
   validation {
-    condition     = !(var.create_kms_key && var.kms_key_arn != null)
-    error_message = "create_kms_key: there is a kms_key_arn already."
+    condition     = contains(["aws", "create", "own"], var.encryption)
+    error_message = "encryption: aws, create or own."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "Your KMS key. Its policy has to let CloudWatch Logs use it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.encryption == "own") == (var.kms_key_arn != null)
+    error_message = "kms_key_arn: goes with encryption = \"own\", and with nothing else."
   }
 }
 
@@ -160,7 +193,7 @@ variable "replication" {
   default = null
 
   validation {
-    condition     = var.replication == null || (var.versioning && var.bucket == null)
+    condition     = var.replication == null || (var.versioning && var.create_bucket)
     error_message = "replication: needs versioning, and a bucket that is made here."
   }
 }
@@ -178,7 +211,7 @@ variable "image" {
   type        = string
 
   validation {
-    condition     = var.vpc_id != null || var.egress == "nat" || can(regex("\\.dkr\\.ecr\\.", var.image))
+    condition     = !var.create_vpc || var.egress == "nat" || can(regex("\\.dkr\\.ecr\\.", var.image))
     error_message = "image: without NAT only ECR is reachable: copy the image there, or set egress to nat."
   }
 }
@@ -274,8 +307,8 @@ variable "root_token" {
   }
 
   validation {
-    condition     = (var.root_token == null) != (var.root_token_secret_arn == null)
-    error_message = "root_token: give one (TF_VAR_root_token), or root_token_secret_arn, not both."
+    condition     = var.create_root_token_secret == (var.root_token != null)
+    error_message = "root_token: give one (TF_VAR_root_token); or root_token_secret_arn, with create_root_token_secret = false."
   }
 }
 
@@ -285,10 +318,21 @@ variable "root_token_version" {
   default     = 1
 }
 
+variable "create_root_token_secret" {
+  description = "Make a secret with root_token in it. false: root_token_secret_arn is yours."
+  type        = bool
+  default     = true
+}
+
 variable "root_token_secret_arn" {
-  description = "An existing secret whose plain text is the root token; null: one is made, with root_token in it."
+  description = "Your secret, whose plain text is the root token."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.create_root_token_secret == (var.root_token_secret_arn == null)
+    error_message = "root_token_secret_arn: goes with create_root_token_secret = false, and with nothing else."
+  }
 }
 
 # --- The way in -------------------------------------------------------------------------------------------------------
@@ -310,31 +354,58 @@ variable "ingress_cidrs" {
   }
 }
 
+variable "create_certificate" {
+  description = "Make a certificate for domain_name, proved in zone_id. false: certificate_arn is yours. There is no registry without TLS."
+  type        = bool
+  default     = true
+}
+
 variable "certificate_arn" {
-  description = "An ACM certificate; null: one is made for domain_name, proved in zone_id."
+  description = "Your ACM certificate."
   type        = string
   default     = null
 
   validation {
-    condition     = var.certificate_arn != null || (var.domain_name != null && var.zone_id != null)
-    error_message = "certificate_arn: give one, or domain_name and zone_id to have it made. There is no registry without TLS."
+    condition     = var.create_certificate == (var.certificate_arn == null)
+    error_message = "certificate_arn: goes with create_certificate = false, and with nothing else."
   }
 }
 
 variable "domain_name" {
-  description = "What nodes call the registry, like registry.example.com."
+  description = "What nodes call the registry, like registry.example.com; null: by the load balancer's name, with a certificate of yours."
   type        = string
   default     = null
+
+  validation {
+    condition     = !var.create_certificate || var.domain_name != null
+    error_message = "domain_name: a certificate is made for a name."
+  }
 }
 
 variable "zone_id" {
-  description = "The public Route 53 zone in which a certificate is proved and, unless private_zone_id is given, the name is made."
+  description = "The public Route 53 zone in which a certificate is proved."
   type        = string
   default     = null
+
+  validation {
+    condition     = !var.create_certificate || var.zone_id != null
+    error_message = "zone_id: a certificate is proved in a zone of Route 53; or give certificate_arn."
+  }
 }
 
-variable "private_zone_id" {
-  description = "A private zone for the name instead."
+variable "create_record" {
+  description = "Make domain_name in record_zone_id. null: as create_certificate is."
+  type        = bool
+  default     = null
+
+  validation {
+    condition     = !coalesce(var.create_record, false) || var.domain_name != null
+    error_message = "create_record: of which domain_name?"
+  }
+}
+
+variable "record_zone_id" {
+  description = "The zone, often a private one, in which the name is made; null: zone_id."
   type        = string
   default     = null
 }

@@ -1,17 +1,22 @@
 # What one has already: VPC, bucket, key, secret, certificate, name.
 
 variables {
-  name                  = "vms"
-  tags                  = { Team = "ci" }
-  image                 = "registry.example.com/s3reg@sha256:0123"
-  vpc_id                = "vpc-0123"
-  private_subnet_ids    = ["subnet-1", "subnet-2"]
-  s3_gateway_endpoint   = false
-  bucket                = "ours"
-  bucket_prefix         = "team/registry"
-  kms_key_arn           = "arn:aws:kms:eu-central-1:123456789012:key/0123"
-  certificate_arn       = "arn:aws:acm:eu-central-1:123456789012:certificate/0123"
-  root_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ours-0123"
+  name                     = "vms"
+  tags                     = { Team = "ci" }
+  image                    = "registry.example.com/s3reg@sha256:0123"
+  create_vpc               = false
+  create_bucket            = false
+  create_certificate       = false
+  create_root_token_secret = false
+  encryption               = "own"
+  vpc_id                   = "vpc-0123"
+  private_subnet_ids       = ["subnet-1", "subnet-2"]
+  s3_gateway_endpoint      = false
+  bucket                   = "ours"
+  bucket_prefix            = "team/registry"
+  kms_key_arn              = "arn:aws:kms:eu-central-1:123456789012:key/0123"
+  certificate_arn          = "arn:aws:acm:eu-central-1:123456789012:certificate/0123"
+  root_token_secret_arn    = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ours-0123"
 }
 
 provider "aws" {

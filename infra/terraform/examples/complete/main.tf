@@ -90,6 +90,12 @@ resource "aws_vpc" "ci" {
   tags = { Name = local.name }
 }
 
+resource "aws_default_security_group" "ci" {
+  vpc_id = aws_vpc.ci.id
+
+  tags = { Name = "${local.name}-default-unused" }
+}
+
 resource "aws_subnet" "private" {
   count = 2
 
@@ -201,6 +207,28 @@ resource "aws_s3_bucket_versioning" "copy" {
   }
 }
 
+resource "aws_s3_bucket_lifecycle_configuration" "copy" {
+  provider = aws.copy
+
+  bucket = aws_s3_bucket.copy.id
+
+  # Removals are not copied: what the registry removed, and what it wrote over, stays so long.
+  rule {
+    id     = "noncurrent"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = 30
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+}
+
 # --- Alarms -------------------------------------------------------------------------------------------------------------------
 
 resource "aws_sns_topic" "alarms" {
@@ -222,25 +250,29 @@ module "s3reg" {
   name = local.name
   tags = { Component = "registry" }
 
+  create_vpc              = false
   vpc_id                  = aws_vpc.ci.id
   private_subnet_ids      = aws_subnet.private[*].id
   private_route_table_ids = [aws_route_table.private.id]
   ingress_cidrs           = [local.cidr, "10.10.0.0/16"]
 
-  create_kms_key = true
-  versioning     = true
-  replication    = { bucket_arn = aws_s3_bucket.copy.arn }
+  encryption  = "create"
+  versioning  = true
+  replication = { bucket_arn = aws_s3_bucket.copy.arn }
 
-  image                 = var.image
-  replicas              = 3
-  max_replicas          = 9
-  root_token_secret_arn = var.root_token_secret_arn
-  settings              = { S3REG_TRASH_SECONDS = "1209600" }
+  create_root_token_secret = false
+  image                    = var.image
+  replicas                 = 3
+  max_replicas             = 9
+  root_token_secret_arn    = var.root_token_secret_arn
+  settings                 = { S3REG_TRASH_SECONDS = "1209600" }
 
-  certificate_arn = var.certificate_arn
-  client_ca       = var.client_ca
-  domain_name     = "registry.ci.internal"
-  private_zone_id = aws_route53_zone.internal.zone_id
+  create_certificate = false
+  certificate_arn    = var.certificate_arn
+  client_ca          = var.client_ca
+  domain_name        = "registry.ci.internal"
+  create_record      = true
+  record_zone_id     = aws_route53_zone.internal.zone_id
 
   alarm_topics = [aws_sns_topic.alarms.arn]
 

@@ -1,0 +1,7 @@
+image                 = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/s3reg:1"
+certificate_arn       = "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
+client_ca             = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+root_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:s3reg-0123ab"
+mail                  = "ci@example.com"
+mac_ami_id            = "ami-0123456789abcdef0"
+mac_host_id           = "h-0123456789abcdef0"
