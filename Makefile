@@ -8,8 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PIP_ROOT_USER_ACTION := ignore
 SERVER := $(VENV)/.server-is-installed
 DEV := $(VENV)/.dev-is-installed
+# checkov pins what s3reg has newer; and nobody needs it who does not touch the module.
+INFRA_VENV := $(VENV)-infra
+INFRA := $(INFRA_VENV)/.is-installed
+TFLINT := $(HOME)/.cache/s3reg/bin/tflint
 
-.PHONY: help run test check campaign bench minio reference fix clean
+.PHONY: help run test check infra campaign bench minio reference fix clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +30,9 @@ check: $(DEV) ## lint, format, types (Linux and macOS), architecture, documents
 	@$(BIN)/mypy --no-error-summary --platform linux
 	@$(BIN)/mypy --no-error-summary --platform darwin
 	@$(BIN)/pytest -q tests/test_architecture.py tests/test_docs.py
+
+infra: $(INFRA) $(TFLINT) ## the Terraform module: form, plan, an apply of nothing, tflint, checkov
+	@PATH="$(abspath $(INFRA_VENV))/bin:$(dir $(TFLINT)):$$PATH" infra/check
 
 campaign: $(DEV) ## the long campaigns, whole: hours
 	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m "campaign or not campaign"
@@ -48,7 +55,7 @@ fix: $(DEV) ## let ruff correct and format what it can
 	@$(BIN)/ruff format --quiet .
 
 clean: ## remove what these commands made
-	@rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFRA_VENV) .run .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(SERVER): pyproject.toml | $(BIN)/python
 	@echo "installing s3reg into $(VENV) ..."
@@ -59,6 +66,17 @@ $(DEV): pyproject.toml | $(BIN)/python
 	@echo "installing s3reg and its tools into $(VENV) ..."
 	@$(PIP) -e '.[dev]'
 	@touch $(SERVER) $@
+
+$(INFRA): infra/requirements.txt | $(BIN)/python
+	@echo "installing checkov into $(INFRA_VENV) ..."
+	@$(BIN)/python -m venv $(INFRA_VENV)
+	@$(INFRA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r infra/requirements.txt
+	@touch $@
+
+$(TFLINT):
+	@command -v go >/dev/null || { echo "tflint is installed with Go: https://go.dev/dl" >&2; exit 1; }
+	@echo "installing tflint ..."
+	@GOBIN="$(dir $(TFLINT))" go install github.com/terraform-linters/tflint@v0.64.0
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
