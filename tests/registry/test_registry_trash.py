@@ -28,6 +28,7 @@ from s3reg.errors import (
     SessionNotFound,
     StoreUnavailable,
     TagNotFound,
+    TemplateChanged,
     TemplateNotFound,
     VersionChanged,
     VersionNotFound,
@@ -110,6 +111,30 @@ def test_what_was_pushed_over_a_tag_while_somebody_looked_stays(node, store, reg
     with pytest.raises(VersionChanged):
         registry.untag(JO, BASE, tag="b", version=three["b"].id, operation=ONE)
     assert tags(read_head(store)) == ("abc", "b")
+
+
+@pytest.mark.parametrize("newest", ["c", "d"])
+def test_one_goes_only_while_the_version_that_was_taken_for_the_newest_is_still_that(store, registry, three, newest):
+    counted = Counting(store)
+    seen = three[newest].id if newest in three else "f" * 32
+    if newest == "c":
+        registry.revert(EVERYONE, BASE, operation=TWO)
+    before = read_head(store)
+    with pytest.raises(TemplateChanged):
+        Registry(counted).untag(JO, BASE, tag="a", newest=seen, operation=ONE)
+    assert (swaps(counted), read_head(store)) == ([], before)
+    registry.untag(JO, BASE, tag="a", newest=before.versions[-1].id, operation=ONE)
+    assert read_head(store).removed[-1].id == three["a"].id
+
+
+def test_a_version_that_is_all_that_a_revert_left_a_moment_ago_stays_where_the_newest_was_named(store, three):
+    def revert():
+        Registry(store).revert(EVERYONE, BASE, tag="b", operation=TWO)
+
+    late = Registry(Before(store, "put", revert, prefix=fmt.HEADS))
+    with pytest.raises(TemplateChanged):
+        late.untag(JO, BASE, version=three["a"].id, newest=three["c"].id, operation=ONE)
+    assert tags(read_head(store)) == ("a", "bc")
 
 
 # --- Retag -----------------------------------------------------------------------------------------------------------

@@ -208,20 +208,15 @@ class Registry:
         number: int | None = None,
         operation: str,
         version: VersionId | None = None,
+        newest: str | None = None,
     ) -> Retired:
         """Take one version out, by tag or number, or by id; newer ones stay. With the last one goes the template.
 
         `version`: the id that it has to have. Raises VersionChanged where it has not; else as `revert`, and Invalid.
         """
+        once = retire.Once(names.operation_id(operation), newest)
         return retire.untag(
-            self._records,
-            self._catalog,
-            asker,
-            ref,
-            tag=tag,
-            number=number,
-            version=version,
-            operation=names.operation_id(operation),
+            self._records, self._catalog, asker, ref, tag=tag, number=number, version=version, once=once
         )
 
     def retag(self, asker: Identity, ref: str, *, tag: str, new: str, operation: str) -> Head:
