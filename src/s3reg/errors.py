@@ -410,7 +410,9 @@ class NameTaken(S3regError):
     code = "name-taken"
     kind = Kind.CONFLICT
     says = "the name {name!r} is already taken by {ids}"
-    remedy = "use --remote-vm to push a new version of that template, --force-name to let two carry one name"
+    remedy = (
+        "rename one of them; to let two carry one name: --force-name; to push a version of that template: --remote-vm"
+    )
 
 
 class LocalNameTaken(NameTaken):
@@ -848,6 +850,27 @@ class SweepStopped(S3regError):
     remedy = (
         "nothing in use was removed; s3reg fsck tells what to do about damage; a newer release may know what is unknown"
     )
+
+
+class HeadLost(S3regError):
+    """Templates have versions on the store and no head: it was removed from outside, or not copied with them."""
+
+    code = "head-lost"
+    kind = Kind.DAMAGED
+    says = "versions are there without a head: {templates}"
+    remedy = (
+        "s3reg fsck names all such; put heads/ID.json back from a copy; gone for good? "
+        "s3reg gc --lost ID lets the rest go, and a node's VM can be pushed again"
+    )
+
+
+class HeadThere(S3regError):
+    """A template is said to have lost its head, and has it."""
+
+    code = "head-there"
+    kind = Kind.CONFLICT
+    says = "template {template} has its head: it has lost nothing"
+    remedy = "look at the id: s3reg fsck names the templates whose heads are lost"
 
 
 class ChunkDamaged(S3regError):

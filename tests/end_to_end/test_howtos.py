@@ -1,0 +1,149 @@
+"""What the howtos about looking after a store tell people to type works, and prints what they say, typed in their order.
+
+Each page begins where something has happened already. What has happened, and what happens between two of its blocks, is done
+here: by the first command of the block before which it happens.
+"""
+
+import contextlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import howto
+import running
+import sites
+from machines import MIB
+from s3reg.api import create_app
+from s3reg.settings import Settings
+
+INTERRUPTED = Path(__file__).parents[1] / "interrupted.py"
+
+
+class Story:
+    """A page, somebody who types it, and what happens meanwhile."""
+
+    def __init__(self, reader, page):
+        self.reader = reader
+        self.page = page
+        self.meanwhile = {}
+        self.chance = random.Random(page)
+
+    def before(self, command):
+        """What is decorated happens before the first block whose first command begins so."""
+
+        def at(happening):
+            self.meanwhile[command] = happening
+
+        return at
+
+    def follow(self):
+        """Type all of the page; what it printed, block by block."""
+        printed = []
+        for block in howto.blocks(self.page):
+            first = next(line for line in block.commands.splitlines() if not line.startswith("#"))
+            for command in [command for command in self.meanwhile if first.startswith(command)][:1]:
+                self.meanwhile.pop(command)()
+            printed.append(self.reader.follow(block))
+        assert not self.meanwhile, "this page has no such commands any more"
+        return printed
+
+    def s3reg(self, *words, at="here"):
+        """A command that is not on the page."""
+        self.reader.at(at)
+        done = self.reader.s3reg([str(word) for word in words], on_a_terminal=False)
+        assert done.code == 0, done
+        return done.out
+
+    def import_vm(self, name="sequoia", *, size, at="here"):
+        """The VM, of other bytes each time."""
+        disk = self.reader.folder / "disk.img"
+        disk.write_bytes(self.chance.randbytes(size))
+        self.s3reg("import", name, "--disk", disk, at=at)
+
+    def killed(self, *words, at="here"):
+        """The command, killed when it has brought one pack, or one stretch of a file, and noted that."""
+        self.reader.at(at)
+        command = [sys.executable, str(INTERRUPTED), "SIGKILL", "2", *words, "--jobs", "1"]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=running.SECONDS)
+        assert done.returncode == -9, done
+
+
+@pytest.fixture
+def story(tmp_path, capsys, monkeypatch, minio, bucket):
+    """`story(page)`: with a registry over a bucket, known on the registry's machine and on another node."""
+    with contextlib.ExitStack() as stack:
+
+        def tell(page):
+            url = f"s3://{bucket(minio)}/templates"
+            reader = howto.Reader(tmp_path, stack, capsys, monkeypatch, {"s3://my-bucket": url})
+            for name, value in {"S3REG_S3_ENDPOINT": minio.endpoint, **minio.environment()}.items():
+                monkeypatch.setenv(name, value)
+            app = create_app(Settings(store=url, s3_endpoint=minio.endpoint))
+            address = reader.registry.enter_context(sites.serving(app))
+            told = Story(reader, page)
+            for machine in ("here", "the node"):
+                told.s3reg("add", "office", address, at=machine)
+            return told
+
+        yield tell
+
+
+def test_a_push_was_killed(story):
+    told = story("killed-push.md")
+    told.import_vm(size=MIB)
+    told.s3reg("push", "sequoia", "-t", "xcode-16")
+    told.import_vm(size=12 * MIB)
+    told.killed("push", "sequoia", "-t", "xcode-17")
+
+    @told.before("s3reg sessions list")
+    def _():
+        told.import_vm(size=12 * MIB)
+        told.killed("push", "sequoia", "-t", "xcode-18")
+
+    @told.before("s3reg sessions abort")
+    def _():
+        (row,) = told.s3reg("sessions", "list").splitlines()
+        told.reader.instead["50fd914644d02fff80bf3f758328c6a6"] = row.split("\t")[0]
+
+    @told.before("s3reg pull")
+    def _():
+        told.killed("pull", "sequoia", "-t", "xcode-17", at="the node")
+
+    told.follow()
+    assert "xcode-18" in told.s3reg("show", "sequoia", "tag")
+
+
+def test_somebody_deleted_a_template(story):
+    told = story("deleted-template.md")
+    for tag in ("xcode-15", "xcode-16", "xcode-17"):
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", tag)
+    told.s3reg("pull", "sequoia", at="the node")
+    told.s3reg("revert", "sequoia", "--all")
+
+    @told.before("s3reg trash restore sequoia xcode-16")
+    def _():
+        told.s3reg("revert", "sequoia", "-t", "xcode-16")
+
+    @told.before("s3reg trash restore sequoia xcode-17  # exit code 18")
+    def _():
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", "xcode-17")
+
+    @told.before("s3reg trash restore sequoia  # exit code 18")
+    def _():
+        told.s3reg("revert", "sequoia", "--all")
+        told.s3reg("vm", "delete", "sequoia")
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", "other")
+
+    @told.before("s3reg vm tag sequoia")
+    def _():
+        told.s3reg("revert", "sequoia", "--all")
+        told.s3reg("trash", "purge", "sequoia")
+
+    told.follow()
+    assert "xcode-17" in told.s3reg("show", "sequoia", "tag")
