@@ -104,16 +104,20 @@ def test_a_sound_store_is_clean_and_counted(node, fsck, store):
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize(
-    ("harm", "reason"),
+    ("harm", "reason", "lost"),
     [
-        (lose, "it is missing"),
-        (cut, "bytes, not"),
-        (flip, "seek table"),
-        (lambda store, key: flip(store, key, -12), "seek table"),
+        (lose, "it is missing", ((CHUNK, 3 * CHUNK),)),
+        (cut, "bytes, not", ()),
+        (lambda store, key: store.put(key, store.get(key).data[:30]), "bytes, not", ((2 * CHUNK, 2 * CHUNK),)),
+        (flip, "seek table", ()),
+        (lambda store, key: flip(store, key, -12), "seek table", ()),
     ],
-    ids=["lost", "cut", "its end flipped", "a length flipped"],
+    ids=["lost", "cut", "cut amid its frames", "its end flipped", "a length flipped"],
 )
-def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_noted(node, fsck, store, harm, reason):
+def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_noted(
+    node, fsck, store, *, harm, reason, lost
+):
+    """What can still be had of it is told, though packs are not read otherwise."""
     node.push(OTHER, "v1", name="other", words=("e",))
     (key,) = [stat.key for stat in store.list(fmt.PACKS) if read_head(store).versions[0].id in stat.key]
     harm(store, key)
@@ -121,8 +125,8 @@ def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_n
     assert told(done) == [("pack", "sequoia", "v1", "disk")]
     assert done.damage[0].key == key
     assert reason in done.damage[0].reason
-    assert done.damage[0].lost == ((CHUNK, 3 * CHUNK),)
-    assert done.recorded == 1
+    assert done.damage[0].lost == lost
+    assert (done.recorded, done.read.count) == (1, 0)
     assert only(store, fmt.DAMAGED) == fmt.damaged_key(*fmt.pack_of_key(key))
 
 
@@ -276,12 +280,16 @@ def other_live(raw):
     raw["files"][0]["packs"][0][3] -= 1
 
 
+def other_size(raw):
+    raw["files"][0]["packs"][0][2] += 1
+
+
 def other_digest(raw):
     raw["files"][0]["digest"] = "0" * 64
 
 
 @pytest.mark.usefixtures("pushed")
-@pytest.mark.parametrize("change", [unlisted_pack, other_live, other_digest])
+@pytest.mark.parametrize("change", [unlisted_pack, other_live, other_size, other_digest])
 def test_a_map_that_its_version_s_record_tells_otherwise_is_named(pushed, fsck, store, change):
     rewrite(store, fmt.version_key(BASE, pushed.entry.id), change)
     assert told(fsck()) == [("map", "sequoia", "v1", "disk")]
@@ -295,8 +303,11 @@ def test_a_map_that_its_version_s_record_tells_otherwise_is_named(pushed, fsck, 
         lambda raw: raw.update(id="0" * 32),
         lambda raw: raw.update(v=2),
         lambda raw: raw.pop("files"),
+        lambda raw: raw.update(files=raw["files"][:1]),
+        lambda raw: raw["files"][0].update(parent="nobody"),
+        lambda raw: raw["files"].append(raw["files"][1]),
     ],
-    ids=["domain", "session", "id", "a newer release's", "shape"],
+    ids=["domain", "session", "id", "a newer release's", "shape", "no config", "no parent", "a file twice"],
 )
 def test_a_version_whose_record_is_not_its_own_is_named(node, pushed, fsck, store, change):
     node.push(BASE, "v2", words=("d",))
@@ -322,21 +333,32 @@ def test_an_inline_file_that_has_not_its_digest_is_named(pushed, fsck, store):
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize(
-    ("change", "tag"),
+    ("change", "what", "tag"),
     [
-        (lambda raw: raw.update(size=1), ""),
-        (lambda raw: raw["versions"][0].update(size=1), "v1"),
-        (lambda raw: raw["versions"].append(raw["versions"][0]), ""),
-        (lambda raw: raw.update(id=OTHER), ""),
-        (lambda raw: raw.update(v=2), ""),
+        (lambda raw: raw.update(size=1), "size", ""),
+        (lambda raw: raw["versions"][0].update(size=1), "head", "v1"),
+        (lambda raw: raw["versions"].append(raw["versions"][0]), "head", ""),
+        (lambda raw: raw["versions"].append({**raw["versions"][0], "tag": "again"}), "head", ""),
+        (lambda raw: raw.update(id=OTHER), "head", ""),
+        (lambda raw: raw.update(v=2), "head", ""),
+        (lambda raw: raw.pop("gen"), "head", ""),
     ],
-    ids=["size", "a version's size", "two of one tag", "id", "a newer release's"],
+    ids=["size", "a version's size", "two of one tag", "one version twice", "id", "a newer release's", "shape"],
 )
-def test_a_head_that_cannot_be_believed_is_named(node, fsck, store, change, tag):
+def test_a_head_that_cannot_be_believed_is_named(node, fsck, store, *, change, what, tag):
     node.push(OTHER, name="other")
     rewrite(store, fmt.head_key(BASE), change)
     found = fsck().damage
-    assert [(one.what.value, one.template, one.tag) for one in found] == [("head", BASE, tag)]
+    assert [(one.what.value, one.template, one.tag) for one in found] == [(what, BASE, tag)]
+
+
+def test_what_is_of_a_newer_release_is_not_to_be_put_back(node, pushed, fsck, store):
+    node.push(OTHER, name="other")
+    for key in (fmt.version_key(BASE, pushed.entry.id), fmt.head_key(OTHER)):
+        rewrite(store, key, lambda raw: raw.update(v=2))
+    found = fsck().damage
+    assert [(one.what.value, one.newer) for one in found] == [("head", True), ("version", True)]
+    assert all("newer release" in one.remedy and "push" not in one.remedy for one in found)
 
 
 @pytest.mark.usefixtures("pushed")
@@ -346,6 +368,7 @@ def test_a_head_that_is_gone_is_told_by_the_versions_that_it_left(node, fsck, st
     done = fsck()
     assert [(one.what.value, one.template, one.key) for one in done.damage] == [("head", BASE, fmt.head_key(BASE))]
     assert done.orphans["packs"].count == 1
+    assert done.unreadable, "so nobody knows whether these are orphans"
 
 
 @pytest.mark.usefixtures("pushed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ def fsck(
     body = _body(done, read_data) | ({} if library is None else {"repairs": [_outcome(one) for one in outcomes]})
     text = (*_text(done, read_data), *([_outcomes(outcomes)] if outcomes else []))
     answer = Answer(body, _summary(done), text)
-    code = Kind.DAMAGED.exit_code if any(not one.trash for one in done.damage) else 0
+    code = 0 if done.sound else Kind.DAMAGED.exit_code
     output.give(answer, machine_readable=asked.machine_readable, code=code)
     if code:
         raise click.exceptions.Exit(code)
@@ -128,7 +129,7 @@ def _repaired(asked: Asked, read: Settings, store: ObjectStore, folder: Path, do
     hurt = dict.fromkeys(
         Hurt(one.template, one.version, one.tag)
         for one in done.damage
-        if one.template is not None and one.version is not None and not one.trash and one.what is not What.HEAD
+        if one.template is not None and one.version is not None and not one.trash and not one.newer
     )
     if not hurt:
         return
@@ -185,10 +186,22 @@ class _Shown:
 
 def _summary(done: Checked) -> str:
     held = f"{_some(done.templates, 'template')}, {_some(done.versions, 'version')}, {_some(done.packs, 'pack')}"
-    if done.clean:
-        return f"{held} of {decimal(done.bytes)}: sound"
-    hurt = len({(one.template, one.version) for one in done.damage if one.version is not None})
-    return f"{held} of {decimal(done.bytes)}; damaged: {_some(hurt, 'version')}, {_some(len(done.damage), 'finding')}"
+    bad, trash = [one for one in done.damage if not one.trash], [one for one in done.damage if one.trash]
+    found = f"damaged: {_hurt(bad)}" if bad else "sound"
+    return f"{held} of {decimal(done.bytes)}: {found}{f'; in the trash, damaged: {_hurt(trash)}' if trash else ''}"
+
+
+def _hurt(damage: Sequence[Damage]) -> str:
+    """What they are about, counted."""
+    versions = {(one.template, one.version) for one in damage if one.version is not None}
+    others = {(one.what, one.key) for one in damage if one.version is None}
+    sorts = Counter("wrong size" if what is What.SIZE else what.value for what, _ in others)
+    return ", ".join(
+        [
+            *([_some(len(versions), "version")] if versions else []),
+            *(_some(count, sort) for sort, count in sorted(sorts.items())),
+        ]
+    )
 
 
 def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
@@ -207,10 +220,15 @@ def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
         lines.append(
             f"noted as bad: {_some(done.recorded, 'pack')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
         )
-    orphans = [tally for tally in done.orphans.values() if tally.count]
-    if orphans:
-        count, size = sum(one.count for one in orphans), sum(one.bytes for one in orphans)
-        lines.append(f"nobody needs {_some(count, 'object')} of {decimal(size)}: s3reg gc removes them")
+    if orphans := [(sort.removesuffix("s"), tally) for sort, tally in done.orphans.items() if tally.count]:
+        told = ", ".join(_some(tally.count, sort) for sort, tally in orphans)
+        size = decimal(sum(tally.bytes for _, tally in orphans))
+        if done.unreadable:
+            lines.append(
+                f"named by nothing that can be read: {told}, {size}; put back what is damaged before any sweep"
+            )
+        else:
+            lines.append(f"nobody needs {told}, {size}: s3reg gc removes them")
     if done.foreign:
         more = "" if done.foreign_count == len(done.foreign) else f" and {done.foreign_count - len(done.foreign)} more"
         lines.append(f"not ours: {', '.join(done.foreign)}{more}")
@@ -230,7 +248,7 @@ def _named(one: Damage) -> str:
 
 def _lost(one: Damage) -> str:
     if not one.lost:
-        return ""
+        return "nothing yet" if one.file else ""
     first, last = one.lost[0], one.lost[-1]
     return f"{decimal(one.lost_bytes)} in {first[0]}-{last[0] + last[1] - 1}"
 

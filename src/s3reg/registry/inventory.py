@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
-from s3reg.model import names
+from s3reg.model import format_access, names
 from s3reg.registry.damage import Checked, Tally
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _PARSED: dict[str, Callable[[str], object]] = {
     fmt.EVENTS: fmt.time_of_events_key,
 }
 """Prefixes below which a key is ours if this takes it."""
-_OURS = (fmt.HEADS, fmt.SESSIONS, fmt.MARKERS, fmt.CHECK, "auth/", *_SORTS.values(), *_PARSED)
+_OURS = (fmt.HEADS, fmt.SESSIONS, fmt.MARKERS, fmt.CHECK, format_access.AUTH, *_SORTS.values(), *_PARSED)
 _LAST = "~"
 """No character of a key is greater."""
 
