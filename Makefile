@@ -9,7 +9,7 @@ export PIP_ROOT_USER_ACTION := ignore
 SERVER := $(VENV)/.server-is-installed
 DEV := $(VENV)/.dev-is-installed
 
-.PHONY: help run test check campaign bench minio reference fix clean
+.PHONY: help run test check campaign soak bench minio reference fix clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: $(DEV) ## lint, format, types (Linux and macOS), architecture, documents
 
 campaign: $(DEV) ## the long campaigns, whole: hours
 	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m "campaign or not campaign"
+
+soak: $(DEV) ## 20 pushers, 20 pullers and sweeps of one store at once for ten minutes; SOAK=SECONDS, SEED=N, WORK=DIR
+	@test -n "$$S3REG_MINIO" || tests/install_minio.sh
+	@$(BIN)/python -m soak --seconds $(or $(SOAK),600) $(if $(SEED),--seed $(SEED)) $(if $(WORK),--work $(WORK))
 
 bench: $(DEV) ## measure beside s5cmd on MinIO; smaller: GB=2 ROUNDS=1 ROWS="push pull"; OUT=FILE; CACHE=DIR
 	@test -n "$$S3REG_MINIO" || tests/install_minio.sh
