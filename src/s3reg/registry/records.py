@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from logging import WARNING
@@ -94,7 +95,13 @@ class Records:
                 raise RecordDamaged(what=f"version {vid} of template {template}", reason="its record is missing")
             return fmt.read_version(found.data, template, vid), len(found.data)
 
-        return self._versions.get((template, vid), read)
+        def read_again() -> tuple[Version, int]:
+            # What was garbled once on its way must not count as damaged: a head's size would say so for long.
+            with contextlib.suppress(RecordDamaged):
+                return read()
+            return read()
+
+        return self._versions.get((template, vid), read_again)
 
     def remember(self, version: Version, size: int) -> None:
         """Keep a version whose record of `size` bytes was just written, as if it had been read."""

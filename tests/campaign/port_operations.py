@@ -1,0 +1,144 @@
+"""The campaign's operations: what is prepared for each, what somebody does, and what may come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from campaign.port_faults import Fault, Script
+from campaign.port_world import BAKER, MAIN, NEW, OTHER, RUNNER, Hand, died
+from s3reg import wire
+from s3reg.client import clones
+from s3reg.errors import TagNotFound, TrashEmpty
+from s3reg.wire import trash as messages
+
+Act = Callable[[Hand], Any]
+CLONE = "clone"
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of them."""
+
+    name: str
+    act: Act
+    prepare: Act = lambda _: None
+    positions: int = 1
+    """Calls of the store that it makes at the least."""
+    done: frozenset[str] = frozenset()
+    """Codes of what somebody is told who does it anew after it was done."""
+    pushes: bool = False
+    once: bool = False
+    """Done again, it does more."""
+    library: str | None = None
+    """Whose VMs change."""
+
+
+# --- Transfers --------------------------------------------------------------------------------------------------------
+
+
+def killed_in_the_middle(hand: Hand) -> None:
+    """A push that dies when half of what it calls was called."""
+    died(hand, delta, Script({CALLS_OF_HALF_A_PUSH: Fault.DIES}))
+
+
+CALLS_OF_HALF_A_PUSH = 24
+
+
+def delta(hand: Hand) -> Any:
+    return hand.push(MAIN, "v3")
+
+
+def fetched_first(hand: Hand) -> Any:
+    hand.pull(MAIN, "v2", fetch_only=True)
+    return hand.pull(MAIN, "v2")
+
+
+def cloned(hand: Hand) -> None:
+    made = clones.clone(hand.library(BAKER), MAIN, CLONE)
+    hand.machines[CLONE] = type(hand.machines[MAIN])(hand.library(BAKER).root, CLONE, made.id)
+
+
+# --- Changes of a template --------------------------------------------------------------------------------------------
+
+
+def reverted(hand: Hand) -> Any:
+    def look() -> Any:
+        found = hand.template(MAIN)
+        return wire.Revert(hand.operation, found.id, tag=tagged(found, "v2").tag, newest=found.versions[-1].id)
+
+    return hand.ask(wire.RevertedSchema, "/revert", hand.once(look))
+
+
+def deleted(hand: Hand) -> Any:
+    def look() -> Any:
+        found = hand.template(MAIN)
+        return wire.Revert(hand.operation, found.id, everything=True, newest=found.versions[-1].id)
+
+    return hand.ask(wire.RevertedSchema, "/revert", hand.once(look))
+
+
+def untagged(hand: Hand) -> Any:
+    def look() -> Any:
+        found = tagged(hand.template(MAIN), "v1")
+        return messages.Untag(hand.operation, hand.machines[MAIN].id, tag=found.tag, version=found.id)
+
+    return hand.ask(wire.RevertedSchema, "/untag", hand.once(look))
+
+
+def retagged(hand: Hand) -> Any:
+    def look() -> Any:
+        found = tagged(hand.template(MAIN), "v1")
+        return messages.Retag(hand.operation, hand.machines[MAIN].id, found.tag, "first")
+
+    return hand.ask(messages.RetaggedSchema, "/retag", hand.once(look))
+
+
+def tagged(found: wire.TemplateEntry, tag: str) -> wire.VersionEntry:
+    """The version of this tag, as a command looks for it."""
+    for one in found.versions:
+        if one.tag == tag:
+            return one
+    raise TagNotFound(template=found.name, tag=tag)
+
+
+def restored(hand: Hand) -> Any:
+    def look() -> Any:
+        versions = tuple(one.version for one in hand.trash(OTHER))
+        if not versions:
+            raise TrashEmpty(template=OTHER)
+        return messages.Restore(hand.operation, hand.machines[OTHER].id, versions)
+
+    return hand.ask(messages.RestoredSchema, "/trash/restore", hand.once(look))
+
+
+def purged(hand: Hand) -> Any:
+    def look() -> Any:
+        versions = tuple(one.version for one in hand.trash(OTHER))
+        return messages.Purge(hand.operation, hand.machines[OTHER].id, versions) if versions else None
+
+    wanted = hand.once(look)
+    return wanted and hand.ask(messages.PurgedSchema, "/trash/purge", wanted)
+
+
+OPERATIONS = {
+    one.name: one
+    for one in (
+        Operation("first push", lambda hand: hand.push(NEW, "n1"), positions=30, pushes=True),
+        Operation("push", delta, positions=45, pushes=True),
+        Operation("resumed push", delta, killed_in_the_middle, positions=40, pushes=True),
+        Operation("forced push", lambda hand: hand.push(MAIN, "v2", force=True), positions=45, pushes=True, once=True),
+        Operation("push of a clone", lambda hand: hand.push(CLONE, "c1"), cloned, positions=20, pushes=True),
+        Operation("pull", lambda hand: hand.pull(OTHER, "o2"), positions=10, library=RUNNER),
+        Operation("pull over another version", lambda hand: hand.pull(MAIN, "v2"), positions=10, library=RUNNER),
+        Operation("pull that was fetched first", fetched_first, positions=12, library=RUNNER),
+        Operation("revert", reverted, positions=5, done=frozenset({"tag-not-found"})),
+        Operation("delete", deleted, positions=5, done=frozenset({"template-not-found"})),
+        Operation("untag", untagged, positions=5, done=frozenset({"tag-not-found"})),
+        Operation("retag", retagged, positions=5, done=frozenset({"tag-not-found"})),
+        Operation("restore", restored, positions=5, done=frozenset({"trash-empty"})),
+        Operation("purge", purged, positions=3),
+    )
+}
