@@ -41,6 +41,10 @@ _KILLED = 0.2
 """Of all pushes."""
 _KILLED_AGAIN, _ABANDONED = 0.3, 0.4
 """Of those."""
+_LATER = 6
+"""Seconds at most before a killed push is taken up again: some sessions have ended by then."""
+_AT_ONCE = 0.3
+"""Of what is removed goes for good at once."""
 GONE = ("not-in-trash", "trash-empty", "template-not-found")
 """What a restore may say of what is let go at that moment."""
 _LAST_MOMENT = 4
@@ -147,6 +151,7 @@ class Pusher(Actor):
             if self.chance.random() < _ABANDONED:
                 self._abandon(owned)
                 return None
+            time.sleep(self.chance.choice((0, self.chance.uniform(0, _LATER))))
             self.counts.add("pushes resumed")
         connection = self.slowly(rate) if self.chance.random() < _SLOW else self.connection
         try:
@@ -212,6 +217,7 @@ class Pusher(Actor):
         wanted = messages.Untag(operation(), owned.id, version=version)
         self._removed(owned, [version], self.post(wire.RevertedSchema, "/untag", wanted))
         self.counts.add("untags")
+        self._perhaps_purge(owned)
 
     def _revert(self, owned: Owned) -> None:
         """A version and all newer ones."""
@@ -229,6 +235,7 @@ class Pusher(Actor):
             return
         self._removed(owned, [one.id for one in going], done)
         self.counts.add("reverts")
+        self._perhaps_purge(owned)
 
     def _delete(self, owned: Owned) -> None:
         """The template itself, for a while."""
@@ -244,6 +251,7 @@ class Pusher(Actor):
             return
         self._removed(owned, [one.id for one in found], done)
         self.counts.add("deletes")
+        self._perhaps_purge(owned)
 
     def _removed(self, owned: Owned, going: list[str], done: wire.Reverted) -> None:
         tags = [owned.versions.pop(version) for version in going]
@@ -277,6 +285,12 @@ class Pusher(Actor):
         if there:
             some = None if self.chance.random() < 0.5 else (self.chance.choice(there).version,)
             done = self.post(messages.PurgedSchema, "/trash/purge", messages.Purge(operation(), owned.id, some))
+            self.counts.add("purges", done.purged)
+
+    def _perhaps_purge(self, owned: Owned) -> None:
+        """Others build on what went just now: what they use of it has to stay."""
+        if self.chance.random() < _AT_ONCE:
+            done = self.post(messages.PurgedSchema, "/trash/purge", messages.Purge(operation(), owned.id))
             self.counts.add("purges", done.purged)
 
     def _retag(self, owned: Owned) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from soak.puller import Puller
 from soak.pusher import Pusher
 
 _EACH_SECONDS = 1
+_NICE = 10
+"""Sweeps and servers go first: a second is short where forty nodes share the cores."""
 SHARING = 4
 """Every so many of the pushers push to the shared template too."""
 
@@ -27,6 +30,7 @@ def main() -> None:
     parser.add_argument("--pushers", type=int, nargs="*", default=[])
     parser.add_argument("--pullers", type=int, nargs="*", default=[])
     asked = parser.parse_args()
+    os.nice(_NICE)
     stage = Stage(asked.url, asked.folder / "nodes", Book(asked.folder / "book"), asked.seed, asked.until)
     actors: list[Actor] = [Pusher(stage, f"pusher-{n}", shares=n % SHARING == 0) for n in asked.pushers]
     actors += [Puller(stage, f"puller-{n}") for n in asked.pullers]
