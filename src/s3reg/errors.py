@@ -825,6 +825,13 @@ class RecordDamaged(S3regError):
     remedy = "restore it from a copy of the store, or push that version again under another tag"
 
 
+class StoreFormatDamaged(RecordDamaged):
+    """A store's format.json is lost or cannot be read: nothing says which store this is, and what may be done with it."""
+
+    code = "store-format-damaged"
+    remedy = "restore format.json from a copy of the store; nothing was changed"
+
+
 class AccessRecordDamaged(RecordDamaged):
     """The record of an API key or of a group does not hold what its format promises: it gives nobody anything."""
 

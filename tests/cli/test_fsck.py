@@ -131,6 +131,28 @@ def test_an_empty_bucket_is_no_store(s3reg, minio, bucket, monkeypatch):
     assert "no store of s3reg" in done.err
 
 
+@pytest.mark.parametrize(
+    "harm", [lambda store: store.delete([fmt.FORMAT_KEY]), lambda store: store.put(fmt.FORMAT_KEY, b"{")]
+)
+def test_a_store_whose_format_is_lost_or_damaged_says_what_to_restore(s3reg, store, tmp_path, harm):
+    harm(store)
+    done = s3reg("fsck", tmp_path / "store")
+    assert done.code == DAMAGED
+    assert "restore format.json from a copy" in done.err
+
+
+def test_what_is_only_in_the_trash_is_summed_up_apart_and_what_cannot_be_read_frees_nothing(s3reg, store, tmp_path):
+    hurt(store)
+    Registry(store).delete(EVERYONE, BASE, operation="1" * 32)
+    assert "sound; in the trash, damaged: 1 version" in s3reg("fsck", tmp_path / "store").out
+    assert "--repair-from" not in s3reg("fsck", tmp_path / "store").out
+    store.delete([fmt.head_key(OTHER)])
+    done = s3reg("fsck", tmp_path / "store")
+    assert "damaged: 1 head; in the trash, damaged: 1 version" in done.out
+    assert "named by nothing that can be read: 1 version, 1 map, 1 pack" in done.out
+    assert "s3reg gc" not in done.out
+
+
 def test_a_store_that_cannot_be_written_is_checked_all_the_same(s3reg, store, tmp_path):
     """Its bad packs are not noted, and that is said."""
     hurt(store)

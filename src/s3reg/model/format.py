@@ -28,7 +28,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3reg.errors import FormatUnknown, NameInvalid
+from s3reg.errors import FormatUnknown, NameInvalid, StoreFormatDamaged
 from s3reg.model import names
 from s3reg.model.bounded import (
     MISSHAPEN,
@@ -252,7 +252,7 @@ def write_format(value: StoreFormat, old: bytes | None = None) -> bytes:
 
 def read_format(data: bytes) -> StoreFormat:
     """`format.json` read; a format that is not ours is refused."""
-    with reading("format.json"):
+    with reading(FORMAT_KEY, StoreFormatDamaged):
         raw = load(data)
         if count(raw["format"]) != FORMAT:
             raise FormatUnknown(what="the store", feature=f"format {raw['format']}")
