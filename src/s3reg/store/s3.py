@@ -164,7 +164,10 @@ class S3Store:
                 # An answer to HEAD has no body: whether the key or the bucket is missing, the bucket must tell.
                 self._here.repeats.head_bucket(Bucket=self._bucket)
                 raise ObjectNotFound(key=key) from e
-        return _stat(key, answer, answer["ContentLength"])
+        try:
+            return _stat(key, answer, answer["ContentLength"])
+        except (KeyError, AttributeError) as e:
+            raise StoreUnavailable(store=self.location, reason="HeadObject: the answer is no object's") from e
 
     def put(self, key: str, data: bytes, *, only_if: Absent | Match | None = None) -> str:
         """See the port."""
@@ -177,6 +180,12 @@ class S3Store:
         with self._translated("PutObject", key, only_if):
             client = self._here.once if condition else self._here.repeats
             answer = client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, **condition)
+        if "ETag" not in answer:
+            # Somebody between us and the store says that all is well. Whether it is, only the store can tell.
+            unclear = "PutObject: the answer is no store's"
+            if only_if is None:
+                raise StoreUnavailable(store=self.location, reason=unclear)
+            raise PutUnsettled(key=key, reason=unclear)
         return s3_answers.etag_of(answer["ETag"])
 
     def delete(self, keys: Iterable[str]) -> None:
