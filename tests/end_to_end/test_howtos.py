@@ -6,6 +6,7 @@ here: by the first command of the block before which it happens.
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,11 @@ import pytest
 import howto
 import running
 import sites
-from machines import MIB
+from machines import KIB, MIB
 from s3reg.api import create_app
+from s3reg.api.wiring import open_store
+from s3reg.client.platform import default_library
+from s3reg.model import format as fmt
 from s3reg.settings import Settings
 
 INTERRUPTED = Path(__file__).parents[1] / "interrupted.py"
@@ -25,9 +29,10 @@ INTERRUPTED = Path(__file__).parents[1] / "interrupted.py"
 class Story:
     """A page, somebody who types it, and what happens meanwhile."""
 
-    def __init__(self, reader, page):
+    def __init__(self, reader, page, settings):
         self.reader = reader
         self.page = page
+        self.settings = settings
         self.meanwhile = {}
         self.chance = random.Random(page)
 
@@ -50,18 +55,22 @@ class Story:
         assert not self.meanwhile, "this page has no such commands any more"
         return printed
 
-    def s3reg(self, *words, at="here"):
+    def s3reg(self, *words, at="here", code=0):
         """A command that is not on the page."""
         self.reader.at(at)
         done = self.reader.s3reg([str(word) for word in words], on_a_terminal=False)
-        assert done.code == 0, done
+        assert done.code == code, done
         return done.out
 
-    def import_vm(self, name="sequoia", *, size, at="here"):
-        """The VM, of other bytes each time."""
-        disk = self.reader.folder / "disk.img"
-        disk.write_bytes(self.chance.randbytes(size))
-        self.s3reg("import", name, "--disk", disk, at=at)
+    def import_vm(self, name="sequoia", *, size, part=None):
+        """The VM with a disk of `size`: of other bytes each time, or other ones in this part of it only."""
+        disk = self.reader.folder / f"{name}.img"
+        with disk.open("r+b" if disk.exists() else "w+b") as file:
+            if part is not None and file.seek(0, 2):
+                file.seek(part[0])
+                size = part[1]
+            file.write(self.chance.randbytes(size))
+        self.s3reg("import", name, "--disk", disk)
 
     def killed(self, *words, at="here"):
         """The command, killed when it has brought one pack, or one stretch of a file, and noted that."""
@@ -81,9 +90,9 @@ def story(tmp_path, capsys, monkeypatch, minio, bucket):
             reader = howto.Reader(tmp_path, stack, capsys, monkeypatch, {"s3://my-bucket": url})
             for name, value in {"S3REG_S3_ENDPOINT": minio.endpoint, **minio.environment()}.items():
                 monkeypatch.setenv(name, value)
-            app = create_app(Settings(store=url, s3_endpoint=minio.endpoint))
-            address = reader.registry.enter_context(sites.serving(app))
-            told = Story(reader, page)
+            settings = Settings(store=url, s3_endpoint=minio.endpoint)
+            address = reader.registry.enter_context(sites.serving(create_app(settings)))
+            told = Story(reader, page, settings)
             for machine in ("here", "the node"):
                 told.s3reg("add", "office", address, at=machine)
             return told
@@ -147,3 +156,65 @@ def test_somebody_deleted_a_template(story):
 
     told.follow()
     assert "xcode-17" in told.s3reg("show", "sequoia", "tag")
+
+
+def test_the_bucket_is_too_big(story):
+    told = story("space.md")
+    for tag in ("release-15", "night-1", "night-2", "night-3", "night-4", "night-5", "night-6"):
+        told.import_vm("macos-ci", size=MIB, part=(0, 256 * KIB))
+        told.s3reg("push", "macos-ci", "-t", tag)
+    for tag in ("v1", "v2"):
+        told.import_vm("linux-ci", size=MIB)
+        told.s3reg("push", "linux-ci", "-t", tag)
+    told.s3reg("untag", "linux-ci", "v1")
+    rules = re.search(r"^```yaml\n(.*?)^```$", (howto.PAGES / "space.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert rules
+    (told.reader.folder / "rules.yaml").write_text(rules[1])
+    told.follow()
+    assert "night-1" not in told.s3reg("show", "macos-ci", "tag")
+
+
+def test_checking_the_store(story, tmp_path):
+    told = story("checking.md")
+    library = tmp_path / "here" / default_library().relative_to(Path.home())
+    bucket = told.reader.instead["s3://my-bucket"]
+    told.reader.instead |= {
+        "s3://templates": bucket,
+        "/srv/s3reg": str(tmp_path / "directory"),
+        '~/"Library/Application Support/Veertu/Anka"': str(library),
+    }
+    for tag in ("xcode-16", "xcode-17"):
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", tag)
+    with sites.address(tmp_path / "directory") as url:
+        told.s3reg("-a", url, "push", "sequoia", "-t", "xcode-17")
+    store = open_store(told.settings)
+
+    def flip():
+        """A bit of the newest pack; gives what turns it back."""
+        key = max(store.list(fmt.PACKS), key=lambda stat: stat.modified).key
+        data = store.get(key).data
+        middle = len(data) // 2
+        store.put(key, data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+        return lambda: store.put(key, data)
+
+    undo = []
+
+    @told.before("s3reg fsck s3://templates --read-data  # exit code 8")
+    def _():
+        undo.append(flip())
+
+    @told.before("s3reg -j fsck")
+    def _():
+        undo.pop()()
+        told.s3reg("fsck", bucket, "--read-data")
+
+    @told.before("s3reg fsck s3://templates --read-data")
+    def _():
+        back = flip()
+        told.s3reg("fsck", bucket, "--read-data", code=8)
+        back()
+
+    told.before("s3reg fsck s3://templates --read-data --repair-from")(flip)
+    told.follow()
+    told.s3reg("fsck", bucket, "--read-data")
