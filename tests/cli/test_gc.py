@@ -237,3 +237,15 @@ def test_a_store_that_does_not_answer_is_told_as_such(s3reg, monkeypatch):
     done = s3reg("gc", "s3://bucket", "--s3-endpoint", nobody)
     assert done.code == 10
     assert nobody in done.err
+
+
+def test_what_has_lost_its_head_is_swept_once_that_is_said_to_be_gone_for_good(s3reg, folder, store):
+    store.delete([fmt.head_key(OTHER)])
+    stopped = s3reg("gc", folder)
+    assert stopped.code == 8
+    assert stopped.err.startswith("until then: 0 objects removed, 0 bytes\ns3reg: versions are there without a head: ")
+    assert OTHER in stopped.err
+    assert "s3reg gc --lost" in stopped.err
+    assert s3reg("gc", "--lost", BASE, folder).code == 18
+    assert s3reg("gc", "--lost", OTHER, folder).out.startswith("6 objects removed, ")
+    check_sound(store)

@@ -76,7 +76,6 @@ def asks_for(use):
 
 HEAD, TRASHED = fmt.head_key(BASE), lambda store: version_key(store, OTHER)
 STOPS = {
-    "a head that is missing": gone(fmt.head_key(OTHER)),
     "a head that cannot be read": written(HEAD, b"{"),
     "a head of which a part is lost": rewritten(HEAD, lambda raw: raw.pop("removed")),
     "a head that is another template's": rewritten(HEAD, lambda raw: raw.update(id=OTHER)),

@@ -35,8 +35,14 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 @click.command()
 @flags.WHERE
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would go, and what stays for what.")
+@click.option(
+    "--lost",
+    multiple=True,
+    metavar="TEMPLATE-ID",
+    help="Its head is gone for good, as s3reg fsck tells: what is left of it goes. Again for more of them.",
+)
 @click.pass_obj
-def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -> None:
+def gc(asked: Asked, /, url: str | None, *, dry_run: bool, lost: tuple[str, ...], **told: str | None) -> None:
     """Remove what nobody needs any more.
 
     Packs, maps and versions that neither a template, its trash nor a push under way names; what lies too long in the trash;
@@ -58,7 +64,7 @@ def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -
 
     try:
         with _ending_between_steps() as check, _shown(quiet=asked.machine_readable) as show:
-            registry.sweep(dry_run=dry_run, told=note)
+            registry.sweep(dry_run=dry_run, lost=lost, told=note)
     except (KeyboardInterrupt, S3regError):
         _tell_so_far(done, asked)
         raise
@@ -118,7 +124,7 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
         sys.stdout.write(json.dumps({"swept": _body(done)}) + "\n")
         sys.stdout.flush()
     elif not done.dry_run:
-        sys.stderr.write(f"until then: {_summary(done)}\n")
+        sys.stderr.write(f"until then: {'; '.join(_went(done))}\n")
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -126,19 +132,20 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 
 def _summary(done: Swept) -> str:
     """One line."""
+    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
+    objects, *besides = _went(done)
+    return "; ".join((objects, stays, *besides))
+
+
+def _went(done: Swept) -> list[str]:
+    """What was done: of objects, then besides, if anything."""
     besides = [
         *(f"{text} left the trash" for text in _some(done.purged, "version")),
         *(f"{text} given up" for text in _some(done.given_up, "push", "pushes")),
         *(_count(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
         *(f"{text} left alone" for text in _some(done.foreign_count, "foreign key")),
     ]
-    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
-    parts = [
-        f"{_count(done.removed, 'object')} removed, {decimal(done.freed)}",
-        stays,
-        *([", ".join(besides)] if besides else []),
-    ]
-    return "; ".join(parts)
+    return [f"{_count(done.removed, 'object')} removed, {decimal(done.freed)}", *filter(None, [", ".join(besides)])]
 
 
 def _forecast(done: Swept) -> tuple[Columns | str, ...]:

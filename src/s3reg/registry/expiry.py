@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import PreconditionFailed, PutUnsettled, TooBusy
 from s3reg.model import format as fmt
-from s3reg.model.template import Head, SessionState
+from s3reg.model.template import SessionState
+from s3reg.registry import lost
 from s3reg.registry.push import expired
 from s3reg.registry.roots import stopping
 from s3reg.store import Match
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from s3reg.model.template import Entry, Session
+    from s3reg.model.template import Entry, Head, Session
     from s3reg.registry.records import Records
     from s3reg.registry.values import Limits
     from s3reg.store import Stat
-
-FENCE = "removed"
-"""The name of a head that was never a template's: nobody sees it."""
-
 
 # --- Pushes -----------------------------------------------------------------------------------------------------------
 
@@ -74,7 +71,7 @@ def _fence(records: Records, session: Session) -> None:
     """A generation more for the head of its template, so that a commit that has read it fails."""
 
     def bump(head: Head | None) -> Head:
-        return head or Head(session.template, FENCE, session.domain, deleted=True)
+        return head or lost.fence(session.template, session.domain)
 
     records.change_head(session.template, secrets.token_hex(16), bump)
 

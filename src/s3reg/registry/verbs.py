@@ -334,12 +334,16 @@ class Registry:
         """When the versions of all templates, or of one, were last of use. Raises as `usage`."""
         return pulls.uses(self._records, self._catalog, asker, ref)
 
-    def sweep(self, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
+    def sweep(
+        self, *, dry_run: bool = False, lost: Iterable[str] = (), told: Callable[[Swept], None] = lambda _: None
+    ) -> Swept:
         """Remove what neither a push under way nor a head names. Any number at once, from anywhere.
 
-        `told` is called now and then with what was done so far. Raises SweepStopped, StoreCopied.
+        `lost`: ids of templates whose heads are gone for good. `told` is called now and then with what was done so far.
+        Raises SweepStopped, HeadLost, StoreCopied; HeadThere, TemplateNotFound, NameInvalid for an id of no lost one.
         """
-        return sweep.sweep(self._records, dry_run=dry_run, told=told)
+        gone = tuple(dict.fromkeys(map(names.template_id, lost)))
+        return sweep.sweep(self._records, dry_run=dry_run, gone=gone, told=told)
 
     def fsck(
         self,
