@@ -65,9 +65,14 @@ class Asked:
     """After which a sweep takes another's marker for a dead one's."""
 
     @property
+    def limits(self) -> tuple[int, int, int]:
+        """What `hurried` takes."""
+        return self.idle, self.age, self.dead
+
+    @property
     def s3reg(self) -> list[object]:
         """The command line with these limits."""
-        return [sys.executable, "-m", "soak.hurried", self.idle, self.age, self.dead]
+        return [sys.executable, "-m", "soak.hurried", *self.limits]
 
 
 @dataclass
@@ -109,7 +114,7 @@ class Soak:
             )
             _seed_shared(stage)
             where = [bucket, "--s3-endpoint", minio.endpoint, "--log-level", "warning"]
-            sweeps = Sweeps([*asked.s3reg, "-j", "gc", *where], self.folder, asked.seed, self.counts)
+            sweeps = Sweeps(where, asked.limits, self.folder, asked.seed, self.counts)
             self._all_at_once(stage, sweeps)
             self._take()
             if not self.counts.violations:

@@ -15,14 +15,14 @@ from s3reg.cli import main as cli
 from s3reg.registry import Limits, sweep
 
 
-def main() -> None:
-    """The command line, with these limits."""
-    idle, age, dead = map(int, sys.argv[1:4])
-    sys.argv = [sys.argv[0], *sys.argv[4:]]
+def hurry(idle: int, age: int, dead: int) -> None:
+    """The command line that `sys.argv` says, with these limits."""
     limits = functools.partial(Limits, idle_seconds=idle, age_seconds=age)
     with mock.patch.object(wiring, "Limits", limits), mock.patch.object(sweep, "DEAD_SECONDS", dead):
         cli.main()
 
 
 if __name__ == "__main__":
-    main()
+    _, *told = sys.argv[:4]
+    sys.argv = [sys.argv[0], *sys.argv[4:]]
+    hurry(*map(int, told))
