@@ -131,6 +131,8 @@ class Reader:
         said = [(line, self.type(line, on_a_terminal=block.prints is not None)) for line in lines if line.strip()]
         if block.prints is not None:
             printed = "".join(text for _, text in said)
+            for word, ours in self.instead.items():
+                printed = printed.replace(ours, word)
             assert _fits(printed, block.prints), f"{block.commands}prints\n{printed}"
         return said
 

@@ -5,16 +5,19 @@ here: by the first command of the block before which it happens.
 """
 
 import contextlib
+import functools
 import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import howto
 import running
+import servers
 import sites
 from machines import KIB, MIB
 from s3reg.api import create_app
@@ -218,3 +221,51 @@ def test_checking_the_store(story, tmp_path):
     told.before("s3reg fsck s3://templates --read-data --repair-from")(flip)
     told.follow()
     told.s3reg("fsck", bucket, "--read-data")
+
+
+def test_a_store_is_copied_and_the_copy_adopted(story, minio, bucket, tmp_path):
+    servers.needs("curl")
+    told = story("copies.md")
+    copy = f"s3://{bucket(minio)}/copy"
+    told.reader.instead["s3://my-copy"] = copy
+    for tag in ("xcode-16", "xcode-17"):
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", tag)
+    with sites.serving(functools.partial(aws, minio.client)) as url:
+        program = tmp_path / "bin" / "aws"
+        program.write_text(f'#!/bin/sh\nexec curl -fsS --data-binary "$*" {url}\n')
+        program.chmod(0o755)
+        told.follow()
+    with sites.serving(create_app(replace(told.settings, store=copy))) as url:
+        told.s3reg("-a", url, "pull", "sequoia", at="the node")
+        told.s3reg("-a", url, "push", "sequoia", "-t", "xcode-18", at="the node")
+
+
+def aws(client, environ, start_response):
+    """What `aws s3 cp` and `aws s3 sync` do between two places of one server; as a program it would take a second each time.
+
+    A sync copies what the target lacks, has in another size, or has from before the source's time
+    (https://docs.aws.amazon.com/cli/latest/reference/s3/sync.html).
+    """
+    words = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split()
+    (_, verb, *places) = [word for word in words if not word.startswith("--")]
+    (source, source_key), (target, target_key) = (place.removeprefix("s3://").split("/", 1) for place in places)
+    keys = [""]
+    if verb == "sync":
+        here, there = objects(client, source, source_key), objects(client, target, target_key)
+        keys = [
+            key
+            for key, (size, time) in here.items()
+            if key not in there or size != there[key][0] or time > there[key][1]
+        ]
+    for key in keys:
+        wanted = {"Bucket": source, "Key": source_key + key}
+        client.copy_object(Bucket=target, Key=target_key + key, CopySource=wanted)
+    start_response("200 OK", [])
+    return []
+
+
+def objects(client, bucket, prefix):
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    rows = [row for page in pages for row in page.get("Contents", ())]
+    return {row["Key"].removeprefix(prefix): (row["Size"], row["LastModified"]) for row in rows}
