@@ -5,7 +5,7 @@
                                           so that `a` and `a/b` lie side by side
     <root>/.tmp/                          objects being written
     <root>/.locks/00 … ff                 one is locked while an object whose key hashes to it is put in place or removed
-    <root>/.locks/clock                   empty: touched to ask the file system for its time
+    <root>/.locks/clock                   empty: touched to ask the file system for its time, locked to read a directory
     <root>/.locks/<turn>                  whose time is when one of many processes did last what is done once in a while
 
 An object is written aside, synced and renamed into place: a crash leaves the old object or the new one. What a precondition
@@ -275,7 +275,8 @@ class FilesStore:
         with self._lock(key):
             before = self._check(key, path, only_if)
             etag = self._stamp(temp.fd, before)
-            made = self._rename(temp.path, path)
+            with contextlib.nullcontext() if before is None else self._folders.replacing():
+                made = self._rename(temp.path, path)
         try:
             # Its time was set after the first sync. A journal keeps its order, so this mostly finds nothing left to do.
             durable.sync(temp.fd)
