@@ -211,6 +211,11 @@ class Head:
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
 
+    def replaced_by(self, entry: Entry) -> Entry | None:
+        """The version whose place this one took by force, while the trash has it."""
+        same = [one for one in self.removed if (one.seq, one.tag) == (entry.seq, entry.tag)]
+        return same[-1] if same else None
+
     def revert(self, first: Entry, *, when: int, by: str, keeps: int) -> Head:
         """Without `first` and all newer versions, which go to `removed`; deleted if none is left.
 
