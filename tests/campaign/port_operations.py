@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from campaign.port_faults import Fault, Script
-from campaign.port_world import BAKER, MAIN, NEW, OTHER, RUNNER, Hand, died
+from campaign import port_upkeep as upkeep
+from campaign.port_rivals import RIVALS, TOUCH
+from campaign.port_world import BAKER, MAIN, NEW, OTHER, RUNNER, Hand
 from s3reg import wire
 from s3reg.client import clones
 from s3reg.errors import TagNotFound, TrashEmpty
 from s3reg.wire import trash as messages
 
+if TYPE_CHECKING:
+    from s3reg.store import ObjectStore
+
 Act = Callable[[Hand], Any]
 CLONE = "clone"
-DAY = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -29,22 +32,23 @@ class Operation:
     """Calls of the store that it makes at the least."""
     done: frozenset[str] = frozenset()
     """Codes of what somebody is told who does it anew after it was done."""
-    pushes: bool = False
+    nameless: bool = False
+    """No id tells one from another: done again, it is always done anew."""
     once: bool = False
     """Done again, it does more."""
     library: str | None = None
     """Whose VMs change."""
+    left: Callable[[ObjectStore], Any] = lambda _: None
+    """What must be, besides what people see, as it is without faults once it is done."""
+    tells: bool = False
+    """What it gives is what it is for."""
+    rivals: tuple[str, ...] = tuple(RIVALS)
+    """Who may act meanwhile without changing what it comes to."""
+    misled: frozenset[str] = frozenset()
+    """Codes of what may come of it where it was lied to."""
 
 
 # --- Transfers --------------------------------------------------------------------------------------------------------
-
-
-def killed_in_the_middle(hand: Hand) -> None:
-    """A push that dies when half of what it calls was called."""
-    died(hand, delta, Script({CALLS_OF_HALF_A_PUSH: Fault.DIES}))
-
-
-CALLS_OF_HALF_A_PUSH = 24
 
 
 def delta(hand: Hand) -> Any:
@@ -126,11 +130,11 @@ def purged(hand: Hand) -> Any:
 OPERATIONS = {
     one.name: one
     for one in (
-        Operation("first push", lambda hand: hand.push(NEW, "n1"), positions=30, pushes=True),
-        Operation("push", delta, positions=45, pushes=True),
-        Operation("resumed push", delta, killed_in_the_middle, positions=40, pushes=True),
-        Operation("forced push", lambda hand: hand.push(MAIN, "v2", force=True), positions=45, pushes=True, once=True),
-        Operation("push of a clone", lambda hand: hand.push(CLONE, "c1"), cloned, positions=20, pushes=True),
+        Operation("first push", lambda hand: hand.push(NEW, "n1"), positions=30),
+        Operation("push", delta, positions=45),
+        Operation("resumed push", delta, upkeep.half_pushed, positions=40),
+        Operation("forced push", lambda hand: hand.push(MAIN, "v2", force=True), positions=45, once=True),
+        Operation("push of a clone", lambda hand: hand.push(CLONE, "c1"), cloned, positions=20),
         Operation("pull", lambda hand: hand.pull(OTHER, "o2"), positions=10, library=RUNNER),
         Operation("pull over another version", lambda hand: hand.pull(MAIN, "v2"), positions=10, library=RUNNER),
         Operation("pull that was fetched first", fetched_first, positions=12, library=RUNNER),
@@ -140,5 +144,26 @@ OPERATIONS = {
         Operation("retag", retagged, positions=5, done=frozenset({"tag-not-found"})),
         Operation("restore", restored, positions=5, done=frozenset({"trash-empty"})),
         Operation("purge", purged, positions=3),
+        Operation("abort", upkeep.aborted, upkeep.half_pushed, positions=5, left=upkeep.open_sessions),
+        Operation("sweep", upkeep.swept, upkeep.littered, positions=60, left=upkeep.keys_left),
+        Operation("dry run of a sweep", upkeep.foretold, upkeep.littered, positions=30, tells=True, rivals=(TOUCH,)),
+        Operation("check", upkeep.checked, upkeep.spoilt, positions=20, left=upkeep.marks_left, tells=True),
+        Operation(
+            "repair",
+            upkeep.repaired,
+            upkeep.spoilt,
+            positions=50,
+            misled=frozenset({"library-lacks", "file-changed"}),
+        ),
+        Operation(
+            "adoption",
+            upkeep.adopted,
+            upkeep.copied_elsewhere,
+            positions=20,
+            left=upkeep.place_left,
+            done=frozenset({"not-a-copy"}),
+            nameless=True,
+        ),
+        Operation("accounts", upkeep.used, positions=5, tells=True),
     )
 }

@@ -6,17 +6,17 @@ import contextlib
 import itertools
 import secrets
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import secrets_seen
 from campaign.port_faults import Fault, Killed, Script
+from campaign.port_rivals import GIVES_UP, RIVALS, SWEEP
 from campaign.port_site import PATIENT, Site
-from campaign.port_world import BAKER, STORE, Hand, aged, copied
+from campaign.port_world import BAKER, DAY, STORE, Hand, aged, copied
 from registry.material import heads, needed_by
 from s3reg.errors import S3regError
 from s3reg.model import format as fmt
-from s3reg.model.identity import EVERYONE
 from s3reg.registry import Limits, Registry
 
 if TYPE_CHECKING:
@@ -34,9 +34,15 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 ENDED = {"session-expired", "session-not-found", "commit-invalid"}
 """After these a push begins anew, and sends all of it again."""
-DAY = 24 * 3600
 UNAVAILABLE = {"store-unavailable", "put-unsettled", "registry-unreachable"}
-UNREADABLE = {"record-damaged", "commit-invalid", "sweep-stopped", "chunk-damaged", "copy-damaged"}
+UNREADABLE = {
+    "record-damaged",
+    "store-format-damaged",
+    "commit-invalid",
+    "sweep-stopped",
+    "chunk-damaged",
+    "copy-damaged",
+}
 RIVALRY = {"session-expired", "session-not-found", "template-changed", "too-busy", "sweep-stopped"}
 ALLOWED = {
     Fault.FAILS: UNAVAILABLE,
@@ -55,38 +61,36 @@ ALLOWED = {
 """The codes with which an operation may end that met a fault; each may also end well."""
 
 
-def touch(store: ObjectStore) -> None:
-    """A generation more for every template."""
-    for head in heads(store):
-        if not head.deleted:
-            arch = "amd64" if head.arch == "arm64" else "arm64"
-            Registry(store).set_arch(EVERYONE, head.id, arch=arch, operation=secrets.token_hex(16))
-
-
-RIVALS = {
-    "a sweep": lambda store: Registry(store).sweep(),
-    "a sweep that gives pushes up": lambda store: Registry(store, limits=Limits(idle_seconds=-1)).sweep(),
-    "a change of each template": touch,
-}
-
-
 @dataclass(frozen=True)
 class Strike:
     """What happens to a round: faults by position, how often a node tries, who else acts, who tries again."""
 
     faults: Mapping[int, Fault]
     tries: int = PATIENT
-    rival: str = "a sweep"
+    rival: str = SWEEP
     anew: bool = False
-    """The second try is another command, which does not know of the first."""
+    """Each further try is another command, which does not know of the one before."""
+    then: Mapping[int, Fault] = field(default_factory=dict)
+    """What happens to the second try; then there is a third."""
+
+    @property
+    def allowed(self) -> set[str]:
+        """Codes of how a try may end."""
+        met = {*self.faults.values(), *self.then.values()}
+        return {"done"}.union(*(ALLOWED[fault] for fault in met))
+
+    @property
+    def lies(self) -> bool:
+        """Whether somebody was told what is not so."""
+        return not {Fault.CUT, Fault.CORRUPT}.isdisjoint({*self.faults.values(), *self.then.values()})
 
 
 @dataclass
 class Told:
-    """What became of a round: `done`, `killed`, or an error's code, of each try."""
+    """What became of a round."""
 
-    first: str
-    second: str
+    ends: list[str]
+    """`done`, `killed`, or an error's code, of each try."""
     struck: list[tuple[Call, Fault]]
 
 
@@ -104,13 +108,17 @@ class Ground:
         self._machines, self._told = hand.machines, hand.told
         self._numbers = itertools.count()
         self.before = seen(hand.site.store)
-        self.damage = damage(hand.site.store)
+        self.damage = damage(hand.site.store, read=True)
         with self.round() as clean:
             self.shown_before = clean.shown()
-            clean.act(Strike({}))
+            end = clean.act({}, Strike({}))
+            assert end == "done", f"without faults it ended with {end}"
+            store = clean.hand.site.store
             self.calls = list(clean.hand.site.script.calls)
-            self.after = seen(clean.hand.site.store)
+            self.after, self.left, self.answer = seen(store), operation.left(store), clean.answer
             self.shown_after = clean.shown()
+            clean.sweep()
+            self.swept = seen(store)
 
     @contextlib.contextmanager
     def round(self) -> Iterator[_Round]:
@@ -138,44 +146,62 @@ class _Round:
     def __init__(self, ground: Ground, hand: Hand) -> None:
         self._ground = ground
         self.hand = hand
+        self.answer: Any = None
+        self._taken: set[str] = set()
+        """Packs that the store has said that it has, in this round's push."""
 
     def play(self, strike: Strike) -> Told:
-        ground, first = self._ground, self.act(strike)
-        site = self.hand.site
-        struck = site.script.struck
-        allowed = set().union(*(ALLOWED[fault] for fault in strike.faults.values())) | {"done"}
-        assert first in allowed, f"it ended with {first}"
-        self.check_visible()
-        if first == "done" and ground.operation.once:
-            second = ""
-        else:
-            second = self.again(strike)
-            self._check_sent(site, first, strike)
-        self.check_end()
-        return Told(first, second, struck)
+        operation, struck, ends = self._ground.operation, [], []
+        may_end = strike.allowed | (operation.misled if strike.lies else set())
+        for faults in filter(None, (strike.faults, strike.then)):
+            end = self._next(faults, strike)
+            struck += self.hand.site.script.struck
+            assert end in may_end | self._done_before(ends, strike), f"it ended with {end}"
+            ends.append(end)
+            self._check_visible(strike)
+        if not (operation.once and "done" in ends):
+            end = self._next({}, strike)
+            assert end in {"done"} | self._done_before(ends, strike), f"the last try ended with {end}"
+            ends.append(end)
+            if operation.tells and end == "done":
+                assert self.answer == self._ground.answer, f"it gave {self.answer}, not {self._ground.answer}"
+        self._check_end(strike)
+        return Told(ends, struck)
 
-    def act(self, strike: Strike) -> str:
-        """Do it, while this happens."""
-        store = self.hand.site.store
-        script = Script(strike.faults, lambda: RIVALS[strike.rival](store), seed=sum(strike.faults))
-        self.hand.site = Site(self.hand.site.folder, script)
-        self.hand.tries = strike.tries
-        return self._tried()
+    def _done_before(self, ends: list[str], strike: Strike) -> frozenset[str]:
+        """What somebody is told who asks for it anew."""
+        operation = self._ground.operation
+        return operation.done if ends and (strike.anew or operation.nameless) else frozenset()
 
-    def again(self, strike: Strike) -> str:
-        """Do it once more, and nothing happens."""
-        self.hand.site, self.hand.tries = Site(self.hand.site.folder), PATIENT
+    def _next(self, faults: Mapping[int, Fault], strike: Strike) -> str:
+        """One more try."""
         if strike.anew:
             self.hand.operation = secrets.token_hex(16)
-        second = self._tried()
-        done = self._ground.operation.done if strike.anew else frozenset()
-        assert second in {"done", *done}, f"the second try ended with {second}"
-        return second
+        end = self.act(faults, strike)
+        site = self.hand.site
+        again = self._taken & set(packs(site.asked))
+        assert not again, f"sent twice: {again}"
+        self._taken |= set(packs(site.taken))
+        if end in ENDED or strike.rival == GIVES_UP or end == "done":
+            self._taken.clear()
+        return end
+
+    def act(self, faults: Mapping[int, Fault], strike: Strike) -> str:
+        """Do it, while this happens."""
+        store = self.hand.site.store
+
+        def rival() -> None:
+            with contextlib.suppress(S3regError):
+                RIVALS[strike.rival](store)
+
+        self.hand.site = Site(self.hand.site.folder, Script(faults, rival, seed=sum(faults)))
+        self.hand.tries = strike.tries if faults else PATIENT
+        return self._tried()
 
     def _tried(self) -> str:
         refused: S3regError | None = None
         try:
-            self._ground.operation.act(self.hand)
+            self.answer = self._ground.operation.act(self.hand)
         except Killed:
             return "killed"
         except S3regError as e:
@@ -197,33 +223,41 @@ class _Round:
         library = self.hand.library(name)
         return {vm.id: contents(library, vm.id) for vm in library.vms()}
 
-    def check_visible(self) -> None:
+    def _check_visible(self, strike: Strike) -> None:
         """All of it is as it was, or as it will be; and whole."""
         ground, store = self._ground, self.hand.site.store
-        assert seen(store) in (ground.before, ground.after), "neither the old state nor the new one"
-        found = damage(store)
-        assert found <= ground.damage, f"damaged: {found}"
+        states = [self._of(state, strike) for state in (ground.before, ground.after)]
+        assert self._of(seen(store), strike) in states, "neither the old state nor the new one"
+        self._check_sound(store)
         assert self.shown() in (ground.shown_before, ground.shown_after), "neither the old VM nor the new one"
 
-    def check_end(self) -> None:
+    def _check_end(self, strike: Strike) -> None:
         """It is as if nothing had happened; and a sweep takes what nobody needs, and no more."""
         ground, store = self._ground, self.hand.site.store
-        assert seen(store) == ground.after, "not what it comes to without faults"
+        assert self._of(seen(store), strike) == self._of(ground.after, strike), "not what it comes to without faults"
         assert self.shown() == ground.shown_after
-        folder = self.hand.site.folder
-        for part in ("gc.d", "check.d"):
-            aged(folder / part, 2 * DAY)
-        Registry(store, limits=Limits(idle_seconds=-1)).sweep()
-        assert seen(store) == ground.after, "a sweep took something"
-        found = damage(store, read=True)
-        assert found <= ground.damage, f"damaged: {found}"
+        left = ground.operation.left(store)
+        assert left == ground.left, f"left over: {left}, not {ground.left}"
+        self.sweep()
+        assert self._of(seen(store), strike) == self._of(ground.swept, strike), "a sweep took something"
+        self._check_sound(store, read=True)
         check_tidy(store)
 
-    def _check_sent(self, first: Site, ended: str, strike: Strike) -> None:
-        """What the store has said that it has is not sent again."""
-        if ended not in ENDED and strike.rival != "a sweep that gives pushes up":
-            again = set(packs(first.taken)) & set(packs(self.hand.site.asked))
-            assert not again, f"sent twice: {again}"
+    def sweep(self) -> None:
+        """Sweep, days later."""
+        for part in ("gc.d", "check.d"):
+            aged(self.hand.site.folder / part, 2 * DAY)
+        Registry(self.hand.site.store, limits=Limits(idle_seconds=-1)).sweep()
+
+    def _of(self, state: State, strike: Strike) -> State:
+        """The state as far as it has to be the same: whoever is told that all is damaged replaces what is not."""
+        if not (strike.lies and self._ground.operation.misled):
+            return state
+        return {template: (name, deleted, versions) for template, (name, deleted, versions, _) in state.items()}
+
+    def _check_sound(self, store: ObjectStore, *, read: bool = False) -> None:
+        found = {what: why for what, why in damage(store, read=read).items() if what not in self._ground.damage}
+        assert not found, f"damaged: {found}"
 
 
 # --- What there is ----------------------------------------------------------------------------------------------------
@@ -261,15 +295,17 @@ def digests(store: ObjectStore, template: TemplateId, vid: VersionId) -> dict[st
     return {file.name: file.digest for file in found.files}
 
 
-def damage(store: ObjectStore, *, read: bool = False) -> set[tuple[str, str, str]]:
+def damage(store: ObjectStore, *, read: bool = False) -> dict[tuple[str, str], str]:
     """What a check of the store finds: what is bad, where, and why."""
     found = Registry(store).fsck(read_data=100 if read else 0, record=False)
-    return {(one.what.value, one.key, one.reason) for one in found.damage}
+    return {(one.what.value, one.key): one.reason for one in found.damage}
 
 
 def check_tidy(store: ObjectStore) -> None:
-    """Nothing is left that nobody names."""
+    """Nothing of ours is left that nobody names."""
     there = {stat.key for prefix in (fmt.PACKS, fmt.MAPS, fmt.VERSIONS) for stat in store.list(prefix)}
     named = [(head.id, entry.id) for head in heads(store) for entry in (*head.versions, *head.removed)]
-    assert there == set().union(*(needed_by(store, *row) for row in named))
-    assert [stat.key for prefix in (fmt.SESSIONS, fmt.MARKERS, fmt.CHECK) for stat in store.list(prefix)] == []
+    needed = set().union(*(needed_by(store, *row) for row in named))
+    over = {key for key in there - needed if fmt.is_swept_key(key)}
+    over |= {stat.key for prefix in (fmt.SESSIONS, fmt.MARKERS, fmt.CHECK) for stat in store.list(prefix)}
+    assert not over, f"nobody needs {over}"

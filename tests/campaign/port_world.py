@@ -6,7 +6,6 @@ so that records of how their files look hold on.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import machines
-from campaign.port_faults import Killed, Script
 from campaign.port_site import PATIENT, Site
 from machines import KIB, Machine
 from s3reg import wire
@@ -39,6 +37,7 @@ T = TypeVar("T")
 PACK_BYTES = 300 * KIB
 """So that little data lies in several packs."""
 STORE, BAKER, RUNNER = "store", "baker", "runner"
+DAY = 24 * 3600
 LIBRARIES = (BAKER, RUNNER)
 MAIN, OTHER, NEW = "main", "other", "new"
 """The VMs, by name: two that were pushed, and one that was not."""
@@ -141,16 +140,6 @@ def copied(source: Path, target: Path) -> None:
         for part in folder.iterdir():
             plain = part.name == ".s3reg"
             shutil.copytree(part, target / folder.name / part.name, copy_function=shutil.copy2 if plain else os.link)
-
-
-def died(hand: Hand, act: Any, script: Script) -> None:
-    """Let `act` meet its death."""
-    hand.site = Site(hand.site.folder, script)
-    with contextlib.suppress(Killed):
-        act(hand)
-        raise AssertionError("it lives")
-    hand.site.finish()
-    hand.site = Site(hand.site.folder)
 
 
 def aged(folder: Path, seconds: float) -> None:
