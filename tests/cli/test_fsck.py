@@ -76,7 +76,7 @@ def test_damage_is_a_row_for_each_file_and_an_exit_code(s3reg, store, tmp_path):
     (told,) = done.answer["body"]["damage"]
     assert (told["template"], told["tag"], told["file"], told["object"]) == (BASE, "v1", "disk", key)
     assert told["lost"] == [[65536, 131072]]
-    assert done.answer["body"]["noted_as_bad"] == {"packs": 1, "sound_again": 0, "not_noted": 0}
+    assert done.answer["body"]["noted_as_bad"] == {"objects": 1, "sound_again": 0, "not_noted": 0}
 
 
 def test_what_only_the_trash_lacks_is_told_and_no_failure(s3reg, store, tmp_path):

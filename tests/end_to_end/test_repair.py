@@ -110,6 +110,27 @@ def test_what_a_library_still_has_is_put_back_byte_for_byte(house, fsck, harm):
     assert not list((house.baker / ".s3reg").glob("repair-*"))
 
 
+def flip_map(house):
+    key = house.newest(fmt.MAPS)
+    house.store.put(key, house.store.get(key).data[:-1] + b"?")
+
+
+def cut_map(house):
+    key = house.newest(fmt.MAPS)
+    house.store.put(key, house.store.get(key).data[:-1])
+
+
+@pytest.mark.parametrize("harm", [lose_map, flip_map, cut_map, lose_version])
+def test_a_push_of_the_next_version_does_without_what_of_the_one_before_cannot_be_read(house, harm):
+    """Though no check has found it yet."""
+    harm(house)
+    machines.scatter(house.machine.disk(), 5, seed=9)
+    house.wanted = machines.contents(house.baker, house.machine)
+    with house.node() as node:
+        node.push(house.machine.name, PushOptions("v3"))
+    house.check_pull("v3")
+
+
 def test_a_library_that_never_had_the_version_puts_it_back_from_the_bytes_alone(house, fsck):
     """Another node's records are not needed: the version's own record says which bytes are meant."""
     flip_pack(house)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import urllib3
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -270,6 +271,42 @@ def test_a_map_that_is_not_its_names_costs_its_file(fsck, store, harm):
     done = fsck()
     assert told(done) == [("map", "sequoia", "v1", "disk")]
     assert (done.damage[0].key, done.damage[0].lost) == (key, ((0, 4 * CHUNK),))
+    assert done.recorded == 1
+
+
+def test_a_version_whose_map_is_bad_is_no_base_until_a_check_finds_the_map_sound(node, pushed, fsck, store):
+    """Else an unchanged disk would be pushed again as the file of that map, unread."""
+    key = only(store, fmt.MAPS)
+    good = store.get(key).data
+    flip(store, key)
+    assert fsck(only=["sequoia"]).recorded == 1
+    assert only(store, fmt.DAMAGED) == fmt.damaged_key(*fmt.map_of_key(key))
+    opened = node.open(BASE, "v2")
+    assert (opened.bases, [dropped for dropped, _ in opened.dropped]) == ((), [base(pushed)])
+    swept(store)
+    assert only(store, fmt.DAMAGED), "a sweep leaves it, as long as the map is named"
+    store.put(key, good)
+    done = fsck()
+    assert (done.clean, done.forgotten, done.recorded) == (True, 1, 0)
+    assert [one.id for one in node.open(BASE, "v2").bases] == [pushed.entry.id]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_map_of_a_newer_release_is_not_noted_as_bad(pushed, fsck, store):
+    key = only(store, fmt.MAPS)
+    raw = bytearray(zstandard.ZstdDecompressor().decompress(store.get(key).data))
+    raw[8] = 2
+    data = zstandard.ZstdCompressor().compress(bytes(raw))
+    sha256 = hashlib.sha256(data).hexdigest()
+    store.put(fmt.map_key("main", pushed.entry.id, sha256), data)
+    rewrite(
+        store,
+        fmt.version_key(BASE, pushed.entry.id),
+        lambda raw: raw["files"][0]["map"].update(sha256=sha256, size=len(data)),
+    )
+    done = fsck()
+    assert [(one.what.value, one.newer) for one in done.damage] == [("map", True)]
+    assert (done.recorded, list(store.list(fmt.DAMAGED))) == (0, [])
 
 
 def unlisted_pack(raw):
@@ -290,9 +327,13 @@ def other_digest(raw):
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("change", [unlisted_pack, other_live, other_size, other_digest])
-def test_a_map_that_its_version_s_record_tells_otherwise_is_named(pushed, fsck, store, change):
+def test_a_version_whose_record_does_not_fit_its_map_is_named_and_the_map_is_none_the_worse(
+    pushed, fsck, store, change
+):
     rewrite(store, fmt.version_key(BASE, pushed.entry.id), change)
-    assert told(fsck()) == [("map", "sequoia", "v1", "disk")]
+    done = fsck()
+    assert told(done) == [("version", "sequoia", "v1", "disk")]
+    assert done.recorded == 0
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_pack_that_reads_well_is_not_condemned_by_what_a_version_says_of_its_s
     raw["files"][0]["packs"][0][2] += 1
     store.put(key, json.dumps(raw).encode())
     done = Registry(store).fsck()
-    assert [(one.what.value, one.tag, one.file) for one in done.damage] == [("map", "v1", "disk")]
+    assert [(one.what.value, one.tag, one.file) for one in done.damage] == [("version", "v1", "disk")]
     assert (done.recorded, list(store.list(fmt.DAMAGED))) == (0, [])
 
 

@@ -79,7 +79,7 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Push again what this node's library has of damaged versions, under their tags and in their places.",
 )
-@click.option("--no-record", is_flag=True, help="Do not note which packs are bad: pushes may go on building on them.")
+@click.option("--no-record", is_flag=True, help="Do not note what is bad: pushes may go on building on it.")
 @click.pass_obj
 def fsck(
     asked: Asked,
@@ -96,7 +96,7 @@ def fsck(
     """Check that all that templates need is there, and as it was.
 
     Names what is damaged by template, tag and file, and ends with 8 if anything outside the trash is. Changes nothing, but
-    notes which packs are bad, so that no push builds on them. Registries may serve the store meanwhile.
+    notes which packs and maps are bad, so that no push builds on them. Registries may serve the store meanwhile.
     """
     if library is not None and no_record:
         raise Invalid(reason="--repair-from builds on no bad pack, so these have to be noted; leave --no-record out")
@@ -218,7 +218,7 @@ def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
         )
     if done.recorded or done.forgotten or done.unrecorded:
         lines.append(
-            f"noted as bad: {_some(done.recorded, 'pack')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
+            f"noted as bad: {_some(done.recorded, 'object')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
         )
     if orphans := [(sort.removesuffix("s"), tally) for sort, tally in done.orphans.items() if tally.count]:
         told = ", ".join(_some(tally.count, sort) for sort, tally in orphans)
@@ -269,7 +269,7 @@ def _body(done: Checked, percent: float) -> dict[str, Any]:
         "orphans": {sort: {"count": tally.count, "bytes": tally.bytes} for sort, tally in done.orphans.items()},
         "foreign": done.foreign,
         "foreign_count": done.foreign_count,
-        "noted_as_bad": {"packs": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
+        "noted_as_bad": {"objects": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
     }
 
 

@@ -1,4 +1,4 @@
-"""What a check of the store finds, and the records of packs that were found bad."""
+"""What a check of the store finds, and the records of packs and maps that were found bad."""
 
 from __future__ import annotations
 
@@ -140,11 +140,11 @@ class Checked:
     """Keys that are none of ours; the first of them."""
     foreign_count: int = 0
     recorded: int = 0
-    """Packs that are noted as bad, once the check is done."""
+    """Packs and maps that are noted as bad, once the check is done."""
     unrecorded: int = 0
-    """Bad packs that could not be noted, or were not to be."""
+    """Bad ones that could not be noted, or were not to be."""
     forgotten: int = 0
-    """Packs that were noted as bad, and are sound."""
+    """Those that were noted as bad, and are sound."""
 
     @property
     def clean(self) -> bool:
@@ -171,7 +171,7 @@ def reason(e: S3regError) -> str:
 
 
 def found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
-    """The packs that are noted as bad."""
+    """The packs and maps that are noted as bad."""
     bad: set[tuple[SessionId, Digest]] = set()
     for stat in records.store.list(fmt.DAMAGED):
         try:
@@ -182,12 +182,12 @@ def found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
 
 
 def note(records: Records, sid: SessionId, sha256: Digest) -> None:
-    """Note that a pack is bad: nobody builds on it from here on."""
+    """Note that a pack or map is bad: nobody builds on it from here on."""
     records.store.put(fmt.damaged_key(sid, sha256), b"")
-    emit("pack-found-bad", level=WARNING, session=sid, sha256=sha256)
+    emit("found-bad", level=WARNING, session=sid, sha256=sha256)
 
 
 def forget(records: Records, sid: SessionId, sha256: Digest) -> None:
-    """The pack is sound again."""
+    """It is sound again."""
     records.store.delete([fmt.damaged_key(sid, sha256)])
-    emit("pack-sound-again", session=sid, sha256=sha256)
+    emit("sound-again", session=sid, sha256=sha256)

@@ -93,12 +93,22 @@ class Examiner:
         if said in self._borne_out:
             return
         try:
-            file_map = maps.decode(self._evidence.map_bytes(version.domain, ref), size=file.size, digest=file.digest)
-        except (RecordDamaged, FormatUnknown) as e:
+            data = self._evidence.map_bytes(version.domain, ref)
+        except RecordDamaged as e:
             told(What.MAP, key, e, file=file)
             return
+        # Its bytes are those of its name: from here on, what does not fit is the version's record.
+        record = fmt.version_key(version.template, version.id)
+        try:
+            file_map = maps.decode(data, size=file.size, digest=file.digest)
+        except FormatUnknown as e:
+            told(What.MAP, key, e, file=file)
+            return
+        except RecordDamaged as e:
+            told(What.VERSION, record, f"it does not fit its map: {damage.reason(e)}", file=file)
+            return
         if _packs(file.packs) != _packs(PackUse(pack, live) for pack, live in file_map.live_bytes().items()):
-            told(What.MAP, key, "it names other packs than its version's record does", file=file)
+            told(What.VERSION, record, "it names other packs than its map does", file=file)
             return
         self._look_at_tables(version.domain, file_map)
         self._borne_out.add(said)

@@ -59,9 +59,10 @@ def fsck(
     """
     setup.prepare(records, write=False)
     done = Checked(seed=seed)
-    check = _Check(records, evidence, walk.Wanted(only), done, told)
+    noted = damage.found_bad(records)
+    check = _Check(records, evidence, walk.Wanted(only), noted, done, told=told)
     check.run()
-    scrub = Scrub(records, evidence, check.inventory, done, bad=check.bad, told=told)
+    scrub = Scrub(records, evidence, check.inventory, noted, done, bad=check.bad, told=told)
     done.step = "checksums"
     scrub.look()
     if read_data:
@@ -74,37 +75,54 @@ def fsck(
     lost = losses.of_packs(records, evidence, check.bad)
     done.damage += [one for one in lost.damage if check.wanted.takes(one.template, one.name)]
     done.damage.sort(key=lambda one: (one.name, one.template or "", one.trash, one.tag, one.file, one.key))
-    _note(records, done, scrub, lost.needed, record=record)
+    maps = check.noted_maps - {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP}
+    _note(records, done, noted, lost.needed, scrub.sound_again | maps, record=record)
     done.orphans = {} if only else check.inventory.orphans()
     done.step = "done"
     told(done)
     return done
 
 
-def _note(records: Records, done: Checked, scrub: Scrub, bad: set[tuple[SessionId, Digest]], *, record: bool) -> None:
-    """Bring what is noted of bad packs up to date, where that may be written."""
-    fresh = sorted(bad - scrub.recorded)
+def _note(
+    records: Records,
+    done: Checked,
+    noted: set[tuple[SessionId, Digest]],
+    packs: set[tuple[SessionId, Digest]],
+    sound: set[tuple[SessionId, Digest]],
+    *,
+    record: bool,
+) -> None:
+    """Bring what is `noted` of bad packs and maps up to date, where that may be written."""
+    maps = {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP and not one.newer}
+    fresh = sorted((packs | maps) - noted)
     try:
         if not record:
             done.unrecorded = len(fresh)
             return
-        if fresh or scrub.sound_again:
+        if fresh or sound:
             setup.prepare(records, write=True)
         for sid, sha256 in fresh:
             damage.note(records, sid, sha256)
-        for sid, sha256 in sorted(scrub.sound_again):
+        for sid, sha256 in sorted(sound):
             damage.forget(records, sid, sha256)
             done.forgotten += 1
     except (StoreCopied, StoreReadOnly, StoreDenied):
         done.unrecorded = len(fresh)
-    done.recorded = len(scrub.recorded) + len(fresh) - done.unrecorded - done.forgotten
+    done.recorded = len(noted) + len(fresh) - done.unrecorded - done.forgotten
 
 
 class _Check:
     """The walk from heads to the seek tables of packs."""
 
     def __init__(
-        self, records: Records, evidence: Evidence, wanted: walk.Wanted, done: Checked, told: Callable[[Checked], None]
+        self,
+        records: Records,
+        evidence: Evidence,
+        wanted: walk.Wanted,
+        noted: set[tuple[SessionId, Digest]],
+        done: Checked,
+        *,
+        told: Callable[[Checked], None],
     ) -> None:
         self.wanted = wanted
         self.inventory = Inventory()
@@ -119,6 +137,9 @@ class _Check:
         """Those with something that looked bad."""
         self._sessions: set[SessionId] = set()
         self._headless: set[TemplateId] = set()
+        self._noted = noted
+        self.noted_maps: set[tuple[SessionId, Digest]] = set()
+        """Those that were noted as bad before, and were read by this check."""
 
     def run(self) -> None:
         """Look at everything once."""
@@ -230,6 +251,8 @@ class _Check:
             self.inventory.name(fmt.version_key(head.id, one.named.entry.id))
             if one.version is not None:
                 self._name_needs(one.version)
+                refs = {(file.map.sid, file.map.sha256) for file in one.version.files if file.map is not None}
+                self.noted_maps |= refs & self._noted
         if any(_of_head(seen)):
             self._hurt.add(head.id)
 

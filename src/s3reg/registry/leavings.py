@@ -4,7 +4,7 @@
     pull marks        of versions that no head names; listed before heads are read for the last time
     events            older than they are kept
     scratch           older than a day
-    damage marks      of packs that nothing names: those are gone by now
+    damage marks      of packs and maps that nothing names: those are gone by now
     ended keys        a month after their end they are as if revoked: the record stays, its public half does not
 
 Nothing here keeps a pack, and no push or pull waits for any of it. All times are the store's.
@@ -113,8 +113,9 @@ class Leavings:
             self._remove("pull marks", [key for key in batch if not self._is_named(key)])
 
     def _is_named_anywhere(self, sid: SessionId, sha256: Digest) -> bool:
-        """Whether a pack is, though a head that names it may have lost it."""
-        return any(self._roots.holds(fmt.pack_key(domain, sid, sha256)) for domain in self._roots.domains)
+        """Whether a pack or map is, though a head that names it may have lost it."""
+        keys = (key(domain, sid, sha256) for domain in self._roots.domains for key in (fmt.pack_key, fmt.map_key))
+        return any(self._roots.holds(key) for key in keys)
 
     def _is_named(self, mark: str) -> bool:
         return self._roots.holds(fmt.version_key(*fmt.version_of_pull_key(mark)))

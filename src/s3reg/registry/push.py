@@ -26,7 +26,7 @@ from s3reg.model.maps import LARGEST_MAP
 from s3reg.model.names import SessionId, VersionId
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import Base, Session, SessionState
-from s3reg.registry import bases, lineage, setup
+from s3reg.registry import bases, damage, lineage, setup
 from s3reg.registry.lineage import is_new
 from s3reg.registry.sight import check
 from s3reg.registry.values import Opened, Opening
@@ -177,7 +177,8 @@ class Pushing:
         *used*, and the commit, on whichever replica, cannot find out again: a base that was purged since is fine if it
         was sound then, and one that was marked then is not, though the marker is gone. So the record says which are usable.
         """
-        usable, more = bases.inspect(self.records, session, wanted)
+        bad = damage.found_bad(self.records) if wanted else set()
+        usable, more = bases.inspect(self.records, session, wanted, bad)
         if usable:
 
             def note(now: Session, stat: Stat) -> Session:
@@ -197,7 +198,7 @@ class Pushing:
             bases=versions,
             map_links={ref: sign(fmt.map_key(session.domain, ref.sid, ref.sha256), seconds=seconds) for ref in refs},
             dropped=(*dropped, *more),
-            damaged=tuple(sorted(bases.damaged_packs(self.records, versions))),
+            damaged=tuple(sorted(bases.damaged_packs(versions, bad))),
         )
 
     def _chunk_log2(self, newest: Base | None, versions: Sequence[Version]) -> int:

@@ -50,15 +50,15 @@ class Scrub:
         records: Records,
         evidence: Evidence,
         inventory: Inventory,
+        noted: set[tuple[SessionId, Digest]],
         done: Checked,
         *,
         bad: dict[str, BadPack],
         told: Callable[[Checked], None],
     ) -> None:
-        self.recorded = damage.found_bad(records)
-        """Noted as bad before this check."""
         self.sound_again: set[tuple[SessionId, Digest]] = set()
-        """Of these, those that were read, and are sound."""
+        """Of those noted as bad before this check, those that were read, and are sound."""
+        self._noted = noted
         self._records = records
         self._evidence = evidence
         self._inventory = inventory
@@ -104,9 +104,9 @@ class Scrub:
                     del self._bad[key]
                 else:
                     self._bad[key] = BadPack(self._bad[key].reason, bad.frames)
-        if noted := self.recorded - self.sound_again:
+        if left := self._noted - self.sound_again:
             for stat in self._needed():
-                if fmt.pack_of_key(stat.key) in noted:
+                if fmt.pack_of_key(stat.key) in left:
                     self._bad.setdefault(stat.key, BadPack(NOTED))
 
     def _now(self, key: str) -> tuple[str, int] | None:
@@ -123,7 +123,7 @@ class Scrub:
     def _chosen(self, percent: float) -> Iterator[Stat]:
         for stat in self._needed():
             drawn = hash((self._done.seed, mark(stat.key))) % 10_000 < percent * 100
-            if drawn or fmt.pack_of_key(stat.key) in self.recorded:
+            if drawn or fmt.pack_of_key(stat.key) in self._noted:
                 yield stat
 
     def _round(self, some: dict[str, int]) -> None:
@@ -134,7 +134,7 @@ class Scrub:
                 self._bad[key] = bad
             else:
                 self._bad.pop(key, None)
-                if fmt.pack_of_key(key) in self.recorded:
+                if fmt.pack_of_key(key) in self._noted:
                     self.sound_again.add(fmt.pack_of_key(key))
             self._told(self._done)
 
