@@ -164,6 +164,15 @@ def test_a_head_that_vanishes_stops_the_sweep(full):
     assert stopped.value.detail["what"] == HEAD
 
 
+def test_a_head_that_vanishes_between_two_looks_stops_the_sweep(full):
+    late = Before(full, "list", lambda: full.delete([HEAD]), prefix=fmt.SESSIONS)
+    before = keys(full)
+    with pytest.raises(SweepStopped) as stopped:
+        swept(late)
+    assert stopped.value.detail["what"] == HEAD
+    assert before - keys(full) == {HEAD}
+
+
 # --- Half way ---------------------------------------------------------------------------------------------------------
 
 

@@ -175,8 +175,11 @@ class FilesStore:
             # Empty: it was made just now. Of later than now: the clock was set back.
             if found.st_size and 0 <= now - found.st_mtime < seconds:
                 return False
-            file.truncate(0)
-            file.write(b"1")
+            if found.st_size:
+                # A full disk, which a sweep may help, has no room to write.
+                os.utime(file.fileno())
+            else:
+                file.write(b"1")
             return True
 
     # --- For the API, which serves the links ---
