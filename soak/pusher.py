@@ -25,6 +25,8 @@ from soak.book import Violation
 from soak.killed import Killed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from soak.actor import Stage
 
 MOST_TEMPLATES, MOST_VERSIONS = 3, 8
@@ -43,6 +45,8 @@ _KILLED_AGAIN, _ABANDONED = 0.3, 0.4
 """Of those."""
 _LATER = 6
 """Seconds at most before a killed push is taken up again: some sessions have ended by then."""
+_LOST, _SWEEPS_COME = 0.15, 4
+"""Of all pushes lose their base meanwhile; then they wait so many seconds, at most."""
 _AT_ONCE = 0.3
 """Of what is removed goes for good at once."""
 GONE = ("not-in-trash", "trash-empty", "template-not-found")
@@ -64,6 +68,24 @@ class Owned:
     perhaps_gone: set[str] = field(default_factory=set)
     """Versions that such a push was to replace."""
     pushed: int = 0
+
+
+class Meanwhile(Silent):
+    """A push's progress that does something else, once, when the push has begun. `failed`: what that ended with."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: list[Callable[[], None]] = [act]
+        self.failed: BaseException | None = None
+
+    def advance(self, count: int) -> None:
+        """Some bytes were hashed, or sent."""
+        del count
+        try:
+            self._act.pop()()
+        except IndexError:
+            pass
+        except BaseException as e:  # noqa: BLE001 - it is raised again, where it is seen
+            self.failed = e
 
 
 class Pusher(Actor):
@@ -104,7 +126,9 @@ class Pusher(Actor):
         owned.pushed += 1
         bases: tuple[str, ...] = ()
         if self.chance.random() < _FOREIGN and (found := self.templates()):
-            bases = (self.chance.choice(found).id,)
+            bases = (
+                self.chance.choice([*(one.id for one in self._owned if one.versions), self.chance.choice(found).id]),
+            )
         self._bring(owned, f"t{owned.pushed}", None, bases)
 
     def _force(self, owned: Owned) -> None:
@@ -137,7 +161,7 @@ class Pusher(Actor):
         owned.versions[version] = tag
         if old:
             owned.perhaps_gone.discard(old)
-            del owned.versions[old]
+            owned.versions.pop(old, None)
         self.counts.add("pushes forced" if old else "pushes")
 
     def _sent(self, owned: Owned, options: PushOptions) -> str | None:
@@ -154,13 +178,26 @@ class Pusher(Actor):
             time.sleep(self.chance.choice((0, self.chance.uniform(0, _LATER))))
             self.counts.add("pushes resumed")
         connection = self.slowly(rate) if self.chance.random() < _SLOW else self.connection
+        base = next((one for one in self._owned if one.id in options.bases), owned)
+        meanwhile = Meanwhile(lambda: self._lose(base)) if self.chance.random() < _LOST else Silent()
         try:
-            done = push(connection, self.library, self.library.find(owned.id), options, Silent())
+            done = push(connection, self.library, self.library.find(owned.id), options, meanwhile)
         finally:
             if connection is not self.connection:
                 connection.close()
+            if isinstance(meanwhile, Meanwhile) and meanwhile.failed is not None:
+                raise meanwhile.failed
         self.counts.add("bytes sent", done.sent)
         return done.answer.version
+
+    def _lose(self, base: Owned) -> None:
+        """What a push under way builds on goes for good, and sweeps come by."""
+        if not base.versions:
+            return
+        self._delete(base)
+        self._purged(base)
+        self.counts.add("bases lost")
+        time.sleep(self.chance.uniform(0, _SWEEPS_COME))
 
     def _version_of(self, owned: Owned, name: str) -> str:
         """The version that this push made, which has to be there."""
@@ -283,14 +320,20 @@ class Pusher(Actor):
         """What lies in the trash, or one of it."""
         there = self._trash(owned)
         if there:
-            some = None if self.chance.random() < 0.5 else (self.chance.choice(there).version,)
-            done = self.post(messages.PurgedSchema, "/trash/purge", messages.Purge(operation(), owned.id, some))
-            self.counts.add("purges", done.purged)
+            self._purged(owned, None if self.chance.random() < 0.5 else (self.chance.choice(there).version,))
 
     def _perhaps_purge(self, owned: Owned) -> None:
         """Others build on what went just now: what they use of it has to stay."""
         if self.chance.random() < _AT_ONCE:
-            done = self.post(messages.PurgedSchema, "/trash/purge", messages.Purge(operation(), owned.id))
+            self._purged(owned)
+
+    def _purged(self, owned: Owned, some: tuple[str, ...] | None = None) -> None:
+        """Let go what lies in the trash; of a template that is deleted, a sweep may have done so."""
+        try:
+            done = self.post(messages.PurgedSchema, "/trash/purge", messages.Purge(operation(), owned.id, some))
+        except TemplateNotFound as e:
+            self.may_fail("purge", e, *(() if owned.versions else ("template-not-found",)))
+        else:
             self.counts.add("purges", done.purged)
 
     def _retag(self, owned: Owned) -> None:
