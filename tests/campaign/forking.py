@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STALL = 1.0
-"""Seconds that a node waits for a silent server, and a registry for its store."""
 LONGEST_PAUSE = 0.05
 """Seconds between two tries."""
 VERBS = ("get", "stat", "put", "delete", "list", "relist", "receive")
 """Of a store: those at which a process may die."""
+MOMENTS = ("before", "behind")
 
 
 def _fork_on_demand() -> None:
@@ -107,7 +106,7 @@ def _become(row: dict[str, Any], inherited: list[int]) -> NoReturn:
             os.close(opened)
         os.environ.clear()
         os.environ.update(row["environment"])
-        _impatient()
+        _impatient(row["patience"])
         if row["dies"] is not None:
             _mortal(*row["dies"])
         from s3reg.cli.main import main
@@ -124,16 +123,16 @@ def _become(row: dict[str, Any], inherited: list[int]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
-def _impatient() -> None:
-    """Whatever a person waits for in vain takes a moment instead of a minute."""
+def _impatient(seconds: float) -> None:
+    """A node waits so long for a silent server, a registry for its store; between two tries hardly at all."""
     from s3reg.client.connection import Connection
     from s3reg.store.s3 import S3Store
 
     def pause(stop: threading.Event, seconds: float) -> None:
         stop.wait(min(seconds, LONGEST_PAUSE))
 
-    Connection.__init__.__kwdefaults__.update(stall=STALL, pause=pause)
-    S3Store.__init__.__kwdefaults__.update(read_seconds=STALL)
+    Connection.__init__.__kwdefaults__.update(stall=seconds, pause=pause)
+    S3Store.__init__.__kwdefaults__.update(read_seconds=seconds)
 
 
 def _mortal(n: int, moment: str) -> None:
@@ -152,10 +151,11 @@ def _mortal(n: int, moment: str) -> None:
                 here = seen == n
             if here and moment == "before":
                 os.killpg(0, signal.SIGKILL)
-            done = verb(*args, **named)
-            if here:
-                os.killpg(0, signal.SIGKILL)
-            return done
+            try:
+                return verb(*args, **named)
+            finally:
+                if here:
+                    os.killpg(0, signal.SIGKILL)
 
         return called
 

@@ -28,7 +28,9 @@ from campaign import forking
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MOMENTS = ("before", "behind")
+
+PATIENCE = 30.0
+"""Seconds that a node waits for a silent server, and a registry for its store."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Forked:
 
 @contextlib.contextmanager
 def forks() -> Iterator[Callable[..., Forked]]:
-    """`start(arguments…, dies=(n, moment), **environment)`: a command is under way."""
+    """`start(arguments…, dies=(n, moment), patience=seconds, **environment)`: a command is under way."""
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
@@ -89,7 +91,9 @@ def forks() -> Iterator[Callable[..., Forked]]:
         threading.Thread(target=_listen, args=(process.stdout, children), daemon=True).start()
         lock = threading.Lock()
 
-        def start(*arguments: object, dies: tuple[int, str] | None = None, **environment: str) -> Forked:
+        def start(
+            *arguments: object, dies: tuple[int, str] | None = None, patience: float = PATIENCE, **environment: str
+        ) -> Forked:
             assert process.stdin is not None
             with lock:
                 number = len(children)
@@ -102,6 +106,7 @@ def forks() -> Iterator[Callable[..., Forked]]:
                     "environment": running.environment(**secrets_seen.kept(environment)),
                     "folder": str(child.folder),
                     "dies": dies,
+                    "patience": patience,
                 }
                 process.stdin.write(json.dumps(row) + "\n")
             return child

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 FAILURES = {8, 9, 10, 11, 12, 18, 143}
 """Exit codes of what may come of a fault: damage, no promise kept, nobody answers, this machine, too many, busy, ended."""
-GONE = 3
-"""Exit code of a second try at what the first one had done."""
+DONE = {3, 18}
+"""Exit codes of a second try at what the first one had done: what should go is not there, what should be made is."""
 
 
 @dataclass
@@ -48,15 +48,17 @@ class Job:
     said: list[str] = field(default_factory=list)
     """What a person read, for each failure."""
 
-    def check(self, outcome: Outcome, *, repeat: Callable[[], Forked] | None = None) -> None:
-        """What must hold after a fault, whatever it was; `repeat`: the same again, where that is no other command."""
-        if outcome.code:
+    def check(self, outcome: Outcome | None) -> None:
+        """What must hold after a fault, whatever it was. None: the command was killed."""
+        failed = outcome is None or outcome.code != 0
+        if outcome is not None and failed:
             self.said.append(told(outcome))
+        if failed:
             assert self.site.tags(self.machine) in (list(self.before), list(self.after)), "half done"
         self.check_library()
         self.site.mend()
-        if outcome.code:
-            self.again(repeat or self.run)
+        if failed:
+            self.again()
         self.site.check_pulls(self.machine, self.after)
         if self.library is not None:
             assert machines.contents(self.library, self.machine) == self.wanted
@@ -65,12 +67,11 @@ class Job:
     def wanted(self) -> dict[str, bytes]:
         return list(self.after.values())[-1]
 
-    def again(self, run: Callable[[], Forked]) -> Outcome:
-        """The same command a second time, with nothing in its way."""
-        outcome = run().outcome()
-        there = self.site.tags(self.machine) == list(self.after)
-        assert outcome.code == 0 or (outcome.code == GONE and there), (outcome.code, outcome.err)
-        return outcome
+    def again(self) -> None:
+        """The same command a second time, with nothing in its way: it succeeds, or what it should do is done."""
+        outcome = self.run().outcome()
+        done = outcome.code in DONE and self.site.tags(self.machine) == list(self.after)
+        assert outcome.code == 0 or done, (outcome.code, outcome.err)
 
     def check_library(self) -> None:
         """The node that pulls has the VM whole, or does not have it."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import machines
 import running
 import servers
+from campaign.forks import PATIENCE
 from http_wires import Wire
 from machines import KIB
 from s3reg import wire
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
     from servers import S3Server
 
+STORE_PATIENCE = 3.0
+"""Seconds that a registry waits for its store."""
 SIZES = (700 * KIB, 400 * KIB)
 
 
@@ -82,6 +85,8 @@ class Site:
     listen: str
     server: Forked | None = None
     lines: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    patience: float = PATIENCE
+    """Of commands from now on."""
     kept: dict[str, Any] = field(default_factory=dict)
     """What jobs use again and again, so that a store does not grow with them."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -89,7 +94,7 @@ class Site:
     def live(self, **more: Any) -> Forked:
         """The registry serves from now on; `more`: of `start`."""
         serves = ("serve", *self.place, "--listen", self.listen, "--workers", "1", "--trash-seconds", "3600")
-        self.server = self.start(*serves, **self.environment, **more)
+        self.server = self.start(*serves, **self.environment, patience=STORE_PATIENCE, **more)
         self.answers()
         return self.server
 
@@ -103,11 +108,12 @@ class Site:
 
     def command(self, *arguments: object, **more: Any) -> Forked:
         """A command on the store itself: gc, fsck, adopt."""
-        return self.start(*arguments[:1], *self.place, *arguments[1:], **self.environment, **more)
+        words = (*arguments[:1], *self.place, *arguments[1:])
+        return self.start(*words, **self.environment, patience=self.patience, **more)
 
     def on_node(self, library: Path, *arguments: object) -> Forked:
         """A node's command."""
-        return self.start("--library", library, "-a", self.api.endpoint, *arguments)
+        return self.start("--library", library, "-a", self.api.endpoint, *arguments, patience=self.patience)
 
     def node(self, library: Path | None = None) -> Node:
         """A node in this process, for what is only looked at or made ready."""
