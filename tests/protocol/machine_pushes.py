@@ -127,13 +127,13 @@ class Pushes(Checked):
     def go_on(self, which: int, how: How = WELL) -> None:
         """Whoever left a push takes it up, though it was given up, or committed long ago."""
         if self.left():
-            under = pick(self.left()[::-1], which)
+            under = self.one_left(which)
             self.upload(under)
             self.commit(under, how)
 
     def give_up(self, which: int, how: How = WELL) -> None:
         if self.left():
-            under = pick(self.left()[::-1], which)
+            under = self.one_left(which)
             self.aborting.add(under.push.sid)
             self.attempt("abort", lambda registry: registry.abort(EVERYONE, under.push.sid), set, how)
             assert under.expired or under.gone or how.trouble
@@ -141,6 +141,11 @@ class Pushes(Checked):
     def left(self) -> list[Under]:
         """Pushes that somebody may go on with, or try to."""
         return [under for under in self.pushes.values() if under.push is not None]
+
+    def one_left(self, which: int) -> Under:
+        """Mostly one that is under way still."""
+        live = [under for under in self.left() if not under.gone]
+        return pick(live if live and which % 4 else self.left()[::-1], which)
 
     def ever(self) -> list[Base]:
         """Every version that ever was there."""
@@ -223,7 +228,7 @@ class Pushes(Checked):
     @rule(which=WHICH, how=HOW)
     def send_a_heartbeat(self, *, which: int, how: How) -> None:
         self.step()
-        under = pick(self.left()[::-1], which)
+        under = self.one_left(which)
         sid = under.push.sid
         self.attempt(
             "heartbeat",

@@ -10,10 +10,22 @@ from protocol.machine_rules import RegistryBesideModel
 from s3reg.store import together
 
 
+class OneAfterTheOther:
+    """In place of threads that read side by side: else which call is the n-th would be chance."""
+
+    def __init__(self, _threads):
+        self.map = map
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
 @pytest.fixture(autouse=True)
-def one_reader(monkeypatch):
-    """Else which call is the n-th would be chance."""
-    monkeypatch.setattr(together, "READERS", 1)
+def one_at_a_time(monkeypatch):
+    monkeypatch.setattr(together, "ThreadPoolExecutor", OneAfterTheOther)
 
 
 def run(folder, **how):
