@@ -69,6 +69,12 @@ def test_commands_and_options_are_offered(complete):
     assert complete("list", "--cac") == ["--cacert"]
 
 
+@pytest.mark.parametrize("command", [("gc",), ("fsck",), ("adopt",), ("store", "check")])
+def test_the_folder_of_a_store_is_left_to_the_shell(command):
+    machinery = ShellComplete(program, {"obj": Asked()}, completion.PROGRAM, completion.VARIABLE)
+    assert [(item.type, item.value) for item in machinery.get_completions(list(command), "/srv")] == [("dir", "/srv")]
+
+
 @pytest.mark.parametrize("address", ["dead", "silent"])
 def test_a_registry_that_does_not_answer_offers_nothing(complete, address, capfd):
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from s3reg import settings, telemetry
 from s3reg.api.wiring import open_store
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
 
-WHERE = click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False)
+
+def _folder(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Folders, which a shell completes by itself."""
+    del context, parameter
+    return [CompletionItem(word, type="dir")]
+
+
+WHERE = click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False, shell_complete=_folder)
 """The store that a command works on, where it is not said by `--store` or its variable."""
 _QUIETLY = {"S3REG_LOG_LEVEL": "warning"}
 
