@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-_SAY_SECONDS = 10
+_SAY_SECONDS, _LOOK_SECONDS = 10, 0.2
 _GRACE_SECONDS = 300
 """For what is under way when the time is over."""
 
@@ -145,10 +145,13 @@ class Soak:
             sweeping = threading.Thread(target=sweeps.run)
             sweeping.start()
             try:
+                told = time.monotonic()
                 while any(reader.is_alive() for reader in readers) and not self.counts.violations:
-                    time.sleep(_SAY_SECONDS)
-                    self._take()
-                    say(f"{max(0, stage.until - time.time()):.0f} s left: {self._line()}")
+                    time.sleep(_LOOK_SECONDS)
+                    if time.monotonic() - told > _SAY_SECONDS:
+                        told = time.monotonic()
+                        self._take()
+                        say(f"{max(0, stage.until - time.time()):.0f} s left: {self._line()}")
                     if time.time() > stage.until + _GRACE_SECONDS:
                         self.counts.violations.append("somebody does not come to an end")
             finally:
