@@ -13,6 +13,7 @@ from registry.material import (
     Pusher,
     change_head,
     check_sound,
+    end_trash,
     read_head,
     swept,
 )
@@ -433,6 +434,30 @@ def test_what_somebody_pushes_meanwhile_stays(node, store, gone, call):
     assert head.operations[-1] == ONE
     assert head.tagged("n")
     check_sound(store)
+
+
+def test_what_a_sweep_does_to_a_template_leaves_the_operations_that_callers_may_repeat(node, store, registry, three):
+    """Else a revert whose answer was lost would be done twice, once a sweep has given up so many pushes."""
+    registry.revert(JO, BASE, operation=ONE)
+    end_trash(store)
+    for number in range(3):
+        node.open(tag=f"x{number}")
+    before = read_head(store)
+    done = swept(store, expire=True)
+    assert (done.given_up, done.purged) == (3, 1)
+    assert (read_head(store).gen, read_head(store).operations) == (before.gen + 4, before.operations)
+    registry.revert(JO, BASE, operation=ONE)
+    assert tags(read_head(store)) == ("ab", "")
+
+
+@pytest.mark.usefixtures("three")
+def test_what_a_sweep_let_go_is_counted_once_though_the_answer_was_lost(store, registry):
+    registry.revert(JO, BASE, tag="b", operation=ONE)
+    end_trash(store)
+    lost = LosesAnswer(store, prefix=fmt.HEADS)
+    assert Registry(lost).sweep().purged == 2
+    assert lost.happened
+    assert tags(read_head(store)) == ("a", "")
 
 
 def test_two_who_restore_one_version_bring_it_back_once(store, registry, gone):

@@ -15,12 +15,12 @@ import click
 from rich.filesize import decimal
 
 from s3reg import wire
-from s3reg.cli import candidates, output
+from s3reg.cli import candidates, node, output
 from s3reg.cli.node import TRIES_TO_ASK, connected, when
 from s3reg.cli.options import OpenGroup
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.removal import operation
-from s3reg.errors import Invalid, NameAmbiguous, NotInTrash, TemplateNotFound, TrashEmpty
+from s3reg.errors import Forbidden, Invalid, NameAmbiguous, NotInTrash, TemplateNotFound, TrashEmpty
 from s3reg.model import names
 from s3reg.wire import trash as messages
 
@@ -91,15 +91,10 @@ def restore(
     as_tag = None if as_tag is None else names.tag(as_tag)
     ids = [names.version_id(one) for one in versions]
     with connected(asked) as connection:
-        there = _of_template(connection, template_)
-        chosen = _chosen(there, template_, tags, ids) if tags or ids else _went_last(there, template_)
-        if as_tag is not None and len(chosen) > 1:
-            told = ", ".join(one.tag for one in chosen)
-            raise Invalid(reason=f"--as is for one version, and these would come back: {told}")
-        found = _same_template(chosen)
-        wanted = messages.Restore(
-            operation(), found, tuple(one.version for one in chosen), as_tag=as_tag, same_name=force_name
-        )
+        found, coming = _coming(connection, template_, tags, ids)
+        if as_tag is not None and len(coming) > 1:
+            raise Invalid(reason=f"--as is for one version, and these would come back: {', '.join(coming.values())}")
+        wanted = messages.Restore(operation(), found, tuple(coming), as_tag=as_tag, same_name=force_name)
         done = connection.ask(messages.RestoredSchema, "POST", f"{wire.PREFIX}/trash/restore", wire.write(wanted))
     body = {"uuid": done.template, "name": done.name, "restored": list(done.restored)}
     text = f"{', '.join(done.restored)} of {done.name} restored"
@@ -132,6 +127,25 @@ def purge(asked: Asked, template_: str | None, *, tags: tuple[str, ...], yes: bo
         purged = _purge(connection, going)
     text = f"{_told(going)} purged" if going else "there is nothing in the trash"
     output.give(Answer({"purged": purged}, "trash purged successfully", text), machine_readable=asked.machine_readable)
+
+
+def _coming(
+    connection: Connection, template_: str, tags: Sequence[str], ids: Sequence[names.VersionId]
+) -> tuple[str, dict[str, str]]:
+    """The id of the template, and of what is to come back the ids, each with its tag.
+
+    Who may restore need not be one who may look into the trash: ids are enough then, and stand for their tags.
+    Raises TrashEmpty, NotInTrash, NameAmbiguous, Forbidden.
+    """
+    try:
+        there = _of_template(connection, template_)
+    except Forbidden:
+        if tags or not ids:
+            raise
+        found = template_ if names.is_template_id(template_) else node.template(connection, template_).id
+        return found, {version: version for version in ids}
+    chosen = _chosen(there, template_, tags, ids) if tags or ids else _went_last(there, template_)
+    return _same_template(chosen), {one.version: one.tag for one in chosen}
 
 
 def _purge(connection: Connection, going: Sequence[TrashEntry]) -> int:

@@ -189,9 +189,10 @@ class Head:
             raise VersionNotFound(template=self.name, version="at all")
         return latest
 
-    def wrote(self, operation: str) -> Head:
-        """This head as it is written: one generation on, the operation noted."""
-        return replace(self, gen=self.gen + 1, operations=(*self.operations, operation)[-OPERATIONS_KEPT:])
+    def wrote(self, operation: str | None) -> Head:
+        """This head as it is written: one generation on, the operation noted if it has an id."""
+        noted = self.operations if operation is None else (*self.operations, operation)[-OPERATIONS_KEPT:]
+        return replace(self, gen=self.gen + 1, operations=noted)
 
     def add(self, new: Entry, *, force: bool, by: str, keeps: int, when: int | None = None) -> Head:
         """With `new` as the newest version; or, forced over a taken tag, in the old one's place. Raises TagTaken.

@@ -147,11 +147,12 @@ class Records:
         raise TooBusy(what=key)
 
     def change_head(
-        self, template: TemplateId, operation: str, change: Callable[[Head | None], Head | None]
+        self, template: TemplateId, operation: str | None, change: Callable[[Head | None], Head | None]
     ) -> Head | None:
         """Compare-and-swap of a template's head: what `change` makes of it, one generation on; the head as it is then.
 
         Done already if the head's operation ids hold `operation`: a lost answer, or the same call on another replica.
+        None for what may be done twice, which crowds out no id of a call that may not.
         `change` is called anew for each attempt, between reading the head and replacing it; what it returns as None, or
         raises, leaves the head as it is. Raises TooBusy.
         """
