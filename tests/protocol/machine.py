@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -26,7 +27,6 @@ from s3reg.registry import Limits, Registry
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from protocol.machine_drawn import How
     from protocol.machine_model import Row, Template
@@ -41,9 +41,9 @@ Errors = set[type[S3regError]]
 class Replica:
     """A registry over a line on which a test may put what it likes."""
 
-    def __init__(self, store: ObjectStore, limits: Limits, clock: Clock) -> None:
+    def __init__(self, store: ObjectStore, limits: Limits, clock: Clock, kind: type[Registry] = Registry) -> None:
         self.line = Wrapped(store)
-        self.registry = Registry(self.line, limits=limits, clock=clock)
+        self.registry = kind(self.line, limits=limits, clock=clock)
 
 
 @dataclass
@@ -95,9 +95,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, folder: Path, counts: Counter[str]) -> None:
         super().__init__()
         self.counts = counts
-        self.folder = tempfile.mkdtemp(dir=folder)
+        self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.clock = Clock()
-        self.store = Dated(self.folder, self.clock)
+        self.store = Dated(self.folder / "store", self.clock)
         self.pushes: dict[str, Under] = {}
         self.deeds: dict[str, Deed] = {}
         self.made: dict[str, tuple[str, Row]] = {}
@@ -224,9 +224,13 @@ class Machine(RuleBasedStateMachine):
                     self.deeds[operation].done = True
                     self.deeds[operation].apply(id_, self.model[id_])
                 else:
-                    assert self.swept, f"nobody did {operation} to {id_}"
+                    self._strange(operation, id_, head)
             self.noted[id_] = head.operations
             self._settle_trash(self.model[id_], head)
+
+    def _strange(self, operation: str, id_: str, head: Head) -> None:
+        """An operation of a head that nobody was seen to begin: a sweep's."""
+        assert self.swept, f"nobody did {operation} to {id_}"
 
     def _settle_trash(self, template: Template, head: Head) -> None:
         """What a sweep let go; and when what was removed in this step was removed."""

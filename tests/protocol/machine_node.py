@@ -48,6 +48,7 @@ class Vm:
     disks: tuple[tuple[int, ...], ...]
     note: int = 0
     """What its config and its nvram tell."""
+    called: str = "vm"
 
     def files(self) -> dict[str, bytes]:
         """Every byte, by name."""
@@ -62,7 +63,9 @@ class Vm:
         }
 
     def small(self) -> dict[str, bytes]:
-        return {"config.yaml": material.CONFIG + b"note: %d\n" % self.note, "nvram": b"variables %d" % self.note}
+        lines = [f"name: {self.called}", f"note: {self.note}", "nvram: true", "hard_drives:"]
+        lines += [f"- file: disk{number}" for number in range(len(self.disks))]
+        return {"config.yaml": "\n".join(lines).encode(), "nvram": b"variables %d" % self.note}
 
 
 @dataclass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from protocol.machine import Under
     from protocol.machine_drawn import How
-    from protocol.machine_model import Template
+    from s3reg.model.template import Head
 
 HOW = how(16)
 
@@ -79,21 +79,24 @@ class Pushes(Checked):
             push.sid,
             push.commit,
             lambda: self._commit_refused(under),
-            lambda id_, template: self._committed(under, id_, template),
+            lambda id_, _: self._committed(under, id_),
         )
 
-    def _committed(self, under: Under, id_: str, template: Template) -> None:
+    def _committed(self, under: Under, id_: str) -> None:
         push = under.push
         assert not under.committed
         assert id_ == push.template
         assert under.gone or not under.expired, "a push that was given up became visible"
+        self._visible(under, push, push.sid, self.heads()[id_], frozenset(push.needs))
+
+    def _visible(self, under: Under, push: Push, vid: str, head: Head, needs: frozenset[str]) -> None:
+        """A head names the version."""
         under.committed = True
-        head = self.heads()[id_]
-        created = {entry.id: entry.created for entry in (*head.versions, *head.removed)}.get(push.sid, self.clock.now)
+        created = {entry.id: entry.created for entry in (*head.versions, *head.removed)}.get(vid, self.clock.now)
         assert under.opened <= created <= self.clock.now
-        row = Row(push.sid, push.tag, push.description, created, push.vm, frozenset(push.needs))
-        self.made[push.sid] = (id_, row)
-        template.commit(row, push.name)
+        row = Row(vid, push.tag, push.description, created, push.vm, needs)
+        self.made[vid] = (head.id, row)
+        self.model[head.id].commit(row, push.name)
 
     def _ended(self, under: Under) -> Errors:
         if under.gone:
