@@ -93,7 +93,8 @@ class Pushes(Checked):
         """A head names the version."""
         under.committed = True
         created = {entry.id: entry.created for entry in (*head.versions, *head.removed)}.get(vid, self.clock.now)
-        assert under.opened <= created <= self.clock.now
+        # What replaced another was made later, if only by the second that each such step takes.
+        assert under.opened <= created <= self.clock.now + len(head.removed)
         row = Row(vid, push.tag, push.description, created, push.vm, needs)
         self.made[vid] = (head.id, row)
         self.model[head.id].commit(row, push.name)

@@ -117,7 +117,7 @@ class Entry:
     size: int
     """Bytes of all its images and states, shared or not."""
     created: int
-    """Seconds since 1970."""
+    """Seconds since 1970; later than what it replaced."""
     removed: int | None = None
     """When it was removed, in seconds since 1970."""
     removed_by: str | None = None
@@ -207,7 +207,8 @@ class Head:
             return replace(self, versions=(*self.versions, placed), deleted=False)
         if not force:
             raise TagTaken(template=self.name, tag=new.tag)
-        placed = replace(new, seq=old.seq)
+        # Clocks may differ, and a commit may have been begun before: what is restored would come behind what took its place.
+        placed = replace(new, seq=old.seq, created=max(new.created, old.created + 1))
         gone = old.gone(when=new.created if when is None else when, by=by, keeps=keeps)
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
