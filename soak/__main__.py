@@ -121,9 +121,7 @@ class Soak:
                 say(f"{asked.idle + asked.dead + asked.trash} s pass: pushes, the trash and markers come to their end")
                 time.sleep(asked.idle + asked.dead + asked.trash)
                 self.counts.violations += left_over(sweeps, asked.s3reg, bucket, minio.endpoint)
-                last = Last(stage, "last")
-                with contextlib.closing(last.connection):
-                    last.turn()
+                Last(stage, "last").run()
                 self._take()
             self.total["bytes through the API"] = between.bytes
 

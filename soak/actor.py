@@ -83,7 +83,7 @@ class Actor(abc.ABC):
     def run(self) -> None:
         """Act until the end; what must never be ends it."""
         try:
-            while time.time() < self.stage.until and not self.counts.violations:
+            while self.goes_on() and not self.counts.violations:
                 self.turn()
                 time.sleep(self.chance.uniform(0, _LONGEST_REST))
         except Violation as e:
@@ -92,6 +92,10 @@ class Actor(abc.ABC):
             self.counts.violations.append(f"{self.name}: {traceback.format_exc()}")
         finally:
             self.connection.close()
+
+    def goes_on(self) -> bool:
+        """Whether there is another turn."""
+        return time.time() < self.stage.until
 
     @abc.abstractmethod
     def turn(self) -> None:
