@@ -36,6 +36,8 @@ class Operation:
     """No id tells one from another: done again, it is always done anew."""
     once: bool = False
     """Done again, it does more."""
+    pushed: tuple[str, str] | None = None
+    """The VM and the tag that its push makes."""
     library: str | None = None
     """Whose VMs change."""
     left: Callable[[ObjectStore], Any] = lambda _: None
@@ -53,6 +55,10 @@ class Operation:
 
 def delta(hand: Hand) -> Any:
     return hand.push(MAIN, "v3")
+
+
+def forced(hand: Hand) -> Any:
+    return hand.push(MAIN, "v2", force=True)
 
 
 def fetched_first(hand: Hand) -> Any:
@@ -130,11 +136,13 @@ def purged(hand: Hand) -> Any:
 OPERATIONS = {
     one.name: one
     for one in (
-        Operation("first push", lambda hand: hand.push(NEW, "n1"), positions=30),
-        Operation("push", delta, positions=45),
-        Operation("resumed push", delta, upkeep.half_pushed, positions=40),
-        Operation("forced push", lambda hand: hand.push(MAIN, "v2", force=True), positions=45, once=True),
-        Operation("push of a clone", lambda hand: hand.push(CLONE, "c1"), cloned, positions=20),
+        Operation("first push", lambda hand: hand.push(NEW, "n1"), positions=30, pushed=(NEW, "n1")),
+        Operation("push", delta, positions=45, pushed=(MAIN, "v3")),
+        Operation("resumed push", delta, upkeep.half_pushed, positions=40, pushed=(MAIN, "v3")),
+        Operation(
+            "forced push", lambda hand: hand.push(MAIN, "v2", force=True), positions=45, once=True, pushed=(MAIN, "v2")
+        ),
+        Operation("push of a clone", lambda hand: hand.push(CLONE, "c1"), cloned, positions=20, pushed=(CLONE, "c1")),
         Operation("pull", lambda hand: hand.pull(OTHER, "o2"), positions=10, library=RUNNER),
         Operation("pull over another version", lambda hand: hand.pull(MAIN, "v2"), positions=10, library=RUNNER),
         Operation("pull that was fetched first", fetched_first, positions=12, library=RUNNER),

@@ -73,6 +73,9 @@ class Strike:
     then: Mapping[int, Fault] = field(default_factory=dict)
     """What happens to the second try; then there is a third."""
 
+    seed: int = 0
+    """Of the bits that flip."""
+
     @property
     def allowed(self) -> set[str]:
         """Codes of how a try may end."""
@@ -166,6 +169,7 @@ class _Round:
             if operation.tells and end == "done":
                 assert self.answer == self._ground.answer, f"it gave {self.answer}, not {self._ground.answer}"
         self._check_end(strike)
+        self._check_pull()
         return Told(ends, struck)
 
     def _done_before(self, ends: list[str], strike: Strike) -> frozenset[str]:
@@ -194,7 +198,7 @@ class _Round:
             with contextlib.suppress(S3regError):
                 RIVALS[strike.rival](store)
 
-        self.hand.site = Site(self.hand.site.folder, Script(faults, rival, seed=sum(faults)))
+        self.hand.site = Site(self.hand.site.folder, Script(faults, rival, seed=strike.seed))
         self.hand.tries = strike.tries if faults else PATIENT
         return self._tried()
 
@@ -242,6 +246,14 @@ class _Round:
         assert self._of(seen(store), strike) == self._of(ground.swept, strike), "a sweep took something"
         self._check_sound(store, read=True)
         check_tidy(store)
+
+    def _check_pull(self) -> None:
+        """What was pushed comes back byte for byte into a library that has nothing."""
+        if self._ground.operation.pushed is not None:
+            machine, tag = self._ground.operation.pushed
+            self.hand.pull(machine, tag, library="fresh")
+            vm = self.hand.machines[machine].id
+            assert contents(self.hand.library("fresh"), vm) == contents(self.hand.library(BAKER), vm)
 
     def sweep(self) -> None:
         """Sweep, days later."""
