@@ -99,3 +99,19 @@ def test_what_is_bad_at_both_looks_and_is_let_go_by_then_is_nobody_s_loss(node, 
     assert letting_go.happened
     assert done.damage == []
     assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.parametrize("step", ["gc/", "heads/"])
+def test_a_first_push_whose_version_is_written_and_whose_head_is_not_is_no_template_that_lost_its_head(store, step):
+    """Checked between the two; and once more while the check itself goes on, when the head is there."""
+    told = []
+    between = Before(store, "put", lambda: told.append(Registry(store).fsck()), prefix="heads/")
+    Pusher(Registry(between), store).push(BASE, "v1")
+    assert [done.damage for done in told] == [[]]
+    assert [tally.count for tally in told[0].orphans.values()] == [0, 0, 0]
+    node = Pusher(Registry(store), store)
+    opened = node.open(OTHER, name="other")
+    files = node.files(opened.session, ("x",))
+    committing = Before(store, "list", lambda: node.commit(opened.session, files, name="other"), prefix=step)
+    assert Registry(committing).fsck().damage == []
+    assert committing.happened

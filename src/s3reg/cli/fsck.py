@@ -131,10 +131,11 @@ def _repaired(asked: Asked, read: Settings, store: ObjectStore, folder: Path, do
         for one in done.damage
         if one.template is not None and one.version is not None and not one.trash and not one.newer
     )
+    library = Library(folder.expanduser().absolute())
+    repair.clear(library)
     if not hurt:
         return
     avoid = frozenset(str(one.version) for one in done.damage if one.version is not None)
-    library = Library(folder.expanduser().absolute())
     with contextlib.ExitStack() as stack:
         if asked.registry is not None or asked.remote is not None:
             connection = stack.enter_context(connected(asked))

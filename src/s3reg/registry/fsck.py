@@ -287,7 +287,7 @@ def _of_head(seen: list[Seen]) -> Iterator[Damage]:
             )
         tags[named.entry.id] = named.entry.tag
     now = [one.version for one in seen if not one.named.trash]
-    if head.deleted or None in now:
+    if None in now:
         return
     size = min(union_bytes(one for one in now if one is not None), LARGEST_SIZE)
     if head.size != size:
