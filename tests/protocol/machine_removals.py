@@ -60,7 +60,9 @@ class Removals(Checked):
         )
 
     def deleting(self, which: int) -> Deed:
-        id_ = pick(self.model.there() or IDS, which)
+        return self._deleting(pick(self.model.there() or IDS, which))
+
+    def _deleting(self, id_: str) -> Deed:
         return _deed(
             "delete",
             lambda registry, operation: registry.delete(EVERYONE, id_, operation=operation),
@@ -119,8 +121,9 @@ class Removals(Checked):
         if not self.model.trash():
             return None
         id_, row = pick(self.model.trash(), which)
-        ids = {row.id} if which % 2 else None
+        return self._purging(id_, {row.id} if which % 2 else None)
 
+    def _purging(self, id_: str, ids: set[str] | None = None) -> Deed:
         def going(template: Template) -> list[Any]:
             return [one for one in template.trash if ids is None or one.id in ids]
 
