@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LINK_GET, LINK_PUT = "link get", "link put"
 """A node's own requests of the store, beside the port's verbs."""
-EVENTS = "events"
-"""The thread that writes them: nobody waits for it."""
 SIGNS = ("sign_get", "sign_gets", "sign_put")
 
 
@@ -123,7 +121,7 @@ class Script:
 
 
 class Port(Wrapped):
-    """A store as its registry meets it. What writes events is no part of any script: nobody waits for that."""
+    """A store as its registry meets it."""
 
     def __init__(self, store: ObjectStore, script: Script) -> None:
         super().__init__(store)
@@ -139,8 +137,6 @@ class Port(Wrapped):
         return self._struck(call, act, conditional=False)
 
     def _struck(self, call: Call, act: Callable[[], T], *, conditional: bool) -> T:
-        if threading.current_thread().name == EVENTS:
-            return act()
         fault = self._script.next(call)
         if fault in _UNAPPLIED:
             raise self._refusal(fault, call, conditional=conditional)

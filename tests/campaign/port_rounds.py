@@ -107,7 +107,6 @@ class Ground:
         copied(world, self._ready)
         hand = Hand(Site(self._ready / STORE), moved(found, self._ready))
         operation.prepare(hand)
-        hand.site.finish()
         self._machines, self._told = hand.machines, hand.told
         self._numbers = itertools.count()
         self.before = seen(hand.site.store)
@@ -210,8 +209,6 @@ class _Round:
             return "killed"
         except S3regError as e:
             refused = e
-        finally:
-            self.hand.site.finish()
         if refused is None:
             return "done"
         secrets_seen.watch(f"{refused} {refused.next_step} {refused.detail}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
 URL = "http://registry.invalid"
-FINISH_SECONDS = 60
 _TAKEN = {200, 412}
 _REFUSALS = {
     Fault.FAILS: (500, "InternalError"),
@@ -63,18 +63,16 @@ class Site:
         self.port = Port(self.store, self.script)
         settings = Settings(store=str(self.folder))
         self._api, self._links = _apps(settings, self.port, self.store)
-        self._wiring = Wiring(settings, self.port)
-        self._api.extensions["s3reg"] = self._wiring
+        wiring = Wiring(settings, self.port)
+        # What would write events, nobody waits for, and nothing ends: it is no part of any operation.
+        wiring._registry._events._writer = threading.current_thread()
+        self._api.extensions["s3reg"] = wiring
         self._links.extensions["s3reg"] = Wiring(settings, self.store)
         self.taken: list[str] = []
         """Keys of what the store's server took, and said so."""
         self.asked: list[str] = []
         """Keys of what it was sent."""
         self.headers: dict[str, str] = {}
-
-    def finish(self) -> None:
-        """Wait for what is written in the background."""
-        self._wiring.finish(FINISH_SECONDS)
 
     def clear(self) -> None:
         """As of a pool of connections."""

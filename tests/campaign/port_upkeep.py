@@ -54,7 +54,6 @@ def died_sending(hand: Hand, machine: str, tag: str) -> None:
     hand.site = Site(hand.site.folder, DiesSending())
     with contextlib.suppress(Killed):
         hand.push(machine, tag)
-    hand.site.finish()
     assert [key for key in hand.site.taken if key.startswith(fmt.PACKS)], "no pack was sent"
     assert hand.site.script.struck, "it lives"
     hand.site = Site(hand.site.folder)

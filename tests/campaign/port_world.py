@@ -126,7 +126,6 @@ def make(folder: Path) -> dict[str, Machine]:
         hand.push(OTHER, tag)
         machines.scatter(found[OTHER].disk(), 3, seed=int(tag[1:]))
     hand.ask(wire.RevertedSchema, "/revert", wire.Revert(hand.operation, found[OTHER].id, tag="o3"))
-    hand.site.finish()
     return found
 
 
