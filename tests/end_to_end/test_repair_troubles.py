@@ -171,6 +171,24 @@ def test_other_bytes_than_were_lost_are_not_put_back_though_the_library_takes_th
     assert Registry(site.store).templates(EVERYONE) == [head]
 
 
+def test_what_the_node_noted_of_a_version_does_not_count_where_its_record_says_otherwise(site):
+    """A ledger may be a copy of another one, or older than the library."""
+    machine = site.made()
+    site.push(machine, "v1")
+    site.hurt()
+    with machine.disk().open("r+b") as disk:
+        disk.write(b"changed")
+    site.push(machine, "v2")
+    ledger = Library(machine.library).ledger
+    rows = ledger.tags(machine.id)
+    ledger.set_tag(machine.id, "v1", rows["v1"].version, machine.name, rows["v2"].members, current=False)
+    (before,) = Registry(site.store).templates(EVERYONE)
+    code, told = site.fsck("--repair-from", machine.library, "--template", machine.name)
+    assert ("v1", False) in {(row["tag"], row["problem"] is None) for row in told["repairs"]}
+    (head,) = Registry(site.store).templates(EVERYONE)
+    assert (code, head.versions[0]) == (8, before.versions[0])
+
+
 def test_what_only_another_version_s_bytes_are_here_for_is_pulled_from_both_and_put_back(site):
     """The library went on to v2; with what the store still has of v1, that is enough for v1."""
     machine = site.made()
