@@ -809,7 +809,8 @@ class StoreCopied(S3regError):
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
     remedy = (
-        "push to a registry that serves the original; s3reg adopt makes the copy a store of its own; pull and list work"
+        "if it is the same store, reach it as it was made; else push to the original, or make the copy a store of its own: "
+        "s3reg adopt; pull and list work"
     )
 
 

@@ -76,6 +76,10 @@ def asks_for(use):
 
 HEAD, TRASHED = fmt.head_key(BASE), lambda store: version_key(store, OTHER)
 STOPS = {
+    "what hides heads": written("heads", b""),
+    "what hides versions": written("versions", b""),
+    "what hides sessions": written("sessions", b""),
+    "what hides markers": written("gc", b""),
     "a head that cannot be read": written(HEAD, b"{"),
     "a head of which a part is lost": rewritten(HEAD, lambda raw: raw.pop("removed")),
     "a head that is another template's": rewritten(HEAD, lambda raw: raw.update(id=OTHER)),

@@ -17,7 +17,7 @@ from s3reg.api.wiring import registry_over
 from s3reg.cli import flags, output
 from s3reg.cli.interrupts import ENDING
 from s3reg.cli.node import when
-from s3reg.cli.output import Answer, Columns
+from s3reg.cli.output import Answer, Columns, counted
 from s3reg.errors import S3regError
 from s3reg.registry import Swept
 
@@ -123,8 +123,8 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
     if asked.machine_readable:
         sys.stdout.write(json.dumps({"swept": _body(done)}) + "\n")
         sys.stdout.flush()
-    elif not done.dry_run:
-        sys.stderr.write(f"until then: {'; '.join(_went(done))}\n")
+    elif not done.dry_run and (went := _went(done)):
+        sys.stderr.write(f"until then: {'; '.join(went)}\n")
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -133,26 +133,28 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 def _summary(done: Swept) -> str:
     """One line."""
     stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
-    objects, *besides = _went(done)
+    objects, *besides = _went(done) or ["0 objects removed, 0 bytes"]
     return "; ".join((objects, stays, *besides))
 
 
 def _went(done: Swept) -> list[str]:
-    """What was done: of objects, then besides, if anything."""
+    """What was done: of objects, then besides; nothing if nothing was."""
     besides = [
         *(f"{text} left the trash" for text in _some(done.purged, "version")),
         *(f"{text} given up" for text in _some(done.given_up, "push", "pushes")),
-        *(_count(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
+        *(counted(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
         *(f"{text} left alone" for text in _some(done.foreign_count, "foreign key")),
     ]
-    return [f"{_count(done.removed, 'object')} removed, {decimal(done.freed)}", *filter(None, [", ".join(besides)])]
+    if not done.removed and not besides:
+        return []
+    return [f"{counted(done.removed, 'object')} removed, {decimal(done.freed)}", *filter(None, [", ".join(besides)])]
 
 
 def _forecast(done: Swept) -> tuple[Columns | str, ...]:
     """What would go, and what stays for what."""
     now = time.time()
-    listed = f"for what {_count(done.templates, 'template lists', 'templates list')}"
-    trash = f"what only the trash needs: {_count(done.trash_versions, 'version')}"
+    listed = f"for what {counted(done.templates, 'template lists', 'templates list')}"
+    trash = f"what only the trash needs: {counted(done.trash_versions, 'version')}"
     if done.trash_until is not None:
         trash += f", the first until {when(done.trash_until)}"
     rows = [
@@ -163,7 +165,7 @@ def _forecast(done: Swept) -> tuple[Columns | str, ...]:
             "stays",
             f"{done.held_objects:,}",
             decimal(done.held),
-            f"for {_count(done.sessions, 'push', 'pushes')} under way",
+            f"for {counted(done.sessions, 'push', 'pushes')} under way",
         ),
         *(("", "", decimal(one.stored), _push(one, now)) for one in done.pushes),
         *(("would leave the trash", "", "", text) for text in _some(done.purged, "version")),
@@ -191,13 +193,9 @@ def _ago(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def _some(count: int, one: str, many: str = "") -> list[str]:
     """So many of them; nothing if there are none."""
-    return [_count(count, one, many)] if count else []
+    return [counted(count, one, many)] if count else []
 
 
 def _body(done: Swept) -> dict[str, Any]:

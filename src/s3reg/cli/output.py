@@ -102,6 +102,11 @@ def progress(*, machine_readable: bool) -> Progress:
     return Lines(sys.stderr)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """So many of them, in words."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def plain(text: str, *, keep: str = "") -> str:
     """`text` without control characters, which could repaint a terminal: it may come from elsewhere.
 

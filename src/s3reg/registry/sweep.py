@@ -9,6 +9,7 @@ anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 from array import array
@@ -125,7 +126,10 @@ class _Format:
         with stopping(fmt.FORMAT_KEY):
             found = self._records.read(fmt.FORMAT_KEY)
             if found is None:
-                raise RecordDamaged(what=fmt.FORMAT_KEY, reason="it is missing")
+                where = self._records.store.location
+                raise SweepStopped(
+                    what=fmt.FORMAT_KEY, reason=f"{where} has none: it is no store of s3reg, or has lost it"
+                )
             now = fmt.read_format(found.data)
             for feature in sorted((now.read | now.write | now.sweep) - setup.FEATURES):
                 raise FormatUnknown(what="the store", feature=f"feature {feature!r}")
@@ -154,6 +158,7 @@ class _Sweep:
         done = self._done
         self._step("looking at the store")
         self._now = self._records.clock() if done.dry_run else _store_clock(self._records)
+        self._check_none_hidden()
         self._check_markers()
         self._give_up_lost(gone)
         for head in self._roots.heads():
@@ -185,6 +190,14 @@ class _Sweep:
     def _pretends(self, entry: Entry) -> bool:
         """Whether a dry run takes this for gone from the trash."""
         return self._done.dry_run and expiry.lets_go(entry, self._now)
+
+    def _check_none_hidden(self) -> None:
+        """Raise SweepStopped at an object that lies above others: MinIO lists nothing of what is below it."""
+        for prefix in (fmt.HEADS, fmt.VERSIONS, fmt.SESSIONS, fmt.MARKERS):
+            above = prefix.rstrip("/")
+            with contextlib.suppress(ObjectNotFound):
+                self._records.store.stat(above)
+                raise SweepStopped(what=above, reason=f"an object of this name may hide all that lies under {prefix}")
 
     def _check_markers(self) -> None:
         """Those of sweeps that died go. Raises SweepStopped at what is no marker, or cannot be read."""
