@@ -21,7 +21,8 @@ from s3reg.client.packer import Packer
 from s3reg.client.progress import Silent
 from s3reg.client.pull import Pulled, PullOptions, pull
 from s3reg.client.push import Pushed, PushOptions, push
-from s3reg.registry import Registry
+from s3reg.registry import Registry, scrub
+from s3reg.store import together
 from s3reg.store.files import FilesStore
 from s3reg.wire import trash as messages
 
@@ -99,9 +100,11 @@ class Hand:
             return tuple(line.ask(messages.TrashAnswerSchema, "GET", f"{wire.PREFIX}/trash", query=query).entries)
 
 
-def small_packs(patch: pytest.MonkeyPatch) -> None:
-    """Let pushes fill packs of `PACK_BYTES`."""
+def in_small(patch: pytest.MonkeyPatch) -> None:
+    """Let pushes fill packs of `PACK_BYTES`, and a registry make its calls one after the other: the same in every run."""
     patch.setitem(Packer.__init__.__kwdefaults__, "pack_bytes", PACK_BYTES)
+    patch.setattr(together, "READERS", 1)
+    patch.setattr(scrub, "READERS", 1)
 
 
 def make(folder: Path) -> dict[str, Machine]:
@@ -114,7 +117,9 @@ def make(folder: Path) -> dict[str, Machine]:
     library = folder / BAKER
     sizes = {MAIN: (700 * KIB, 300 * KIB), OTHER: (400 * KIB,), NEW: (600 * KIB,)}
     found = {
-        name: machines.make(library, sizes=size, state_size=300 * KIB if name == MAIN else 0, name=name, seed=seed)
+        name: _named(
+            machines.make(library, sizes=size, state_size=300 * KIB * (name == MAIN), name=name, seed=seed), seed
+        )
         for seed, (name, size) in enumerate(sizes.items())
     }
     hand = Hand(Site(folder / STORE), found)
@@ -127,6 +132,14 @@ def make(folder: Path) -> dict[str, Machine]:
         machines.scatter(found[OTHER].disk(), 3, seed=int(tag[1:]))
     hand.ask(wire.RevertedSchema, "/revert", wire.Revert(hand.operation, found[OTHER].id, tag="o3"))
     return found
+
+
+def _named(machine: Machine, number: int) -> Machine:
+    """The VM under an id that is the same in every run: heads are read in their order."""
+    before, machine.id = machine.folder, f"00000000-0000-4000-8000-{number:012}"
+    before.rename(machine.folder)
+    machine.write_config()
+    return machine
 
 
 def copied(source: Path, target: Path) -> None:

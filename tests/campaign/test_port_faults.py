@@ -7,6 +7,7 @@ that is needed. A test run takes some positions, a campaign every fault at each 
 """
 
 import itertools
+import os
 import random
 import shutil
 from collections import defaultdict
@@ -35,7 +36,7 @@ def memory(tmp_path_factory):
     if not shm.is_dir():
         yield made
         return
-    folder = shm / f"{made.parent.name}-{made.name}"
+    folder = shm / f"{made.parent.name}-{made.name}-{os.getpid()}"
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
@@ -44,7 +45,7 @@ def memory(tmp_path_factory):
 @pytest.fixture(scope="module")
 def world(memory):
     with pytest.MonkeyPatch.context() as patch:
-        port_world.small_packs(patch)
+        port_world.in_small(patch)
         yield memory / "world", port_world.make(memory / "world")
 
 
