@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Corrupting, FailsOnCall
+from faults import Corrupting, FailsOnCall, Wrapped
 from registry.material import BASE, CHUNK, OTHER, Placed, file_map, mapped, pack_bytes, read_head
 from registry.material import chunk as chunk_of
-from s3reg.errors import ObjectNotFound
+from s3reg.errors import ObjectNotFound, StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model import format_access as access
 from s3reg.model import packs
@@ -132,6 +132,53 @@ def test_a_pack_whose_table_does_not_bear_out_a_map_stays_bad_though_its_frames_
         found = [(one.what.value, one.tag, one.lost) for one in done.damage if one.what.value == "pack"]
         assert found == [("pack", "v1", ())]
         assert (done.recorded, done.forgotten) == (1, 0)
+
+
+# --- What the store tells of, and does not give ----------------------------------------------------------------------
+
+
+class Refuses(Wrapped):
+    """Each call of these verbs on keys with this prefix is refused, again and again."""
+
+    def __init__(self, store, prefix, *verbs):
+        super().__init__(store)
+        self._prefix, self._verbs = prefix, verbs
+
+    def _call(self, call, act):
+        if any(call.is_on(verb, self._prefix) for verb in self._verbs):
+            raise StoreUnavailable(store="the store", reason="the answer ended too early")
+        return act()
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize(
+    ("prefix", "what", "noted"),
+    [
+        (fmt.HEADS, "head", 0),
+        (fmt.VERSIONS, "version", 0),
+        (fmt.MAPS, "map", 2),
+        (fmt.PACKS, "pack", 2),
+        (fmt.SESSIONS, "session", 0),
+        (access.SIGNING_KEY, "secret", 0),
+    ],
+)
+def test_what_the_store_tells_of_and_does_not_give_is_named_and_the_check_goes_on(store, prefix, what, noted):
+    """As MinIO does where a bit flipped on its disk: it cuts its answer off, each time."""
+    done = Registry(Refuses(store, prefix, "get")).fsck(read_data=100)
+    assert done.step == "done"
+    assert {one.what.value for one in done.damage} == {what}
+    assert all("does not give it" in one.reason for one in done.damage)
+    assert len(list(store.list(fmt.DAMAGED))) == done.recorded == noted
+    assert Registry(store).fsck(read_data=100).damage == []
+    assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("prefix", [fmt.HEADS, fmt.VERSIONS, fmt.MAPS, fmt.PACKS])
+def test_a_store_that_says_nothing_of_an_object_either_does_not_answer_and_nothing_is_noted(store, prefix):
+    with pytest.raises(StoreUnavailable):
+        Registry(Refuses(store, prefix, "get", "stat")).fsck(read_data=100)
+    assert list(store.list(fmt.DAMAGED)) == []
 
 
 # --- Keys, groups, the secret ----------------------------------------------------------------------------------------

@@ -29,9 +29,8 @@ _READ: dict[What, Callable[[bytes, str], object]] = {
 
 def look(records: Records, what: What, key: str) -> Damage | None:
     """What is wrong with the record there; one that is gone is nobody's loss."""
-    found = records.read(key)
     try:
-        if found is not None:
+        if (found := records.read(key)) is not None:
             _READ[what](found.data, key)
     except (RecordDamaged, FormatUnknown) as e:
         return Damage(what, key, damage.reason(e), newer=isinstance(e, FormatUnknown))

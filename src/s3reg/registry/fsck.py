@@ -8,9 +8,9 @@
     losses      what of which file cannot be had, as far as heads still name it
 
 Nothing is changed but `damaged/`. Pushes, removals and sweeps may run meanwhile: what was put after the listing is looked
-for by itself. Whatever is found is looked at a second time before it is told, since a line may garble what it carries; and
-told only if a head that is read *after that* still names its version. A sweep removes nothing that a head names, and what
-left a head for good never comes back.
+for by itself. What the store tells of and does not give is damaged. Whatever is found is looked at a second time before it
+is told, since a line may garble what it carries; and told only if a head that is read *after that* still names its version.
+A sweep removes nothing that a head names, and what left a head for good never comes back.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from s3reg.model.bounded import LARGEST_SIZE
 from s3reg.model.template import union_bytes
 from s3reg.registry import apart, damage, losses, setup, walk
 from s3reg.registry.damage import MISSING, BadPack, Checked, Damage, What
+from s3reg.registry.evidence import Evidence
 from s3reg.registry.examine import Examiner
 from s3reg.registry.inventory import Inventory, foreign
+from s3reg.registry.records import Records
 from s3reg.registry.scrub import Scrub
 from s3reg.registry.walk import Unreadable
+from s3reg.registry.withheld import Withholding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from s3reg.model.names import Digest, SessionId, TemplateId
     from s3reg.model.template import Head, Session, Version
-    from s3reg.registry.evidence import Evidence
     from s3reg.registry.examine import Seen
-    from s3reg.registry.records import Records
     from s3reg.registry.walk import Named
 
 
 def fsck(
     records: Records,
-    evidence: Evidence,
     *,
     read_data: float = 0,
     seed: int = 0,
@@ -58,6 +58,8 @@ def fsck(
     RecordDamaged for a store that lost its format.json.
     """
     setup.prepare(records, write=False)
+    records = Records(Withholding(records.store), records.limits, records.clock)
+    evidence = Evidence(records)
     done = Checked(seed=seed)
     noted = damage.found_bad(records)
     check = _Check(records, evidence, walk.Wanted(only), noted, done, told=told)

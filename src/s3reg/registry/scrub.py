@@ -183,6 +183,8 @@ class Scrub:
             data = memoryview(self._records.store.get(key).data)
         except ObjectNotFound:
             return BadPack(MISSING)
+        except RecordDamaged as e:
+            return BadPack(damage.reason(e))
         reasons = []
         if hashlib.sha256(data).hexdigest() != fmt.pack_of_key(key)[1]:
             reasons.append("its bytes are not those of its name")

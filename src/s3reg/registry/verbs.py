@@ -361,7 +361,6 @@ class Registry:
         """
         return fsck.fsck(
             self._records,
-            Evidence(self._records),
             read_data=read_data,
             seed=seed,
             only=only,

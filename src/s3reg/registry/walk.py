@@ -77,13 +77,15 @@ def head(records: Records, key: str) -> tuple[str, Head | Unreadable | None]:
         template = fmt.template_of_head_key(key)
     except NameInvalid:
         return key, None
-    found = records.read(key)
-    if found is None:
-        return key, Unreadable(MISSING)
+    data = b""
     try:
-        return key, fmt.read_head(found.data, template)
+        found = records.read(key)
+        if found is None:
+            return key, Unreadable(MISSING)
+        data = found.data
+        return key, fmt.read_head(data, template)
     except (RecordDamaged, FormatUnknown) as e:
-        told = fmt.read_damaged_head(found.data, template, str(e))
+        told = fmt.read_damaged_head(data, template, str(e))
         return key, Unreadable(damage.reason(e), told.name if told else "", isinstance(e, FormatUnknown))
 
 
