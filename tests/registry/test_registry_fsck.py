@@ -154,17 +154,33 @@ def test_a_chunk_that_its_node_lied_about_is_found_though_the_pack_has_its_name(
     assert done.damage[0].reason == "a chunk's bytes do not have its digest"
 
 
-@pytest.mark.usefixtures("pushed")
-def test_every_version_that_stands_on_a_bad_pack_is_named(node, fsck, store, registry):
-    opened = node.open(BASE, "v2")
+def reusing(node, pushed, template, tag, **more):
+    """A version whose disk is that of the one pushed before, named again; another disk beside it."""
+    opened = node.open(template, tag, bases=(base(pushed),), **more)
     (version,) = opened.bases
     disk = version.file("disk")
-    taken = image(store, opened.session, "more", ("x",), drive=1)
+    taken = image(node.store, opened.session, "more", ("x",), drive=1)
     reused = replace(taken, name="disk", size=disk.size, digest=disk.digest, map=disk.map, drive=0)
-    node.commit(opened.session, (reused, taken, config()), "v2")
+    return node.commit(opened.session, (reused, taken, config()), tag, **more)
+
+
+def test_every_version_that_stands_on_a_bad_pack_is_named(node, pushed, fsck, store, registry):
+    reusing(node, pushed, BASE, "v2")
     registry.retag(EVERYONE, BASE, tag="v1", new="old", operation=OPERATION)
-    lose(store, fmt.pack_key("main", disk.packs[0].pack.sid, disk.packs[0].pack.sha256))
+    lose(store, next(stat.key for stat in store.list(fmt.PACKS) if pushed.entry.id in stat.key))
     assert told(fsck()) == [("pack", "sequoia", "old", "disk"), ("pack", "sequoia", "v2", "disk")]
+
+
+def test_of_one_template_s_packs_what_others_lose_is_not_told(node, pushed, fsck, store):
+    reusing(node, pushed, OTHER, "v1", name="other")
+    lose(store, next(stat.key for stat in store.list(fmt.PACKS) if pushed.entry.id in stat.key))
+    assert told(fsck(only=["other"])) == [("pack", "other", "v1", "disk")]
+
+
+def test_each_version_s_word_for_a_map_that_several_have_is_looked_at(node, pushed, fsck, store):
+    second = reusing(node, pushed, BASE, "v2")
+    rewrite(store, fmt.version_key(BASE, second.entry.id), other_live)
+    assert told(fsck()) == [("version", "sequoia", "v2", "disk")]
 
 
 @pytest.mark.usefixtures("pushed")

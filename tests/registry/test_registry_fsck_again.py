@@ -66,9 +66,10 @@ def full(node, store):
     ],
     ids=["head", "version", "map", "pack's end", "pack's table", "session", "secret"],
 )
-def test_what_came_over_garbled_once_is_no_damage_and_condemns_nothing(store, prefix, harm):
+@pytest.mark.parametrize("read_data", [0, 100])
+def test_what_came_over_garbled_once_is_no_damage_and_condemns_nothing(store, prefix, harm, read_data):
     garbles = GarblesOnce(prefix, **({} if harm is None else {"harm": harm}))
-    done = Registry(Corrupting(store, garbles)).fsck()
+    done = Registry(Corrupting(store, garbles)).fsck(read_data=read_data)
     assert garbles.happened > 1, "it was looked at again"
     assert done.damage == []
     assert list(store.list(fmt.DAMAGED)) == []
