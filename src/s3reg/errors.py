@@ -763,7 +763,10 @@ class StoreFull(S3regError):
     code = "store-full"
     kind = Kind.UNAVAILABLE
     says = "the store {store} has no space left"
-    remedy = "free space on that disk; nothing half-written stays behind"
+    remedy = (
+        "nothing half-written stays behind; make room with s3reg revert, s3reg trash purge and then s3reg gc on that store, "
+        "or give its disk more, then repeat the command"
+    )
 
 
 class StoreUnsuitable(S3regError):

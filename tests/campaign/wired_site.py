@@ -194,7 +194,9 @@ def over_directory(start: Callable[..., Forked], root: Path, folder: Path) -> It
     with contextlib.ExitStack() as stack:
         listen = f"127.0.0.1:{servers.free_port()}"
         api = stack.enter_context(Wire(f"http://{listen}"))
-        site = Site(start, folder, FilesStore(root), ("--store", str(root)), {}, None, None, api, listen)
+        site = Site(
+            start, folder, FilesStore(root, secret=bytes(32)), ("--store", str(root)), {}, None, None, api, listen
+        )
         stack.push(site.lines)
         stack.callback(lambda: site.server and site.server.kill())
         site.live()

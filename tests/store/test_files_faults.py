@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -66,6 +67,31 @@ def test_a_full_disk_is_said_so_and_nothing_half_written_stays(mount, tmp_path):
     assert store.get("heads/a").data == b"old"
     store.put("heads/a", b"new", only_if=Match(etag))
     assert store.get("heads/a").data == b"new"
+
+
+def test_on_a_full_disk_what_replaces_or_clears_is_written_and_nothing_new(mount, tmp_path):
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=4m")
+    store = FilesStore(root, clearing=("gc/",))
+    etag = store.put("heads/a", b"old")
+    with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    for _ in range(30):
+        etag = store.put("heads/a", bytes(9000), only_if=Match(etag))
+    store.put("gc/a", bytes(20_000), only_if=ABSENT)
+    for act in (
+        lambda: store.put("sessions/a", b"1", only_if=ABSENT),
+        lambda: store.receive("packs/a", io.BytesIO(b"1"), size=1, sha256=hashlib.sha256(b"1").hexdigest()),
+    ):
+        with pytest.raises(StoreFull):
+            act()
+    store.delete(["gc/a"])
+    store.put("gc/b", bytes(20_000), only_if=ABSENT)
+    store.delete(["gc/b"])
+    (root / "ballast").unlink()
+    store.put("sessions/a", b"1", only_if=ABSENT)
+    assert [item.key for item in store.list("")] == ["heads/a", "sessions/a"]
+    assert leftovers(root) == []
 
 
 @pytest.fixture
