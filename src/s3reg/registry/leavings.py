@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from s3reg.errors import FormatUnknown, NameInvalid, PreconditionFailed, PutUnsettled, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model import format_access
+from s3reg.registry.inventory import strange
 from s3reg.store import Match
 from s3reg.store.together import gather
 
@@ -36,6 +37,8 @@ SPENT_SECONDS = 3600
 SCRATCH_SECONDS = 24 * 3600
 ENDED_SECONDS = 30 * 24 * 3600
 FOREIGN_SHOWN = 20
+STRANGE_COUNTED = 10_000
+"""Of the keys under no prefix of ours: a bucket may hold many more besides."""
 
 
 def damage_marks(records: Records, done: Swept) -> dict[str, tuple[SessionId, Digest]]:
@@ -67,6 +70,8 @@ class Leavings:
         self._remove("damage marks", (key for key, pack in damaged.items() if not self._is_named_anywhere(*pack)))
         self._clear_pull_marks()
         self._end_keys()
+        for key in itertools.islice(strange(self._records), STRANGE_COUNTED):
+            foreign(self._done, key)
 
     def _remove(self, kind: str, keys: Iterable[str]) -> None:
         for batch in _batches(keys):
