@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
 T = TypeVar("T")
-Errors = set[type[S3regError]]
+Errors = AbstractSet[type[S3regError]]
 
 
 class Replica:
@@ -113,6 +114,8 @@ class Machine(RuleBasedStateMachine):
         """Pushes that their nodes give up."""
         self.began = self.clock.now
         self.jumps = 0
+        self.expecting: list[tuple[Callable[[], Errors], set[type[S3regError]]]] = []
+        """Of each verb on its way, why it would be refused, and why it would have been at any moment so far."""
         self.turn = 0
 
     def start(self, keeps: tuple[int, int]) -> None:
@@ -131,6 +134,7 @@ class Machine(RuleBasedStateMachine):
 
     def step(self) -> None:
         """A rule begins."""
+        self.counts["steps"] += 1
         self.swept = self.opening = self.whole = False
         self.aborting = set()
         self.began = self.clock.now
@@ -173,15 +177,28 @@ class Machine(RuleBasedStateMachine):
         for name, *arguments in actions:
             self.counts[f"meanwhile: {name}"] += 1
             getattr(self, name)(*arguments)
+            for refused, expected in self.expecting:
+                expected.update(refused())
 
     def attempt(
-        self, what: str, act: Callable[[Registry], T], refused: Callable[[], Errors], how: How = WELL
+        self,
+        what: str,
+        act: Callable[[Registry], T],
+        refused: Callable[[], Errors],
+        how: How = WELL,
+        *,
+        perhaps: Errors = frozenset(),
     ) -> T | None:
-        """Call a verb; where trouble broke it off, perhaps again. None: it was refused, as it should be, or given up."""
+        """Call a verb; where trouble broke it off, perhaps again. None: it was refused, as it should be, or given up.
+
+        `perhaps`: why else it may be refused where others are at work.
+        """
         self.clock.now += 1
         self.counts[what] += 1
         before = refused()
+        self.expecting.append((refused, set(before)))
         answer, error, hit, disturbed = self.call(act, how)
+        _, expected = self.expecting.pop()
         self.settle()
         if error is None:
             assert disturbed or not before, f"{what} should have been refused: {before}"
@@ -190,7 +207,7 @@ class Machine(RuleBasedStateMachine):
             assert how.trouble is not None
             self.counts[f"{what}: {'again' if how.trouble.again else 'left'}"] += 1
             return self.attempt(what, act, refused) if how.trouble.again else None
-        if type(error) not in (before | refused() if disturbed else before):
+        if type(error) not in (expected | perhaps if disturbed else before):
             raise error
         self.counts[f"{what}: {type(error).__name__}"] += 1
         return None

@@ -38,12 +38,14 @@ class Pushes(Checked):
         self.opening = True
         newest = self.model[push.template].shown[-1:]
         wanted = {*push.bases, *(Base(push.template, row.id) for row in newest)}
-        if (
-            self.attempt(
-                "open", lambda registry: push.open(registry, self.store), lambda: self._place_refused(push), how
-            )
-            is None
-        ):
+        answer = self.attempt(
+            "open",
+            lambda registry: push.open(registry, self.store),
+            lambda: self._place_refused(push),
+            how,
+            perhaps={SessionExpired, SessionNotFound},
+        )
+        if answer is None:
             return None
         under = self.pushes[push.sid]
         under.push = push
