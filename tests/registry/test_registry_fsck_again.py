@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Corrupting, FailsOnCall, Wrapped
+from faults import Corrupting, Counting, FailsOnCall, Wrapped
 from registry.material import BASE, CHUNK, OTHER, Placed, file_map, mapped, pack_bytes, read_head
 from registry.material import chunk as chunk_of
 from s3reg.errors import ObjectNotFound, StoreUnavailable
@@ -73,6 +73,36 @@ def test_what_came_over_garbled_once_is_no_damage_and_condemns_nothing(store, pr
     assert garbles.happened > 1, "it was looked at again"
     assert done.damage == []
     assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_a_pack_that_was_garbled_once_as_it_was_read_whole_is_sound(store):
+    """Both ends were read before, each once; what is garbled now is the first chunk."""
+    garbles = GarblesOnce(fmt.PACKS, n=3)
+    done = Registry(Corrupting(store, garbles)).fsck(read_data=100)
+    assert (garbles.happened, done.damage, done.read.count) == (5, [], 2)
+    assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_a_pack_that_was_read_twice_and_is_bad_is_not_read_again(store):
+    key = next(stat.key for stat in store.list(fmt.PACKS))
+    store.put(key, last_flipped(store.get(key).data))
+    counting = Counting(store)
+    assert not Registry(counting).fsck(read_data=100).clean
+    assert counting.count("get", key) == 3, "its end, and twice all of it"
+
+
+@pytest.mark.usefixtures("full")
+def test_a_pack_that_was_cut_and_is_gone_at_the_second_look_is_said_to_be_missing(store):
+    key = next(stat.key for stat in store.list(fmt.PACKS))
+    store.put(key, store.get(key).data[:-1])
+
+    def tell(done):
+        if done.step == "looking again":
+            store.delete([key])
+
+    assert [one.reason for one in Registry(store).fsck(told=tell).damage] == ["it is missing"]
 
 
 @pytest.mark.usefixtures("full")

@@ -179,7 +179,13 @@ class _Shown:
             self._progress.advance(done.read.bytes - self._read)
             self._read = done.read.bytes
         elif self._status is not None and self._read is None:
-            self._status.update(f"{done.step}: {done.templates:,} templates, {done.versions:,} versions")
+            self._status.update(_at(done))
+
+
+def _at(done: Checked) -> str:
+    if done.step == "checksums":
+        return f"checksums: {done.looked:,} of {_some(done.packs, 'pack')}"
+    return f"{done.step}: {_some(done.templates, 'template')}, {_some(done.versions, 'version')}"
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,8 @@ class Checked:
     """That the versions need."""
     bytes: int = 0
     """Of these packs."""
+    looked: int = 0
+    """Packs whose checksum the store was asked for."""
     unsummed: int = 0
     """Packs of which the store keeps no checksum: only reading tells whether they are sound."""
     seed: int = 0

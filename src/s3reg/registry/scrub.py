@@ -78,6 +78,7 @@ class Scrub:
                 return stat.key, MISSING
 
         for key, sha256 in walk.side_by_side(look, self._needed()):
+            self._done.looked += 1
             if sha256 is None:
                 self._done.unsummed += 1
             elif sha256 == MISSING:
