@@ -28,6 +28,7 @@ check: $(DEV) ## lint, format, types (Linux and macOS), architecture, documents
 	@$(BIN)/pytest -q tests/test_architecture.py tests/test_docs.py
 
 campaign: $(DEV) ## the long campaigns, whole: hours
+	@bench/install_toxiproxy.sh || true
 	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m "campaign or not campaign"
 
 soak: $(DEV) ## 20 pushers, 20 pullers and sweeps of one store at once for ten minutes; SOAK=SECONDS, SEED=N, WORK=DIR
