@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from campaign import port_upkeep as upkeep
-from campaign.port_rivals import RIVALS, TOUCH
+from campaign.port_rivals import RIVALS, SWEEP, TOUCH
 from campaign.port_world import BAKER, MAIN, NEW, OTHER, RUNNER, Hand
 from s3reg import wire
 from s3reg.client import clones
@@ -153,7 +153,7 @@ OPERATIONS = {
         Operation("restore", restored, positions=5, done=frozenset({"trash-empty"})),
         Operation("purge", purged, positions=3),
         Operation("abort", upkeep.aborted, upkeep.half_pushed, positions=5, left=upkeep.open_sessions),
-        Operation("sweep", upkeep.swept, upkeep.littered, positions=60, left=upkeep.keys_left),
+        Operation("sweep", upkeep.swept, upkeep.littered, positions=60, left=upkeep.keys_left, rivals=(SWEEP, TOUCH)),
         Operation("dry run of a sweep", upkeep.foretold, upkeep.littered, positions=30, tells=True, rivals=(TOUCH,)),
         Operation("check", upkeep.checked, upkeep.spoilt, positions=20, left=upkeep.marks_left, tells=True),
         Operation(

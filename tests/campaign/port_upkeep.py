@@ -65,13 +65,14 @@ def half_pushed(hand: Hand) -> None:
 
 
 def littered(hand: Hand) -> None:
-    """One of everything that a sweep may clear away, and of what it must not."""
+    """One of everything that a sweep may clear away, and a push under way, which it must leave alone."""
     died_sending(hand, NEW, "n1")
     given_up = sessions(hand.site.store)
     Registry(hand.site.store).abort(EVERYONE, given_up[0].id)
     half_pushed(hand)
     store, folder = hand.site.store, hand.site.folder
     aged(folder / "sessions.d", 2 * DAY)
+    died_sending(hand, OTHER, "o4")
     other = hand.machines[OTHER].id
     ended = [replace(one, removed=LONG_AGO, until=LONG_AGO) for one in read_head(store, other).removed]
     change_head(store, other, removed=tuple(ended))

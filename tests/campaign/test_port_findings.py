@@ -1,7 +1,10 @@
 """What the campaign has found, each in small."""
 
+import pytest
+
 from campaign.port_faults import Fault, Port, Script
 from registry.material import BASE, Pusher, read_head
+from s3reg.errors import StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
@@ -27,3 +30,19 @@ def test_a_version_s_record_that_is_garbled_once_on_its_way_changes_nothing_that
     assert cut.struck
     assert read_head(store).size == size
     assert Registry(store).fsck().clean
+
+
+def test_a_store_that_stops_answering_while_a_check_notes_what_is_bad_is_no_damage(tmp_path):
+    """The check ended as if the store's format were damaged."""
+    store = FilesStore(tmp_path, secret=bytes(32))
+    Registry(store).prepare()
+    Pusher(Registry(store), store).push()
+    pack = next(tmp_path.glob("packs.d/*.d/*.d/*"))
+    pack.write_bytes(bytes(pack.stat().st_size))
+    count = Script()
+    Registry(Port(store, count)).fsck(read_data=100, record=False)
+    for fault in (Fault.FAILS, Fault.THROTTLED):
+        gone = Script({len(count.calls) + 1: fault})
+        with pytest.raises(StoreUnavailable):
+            Registry(Port(store, gone)).fsck(read_data=100)
+        assert gone.struck

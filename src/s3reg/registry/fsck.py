@@ -58,6 +58,7 @@ def fsck(
     RecordDamaged for a store that lost its format.json.
     """
     setup.prepare(records, write=False)
+    as_it_is = records
     records = Records(Withholding(records.store), records.limits, records.clock)
     evidence = Evidence(records)
     done = Checked(seed=seed)
@@ -78,7 +79,8 @@ def fsck(
     done.damage += [one for one in lost.damage if check.wanted.takes(one.template, one.name)]
     done.damage.sort(key=lambda one: (one.name, one.template or "", one.trash, one.tag, one.file, one.key))
     maps = check.noted_maps - {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP}
-    _note(records, done, noted, lost.needed, scrub.sound_again | maps, record=record)
+    # Of what is written, a store that does not answer is no damage.
+    _note(as_it_is, done, noted, lost.needed, scrub.sound_again | maps, record=record)
     done.orphans = {} if only else check.inventory.orphans()
     done.step = "done"
     told(done)
