@@ -764,8 +764,8 @@ class StoreFull(S3regError):
     kind = Kind.UNAVAILABLE
     says = "the store {store} has no space left"
     remedy = (
-        "nothing half-written stays behind; make room with s3reg revert, s3reg trash purge and then s3reg gc on that store, "
-        "or give its disk more, then repeat the command"
+        "make room with s3reg revert, s3reg trash purge and then s3reg gc on that store, or give its disk more; "
+        "nothing half-written stays behind"
     )
 
 
