@@ -78,7 +78,7 @@ def drawn(count):
         yield operation, *chance.choice(places), fault
 
 
-@pytest.mark.parametrize(("operation", "wire", "n", "fault"), list(drawn(13)))
+@pytest.mark.parametrize(("operation", "wire", "n", "fault"), list(drawn(len(OPERATIONS))))
 def test_an_operation_survives_a_fault_at_one_of_its_requests(operation, wire, n, fault, bucket_site):
     assert spoilt(bucket_site, operation, wire, n, fault) is not None
 
