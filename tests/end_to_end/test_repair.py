@@ -107,7 +107,7 @@ def test_what_a_library_still_has_is_put_back_byte_for_byte(house, fsck, harm):
         "v2",
         head.versions[-1].id,
     )
-    assert not list((house.baker / ".s3reg").glob("repair-*"))
+    assert not list((house.baker / ".s3reg").glob("repair/*"))
 
 
 def flip_map(house):
@@ -175,3 +175,16 @@ def test_a_registry_that_is_named_takes_the_repair(house, fsck):
         code, told = fsck("--read-data", "--repair-from", house.baker, "--registry", url)
     assert ([row["problem"] for row in told["repairs"]], code) == ([None], 0)
     house.check_pull()
+
+
+def test_neither_what_lies_in_the_trash_nor_what_a_newer_release_wrote_is_replaced(house, fsck):
+    flip_pack(house)
+    Registry(house.store).untag(EVERYONE, house.machine.id, tag="v2", operation="1" * 32)
+    key = house.newest(fmt.VERSIONS)
+    other = next(stat.key for stat in house.store.list(fmt.VERSIONS) if stat.key != key)
+    house.store.put(other, house.store.get(other).data.replace(b'"v":1', b'"v":2'))
+    before = house.head()
+    code, told = fsck("--read-data", "--repair-from", house.baker)
+    assert (code, told["repairs"]) == (8, [])
+    assert {(row["tag"], row["trash"]) for row in told["damage"]} == {("v1", False), ("v2", True)}
+    assert house.head() == before

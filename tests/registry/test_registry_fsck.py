@@ -131,6 +131,15 @@ def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_n
     assert only(store, fmt.DAMAGED) == fmt.damaged_key(*fmt.pack_of_key(key))
 
 
+def test_what_is_lost_on_both_sides_of_what_is_not_is_told_apart(node, store, fsck):
+    opened = node.open()
+    first, second = put_pack(store, opened.session, [chunk_of("a"), chunk_of("b")])
+    disk = mapped(store, opened.session, "disk", file_map([first, None, second]), drive=0)
+    node.commit(opened.session, (disk, config()))
+    lose(store, only(store, fmt.PACKS))
+    assert fsck().damage[0].lost == ((0, CHUNK), (2 * CHUNK, CHUNK))
+
+
 @pytest.mark.usefixtures("pushed")
 def test_only_the_chunk_that_does_not_decode_is_lost(fsck, store):
     key = only(store, fmt.PACKS)
