@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SAY_SECONDS, _LOOK_SECONDS = 10, 0.2
-_GRACE_SECONDS = 300
+_GRACE_SECONDS = 900
 """For what is under way when the time is over."""
 
 
@@ -53,6 +53,8 @@ class Asked:
     """How much, and how long."""
 
     seconds: int
+    turns: int
+    """That everybody takes at least."""
     seed: int
     pushers: int
     pullers: int
@@ -110,7 +112,7 @@ class Soak:
                 Book(self.folder / "book"),
                 asked.seed,
                 time.time() + asked.seconds,
-                self.counts,
+                counts=self.counts,
             )
             _seed_shared(stage)
             where = [bucket, "--s3-endpoint", minio.endpoint, "--log-level", "warning"]
@@ -132,7 +134,7 @@ class Soak:
             readers = []
             for number in range(asked.workers):
                 words: list[object] = [sys.executable, "-m", "soak.worker", "--url", stage.url, "--folder", self.folder]
-                words += ["--seed", asked.seed, "--until", stage.until]
+                words += ["--seed", asked.seed, "--until", stage.until, "--turns", asked.turns]
                 words += ["--pushers", *range(number, asked.pushers, asked.workers)]
                 words += ["--pullers", *range(number, asked.pullers, asked.workers)]
                 log = self.folder / f"worker-{number}.log"
@@ -217,6 +219,7 @@ def main() -> None:
         prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--turns", type=int, default=0, help="that everybody takes at least, however long that is")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pushers", type=int, default=20)
     parser.add_argument("--pullers", type=int, default=20)

@@ -65,7 +65,9 @@ class Stage:
     book: Book
     seed: int
     until: float
-    """In seconds since 1970; nobody begins anything new after it."""
+    """In seconds since 1970; nobody begins anything new after it, who had his turns."""
+    turns: int = 0
+    """That everybody takes at least, however long that is."""
     counts: Counts = field(default_factory=Counts)
 
 
@@ -79,11 +81,13 @@ class Actor(abc.ABC):
         self.chance = random.Random(f"{stage.seed} {name}")
         self.library = Library(stage.folder / name)
         self.connection = Connection(Access(stage.url))
+        self._turns = 0
 
     def run(self) -> None:
         """Act until the end; what must never be ends it."""
         try:
             while self.goes_on() and not self.counts.violations:
+                self._turns += 1
                 self.turn()
                 time.sleep(self.chance.uniform(0, _LONGEST_REST))
         except Violation as e:
@@ -95,7 +99,7 @@ class Actor(abc.ABC):
 
     def goes_on(self) -> bool:
         """Whether there is another turn."""
-        return time.time() < self.stage.until
+        return time.time() < self.stage.until or self._turns < self.stage.turns
 
     @abc.abstractmethod
     def turn(self) -> None:

@@ -21,15 +21,12 @@ if TYPE_CHECKING:
 class Last(Actor):
     """Who comes when all others are gone, and pulls every version there is."""
 
-    _done = False
-
     def goes_on(self) -> bool:
         """Once."""
-        return not self._done
+        return not self._turns
 
     def turn(self) -> None:
         """All of them, each onto a fresh machine where another VM's files could be in its way, else onto the last one."""
-        self._done = True
         for template in self.templates():
             self.forget()
             for version in template.versions:

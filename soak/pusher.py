@@ -165,7 +165,7 @@ class Pusher(Actor):
         self.counts.add("pushes forced" if old else "pushes")
 
     def _sent(self, owned: Owned, options: PushOptions) -> str | None:
-        """The version that came of it; None if the pusher was killed, and its machine is lost."""
+        """The version that came of it; None if nobody knows, as when the machine is lost."""
         rate = self.chance.randint(*_RATES)
         if self.chance.random() < _KILLED:
             killed = Killed(self, owned.id, options, rate)
@@ -188,7 +188,8 @@ class Pusher(Actor):
             if isinstance(meanwhile, Meanwhile) and meanwhile.failed is not None:
                 raise meanwhile.failed
         self.counts.add("bytes sent", done.sent)
-        return done.answer.version
+        # A run that was killed after its end had made it; since that was found out, it may have gone with the base.
+        return None if done.already and isinstance(meanwhile, Meanwhile) else done.answer.version
 
     def _lose(self, base: Owned) -> None:
         """What a push under way builds on goes for good, and sweeps come by."""

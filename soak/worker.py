@@ -27,11 +27,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--until", type=float, required=True)
+    parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--pushers", type=int, nargs="*", default=[])
     parser.add_argument("--pullers", type=int, nargs="*", default=[])
     asked = parser.parse_args()
     os.nice(_NICE)
-    stage = Stage(asked.url, asked.folder / "nodes", Book(asked.folder / "book"), asked.seed, asked.until)
+    stage = Stage(asked.url, asked.folder / "nodes", Book(asked.folder / "book"), asked.seed, asked.until, asked.turns)
     actors: list[Actor] = [Pusher(stage, f"pusher-{n}", shares=n % SHARING == 0) for n in asked.pushers]
     actors += [Puller(stage, f"puller-{n}") for n in asked.pullers]
     threads = [threading.Thread(target=actor.run) for actor in actors]
