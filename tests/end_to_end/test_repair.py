@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -167,6 +168,48 @@ def test_a_version_that_took_the_tag_meanwhile_stays(house):
         (outcome,) = repair(connection, Library(house.baker), [hurt], frozenset(), Silent())
     assert isinstance(outcome.problem, VersionChanged)
     assert house.head() == before
+
+
+class _Before(Connection):
+    """Lets somebody else act just before it commits."""
+
+    def __init__(self, access, act):
+        super().__init__(access)
+        self._acts = [act]
+
+    def ask(self, schema, method, path, *more, **named):
+        if path.endswith("/commit") and self._acts:
+            self._acts.pop()()
+        return super().ask(schema, method, path, *more, **named)
+
+
+def test_a_version_that_takes_the_tag_while_the_repair_is_under_way_stays(house):
+    hurt = Hurt(house.machine.id, house.head().versions[-1].id, "v2")
+    shutil.copytree(house.baker, house.folder / "rival")
+    rival = replace(house.machine, library=house.folder / "rival")
+    machines.scatter(rival.disk(), 5, seed=9)
+
+    def push():
+        with house.node("rival") as node:
+            node.push(rival.name, PushOptions("v2", force=True))
+
+    with (
+        sites.address(house.folder / "store") as url,
+        contextlib.closing(_Before(Access(url), push)) as connection,
+    ):
+        (outcome,) = repair(connection, Library(house.baker), [hurt], frozenset(), Silent())
+    assert isinstance(outcome.problem, VersionChanged)
+    assert [entry.id for entry in house.head().removed] == [hurt.version]
+
+
+def test_what_the_library_notes_of_another_version_under_the_same_tag_stays(house, fsck):
+    flip_pack(house)
+    ledger = Library(house.baker).ledger
+    row = ledger.tags(house.machine.id)["v2"]
+    ledger.set_tag(house.machine.id, "v2", "a" * 32, house.machine.name, row.members, current=False)
+    code, told = fsck("--read-data", "--repair-from", house.baker)
+    assert ([one["problem"] for one in told["repairs"]], code) == ([None], 0)
+    assert Library(house.baker).ledger.tags(house.machine.id)["v2"].version == "a" * 32
 
 
 def test_a_registry_that_is_named_takes_the_repair(house, fsck):
