@@ -418,6 +418,12 @@ def test_a_head_that_cannot_be_believed_is_named(node, fsck, store, *, change, w
     assert [(one.what.value, one.template, one.tag) for one in found] == [(what, BASE, tag)]
 
 
+@pytest.mark.usefixtures("pushed")
+def test_a_head_that_tells_its_template_s_name_though_not_all_is_named_by_it(fsck, store):
+    rewrite(store, fmt.head_key(BASE), lambda raw: raw.pop("gen"))
+    assert told(fsck(only=["sequoia"])) == [("head", "sequoia", "", "")]
+
+
 def test_what_is_of_a_newer_release_is_not_to_be_put_back(node, pushed, fsck, store):
     node.push(OTHER, name="other")
     for key in (fmt.version_key(BASE, pushed.entry.id), fmt.head_key(OTHER)):
