@@ -294,5 +294,5 @@ class Machine(RuleBasedStateMachine):
             under.beat = stat.modified
 
     def _names(self, sid: str) -> bool:
-        """Whether a head names the version of this push by now."""
-        return any(sid in {entry.id for entry in (*head.versions, *head.removed)} for head in self.heads().values())
+        """Whether a head tells that the push was committed, though its version be gone by now."""
+        return any(sid in head.operations for head in self.heads().values())

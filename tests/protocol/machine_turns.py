@@ -64,15 +64,16 @@ TELLING = [
 
 
 class AtWhatTells:
-    """Whoever goes, goes on to one of these calls; then anybody may."""
+    """Whoever goes, goes on to one of these calls; then anybody may. In some games they rather go on than not."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._stays = self._random.choice([0, 0.5, 0.8, 0.9])
         self._goes = -1
 
     def __call__(self, waiting: Mapping[int, Call | None]) -> int:
         about_to = waiting.get(self._goes)
-        if about_to is None or any(about_to.is_on(*one) for one in TELLING):
+        if about_to is None or (any(about_to.is_on(*one) for one in TELLING) and self._random.random() >= self._stays):
             self._goes = self._random.choice(sorted(waiting))
         return self._goes
 
