@@ -18,6 +18,13 @@ def bucket_site(start, minio, tmp_path_factory):
         yield site
 
 
+@pytest.fixture
+def fresh_site(start, minio, tmp_path):
+    """Over a bucket in which nothing is: for what looks at all of it, again and again."""
+    with over_minio(start, minio, tmp_path) as site:
+        yield site
+
+
 @pytest.fixture(scope="module")
 def directory_site(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
