@@ -46,8 +46,10 @@ class Operation:
     """What it gives is what it is for."""
     rivals: tuple[str, ...] = tuple(RIVALS)
     """Who may act meanwhile without changing what it comes to."""
+    refusals: frozenset[str] = frozenset()
+    """Codes of its own, of what says that it is to be repeated."""
     misled: frozenset[str] = frozenset()
-    """Codes of what may come of it where it was lied to."""
+    """Codes of what may come of it where it was lied to; what it leaves behind is another matter then."""
 
 
 # --- Transfers --------------------------------------------------------------------------------------------------------
@@ -171,6 +173,8 @@ OPERATIONS = {
             left=upkeep.place_left,
             done=frozenset({"not-a-copy"}),
             nameless=True,
+            refusals=frozenset({"adoption-disturbed"}),
+            misled=frozenset({"copy-damaged"}),
         ),
         Operation("accounts", upkeep.used, positions=5, tells=True),
     )
