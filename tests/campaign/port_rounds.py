@@ -161,6 +161,8 @@ class _Round:
             assert end in may_end | self._done_before(ends, strike), f"it ended with {end}"
             ends.append(end)
             self._check_visible(strike)
+            if operation.once and end == "done":
+                break
         if not (operation.once and "done" in ends):
             end = self._next({}, strike)
             assert end in {"done"} | self._done_before(ends, strike), f"the last try ended with {end}"
@@ -248,6 +250,7 @@ class _Round:
     def _check_pull(self) -> None:
         """What was pushed comes back byte for byte into a library that has nothing."""
         if self._ground.operation.pushed is not None:
+            self.hand.site = Site(self.hand.site.folder)
             machine, tag = self._ground.operation.pushed
             self.hand.pull(machine, tag, library="fresh")
             vm = self.hand.machines[machine].id
