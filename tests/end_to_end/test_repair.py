@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -24,11 +25,11 @@ from s3reg.store.files import FilesStore
 class House:
     """A store, the node that filled it, and whoever pulls from it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, sizes=(900_000,)):
         self.folder = folder
         self.store = FilesStore(folder / "store")
         self.baker = folder / "baker"
-        self.machine = machines.make(self.baker, sizes=(900_000,), state_size=0)
+        self.machine = machines.make(self.baker, sizes=sizes, state_size=0)
         with self.node() as node:
             node.push(self.machine.name, PushOptions("v1"))
             machines.scatter(self.machine.disk(), 3)
@@ -126,6 +127,22 @@ def test_a_push_of_the_next_version_does_without_what_of_the_one_before_cannot_b
     """Though no check has found it yet."""
     harm(house)
     machines.scatter(house.machine.disk(), 5, seed=9)
+    house.wanted = machines.contents(house.baker, house.machine)
+    with house.node() as node:
+        node.push(house.machine.name, PushOptions("v3"))
+    house.check_pull("v3")
+
+
+@pytest.mark.parametrize("touched", [False, True], ids=["as it was noted", "hashed anew"])
+@pytest.mark.parametrize("harm", [lose_map, flip_map])
+def test_a_file_that_did_not_change_does_not_go_on_standing_on_a_map_that_the_push_could_not_read(
+    tmp_path, harm, touched
+):
+    house = House(tmp_path, sizes=(900_000, 600_000))
+    harm(house)
+    if touched:
+        os.utime(house.machine.disk(0))
+    machines.scatter(house.machine.disk(1), 5, seed=9)
     house.wanted = machines.contents(house.baker, house.machine)
     with house.node() as node:
         node.push(house.machine.name, PushOptions("v3"))
