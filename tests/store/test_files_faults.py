@@ -94,6 +94,29 @@ def test_on_a_full_disk_what_replaces_or_clears_is_written_and_nothing_new(mount
     assert leftovers(root) == []
 
 
+def test_a_disk_that_is_out_of_inodes_is_good_for_reading_and_for_removing(mount, tmp_path):
+    """A store that was made by a release without a reserve, say."""
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=8m,nr_inodes=40")
+    FilesStore(root).put("heads/a", b"1")
+    (root / ".locks" / "reserve").unlink()
+    with contextlib.suppress(OSError):
+        for number in range(40):
+            (root / f"ballast{number}").touch()
+    store = FilesStore(root)
+    assert store.get("heads/a").data == b"1"
+    store.delete(["heads/a"])
+    assert list(store.list("heads/")) == []
+
+
+def test_the_first_turn_is_had_on_a_full_disk(mount, tmp_path):
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=4m")
+    store = FilesStore(root)
+    with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert [store.takes_turn("sweep", 60) for _ in range(2)] == [True, False]
+
+
 @pytest.fixture
 def read_only(tmp_path, mount):
     """A store's directory, with one object, that cannot be written."""

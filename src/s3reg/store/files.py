@@ -185,7 +185,7 @@ class FilesStore:
                 # A full disk, which a sweep may help, has no room to write.
                 os.utime(file.fileno())
             else:
-                file.write(b"1")
+                self._reserve.spent(1, lambda: file.write(b"1"))
             return True
 
     # --- For the API, which serves the links ---

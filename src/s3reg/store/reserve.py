@@ -40,6 +40,15 @@ class Reserve:
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_size >= MOST:
                 return True
+        try:
+            return self._is_filled()
+        except OSError as e:
+            # Not even the file can be made: a disk may be out of inodes.
+            if e.errno not in FULL:
+                raise
+            return False
+
+    def _is_filled(self) -> bool:
         with self._locked() as fd:
             disk = os.fstatvfs(fd)
             whole = min(MOST, disk.f_blocks * disk.f_frsize // SHARE)
