@@ -173,10 +173,10 @@ class Refuses(Wrapped):
 
     def __init__(self, store, prefix, *verbs):
         super().__init__(store)
-        self._prefix, self._verbs = prefix, verbs
+        self._prefix, self.verbs = prefix, verbs
 
     def _call(self, call, act):
-        if any(call.is_on(verb, self._prefix) for verb in self._verbs):
+        if any(call.is_on(verb, self._prefix) for verb in self.verbs):
             raise StoreUnavailable(store="the store", reason="the answer ended too early")
         return act()
 
@@ -201,6 +201,19 @@ def test_what_the_store_tells_of_and_does_not_give_is_named_and_the_check_goes_o
     assert all("does not give it" in one.reason for one in done.damage)
     assert len(list(store.list(fmt.DAMAGED))) == done.recorded == noted
     assert Registry(store).fsck(read_data=100).damage == []
+    assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_packs_that_an_overloaded_store_refused_as_they_were_read_are_asked_for_again_at_the_end(store):
+    """Its HEAD is cheap, and answers; it was no rot, and each mark would cost the next push its base."""
+    refuses = Refuses(store, fmt.PACKS)
+
+    def tell(done):
+        refuses.verbs = {"checksums": ("get",), "looking again": ()}.get(done.step, refuses.verbs)
+
+    done = Registry(refuses).fsck(read_data=100, told=tell)
+    assert (done.read.count, done.damage) == (2, [])
     assert list(store.list(fmt.DAMAGED)) == []
 
 

@@ -130,7 +130,9 @@ class Scrub:
     def _round(self, some: dict[str, int]) -> None:
         for key, bad in self._looked_at(some):
             self._done.read.add(some[key])
-            self._settled.add(key)
+            if bad is None or bad.frames is not None:
+                # What the store did not give is asked for once more, at the end: it may have had too much to do.
+                self._settled.add(key)
             if bad is not None:
                 self._bad[key] = bad
             else:
