@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from faults import Before, Counting
+from faults import Before, Counting, FailsOnCall
 from registry.material import BASE, OTHER, Pusher, purge, read_head, swept
+from s3reg.errors import StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
@@ -115,3 +116,18 @@ def test_a_first_push_whose_version_is_written_and_whose_head_is_not_is_no_templ
     committing = Before(store, "list", lambda: node.commit(opened.session, files, name="other"), prefix=step)
     assert Registry(committing).fsck().damage == []
     assert committing.happened
+
+
+def test_first_pushes_that_never_came_to_write_their_head_are_no_template_that_lost_it(node, store):
+    """One died before the check, one died after it had read the sessions."""
+
+    def die(tag):
+        broken = FailsOnCall(store, 1, StoreUnavailable(store="", reason="on purpose"), verb="put", prefix=fmt.HEADS)
+        with pytest.raises(StoreUnavailable):
+            Pusher(Registry(broken), store).push(OTHER, tag, words=(tag,), name="other")
+
+    node.registry.prepare()
+    die("v1")
+    meanwhile = Before(store, "list", lambda: die("v2"), prefix=f"{fmt.VERSIONS}{OTHER}/")
+    assert Registry(meanwhile).fsck().damage == []
+    assert meanwhile.happened

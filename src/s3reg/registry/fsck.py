@@ -23,7 +23,7 @@ from s3reg.errors import FormatUnknown, RecordDamaged, StoreCopied, StoreDenied,
 from s3reg.model import format as fmt
 from s3reg.model.bounded import LARGEST_SIZE
 from s3reg.model.template import union_bytes
-from s3reg.registry import apart, damage, losses, setup, walk
+from s3reg.registry import apart, damage, losses, lost, setup, walk
 from s3reg.registry.damage import MISSING, BadPack, Checked, Damage, What
 from s3reg.registry.evidence import Evidence
 from s3reg.registry.examine import Examiner
@@ -75,12 +75,12 @@ def fsck(
     told(done)
     done.damage += check.again()
     scrub.confirm()
-    lost = losses.of_packs(records, evidence, check.bad)
-    done.damage += [one for one in lost.damage if check.wanted.takes(one.template, one.name)]
+    hurt = losses.of_packs(records, evidence, check.bad)
+    done.damage += [one for one in hurt.damage if check.wanted.takes(one.template, one.name)]
     done.damage.sort(key=lambda one: (one.name, one.template or "", one.trash, one.tag, one.file, one.key))
     maps = check.noted_maps - {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP}
     # Of what is written, a store that does not answer is no damage.
-    _note(as_it_is, done, noted, lost.needed, scrub.sound_again | maps, record=record)
+    _note(as_it_is, done, noted, hurt.needed, scrub.sound_again | maps, record=record)
     done.orphans = {} if only else check.inventory.orphans()
     done.step = "done"
     told(done)
@@ -232,7 +232,12 @@ class _Check:
         _, head = walk.head(self._records, before.key)
         if not isinstance(head, Unreadable):
             return None
-        return before if head.reason == MISSING else _of_unreadable(template, head)
+        if head.reason != MISSING:
+            return _of_unreadable(template, head)
+        with contextlib.suppress(RecordDamaged, FormatUnknown):
+            # Of several first pushes, one may have begun since sessions were read.
+            return before if lost.is_lost(self._records, template) else None
+        return before
 
     def _without_head(self, template: TemplateId) -> Damage | None:
         """A template's versions that no head names: those of a first push are its session's, until a head names them."""
