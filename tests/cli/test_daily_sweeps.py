@@ -136,6 +136,20 @@ def test_a_clock_that_jumped_is_given_an_hour_to_come_back(folder, store, jump, 
     assert packs(store) == []
 
 
+def test_a_machine_that_sleeps_between_all_looks_is_swept_all_the_same(folder, store):
+    """Its steady clock stands still meanwhile: each look finds that the other one jumped."""
+    wall, files = [1e9], FilesStore(folder)
+    looking = Daily(Wiring(Settings(store=str(folder)), files), files, DAY, clock=lambda: wall[0], steady=lambda: 0.0)
+    looks = []
+    for _ in range(4):
+        wall[0] += 2 * LOOK_SECONDS
+        looks.append(looking.look())
+        if looks[-1]:
+            a_day_passes(folder)
+    assert looks == [False, True, False, True]
+    assert packs(store) == []
+
+
 def test_one_that_is_under_way_ends_with_its_process(folder, store):
     ending = daily(folder)
     ending.start()

@@ -51,6 +51,8 @@ class Daily:
         self._every = every
         self._ahead: Callable[[], float] = lambda: clock() - steady()
         self._was_ahead = self._ahead()
+        self._jumped = False
+        """At the last look."""
         self._refused = ""
         """Why the turn could not be taken the last time."""
         self._ending = threading.Event()
@@ -80,13 +82,16 @@ class Daily:
         return True
 
     def _clock_jumped(self) -> bool:
-        """Whether it did since the last look, or the machine slept: by one that is far ahead, all of the trash is over."""
+        """Whether it did since the last look, or the machine slept: by one that is far ahead, all of the trash is over.
+
+        Not twice in a row: a machine that sleeps between all looks would never be swept.
+        """
         before, self._was_ahead = self._was_ahead, self._ahead()
         jump = self._was_ahead - before
-        if abs(jump) > LOOK_SECONDS:
+        self._jumped = abs(jump) > LOOK_SECONDS and not self._jumped
+        if self._jumped:
             emit("clock-jumped", level=logging.WARNING, seconds=int(jump))
-            return True
-        return False
+        return self._jumped
 
     def _takes_turn(self) -> bool:
         """Whether it is this process's; why it cannot be had is told once."""
