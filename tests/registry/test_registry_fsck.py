@@ -163,6 +163,22 @@ def test_a_chunk_that_its_node_lied_about_is_found_though_the_pack_has_its_name(
     assert done.damage[0].reason == "a chunk's bytes do not have its digest"
 
 
+def test_a_pack_is_not_sound_again_where_a_map_that_tells_its_chunks_cannot_be_read(node, store, fsck):
+    """All that is looked at then is its name; the map may come back from a copy of the store."""
+    opened = node.open()
+    first, second = put_pack(store, opened.session, [chunk_of("a"), chunk_of("b")])
+    lie = replace(second, digest=first.digest)
+    node.commit(opened.session, (mapped(store, opened.session, "disk", file_map([first, lie]), drive=0), config()))
+    assert not fsck(read_data=100).clean
+    noted = [stat.key for stat in store.list(fmt.DAMAGED)]
+    key = only(store, fmt.MAPS)
+    data = store.get(key).data
+    lose(store, key)
+    assert fsck(read_data=100).forgotten == 0
+    store.put(key, data)
+    assert [key for key in noted if key in {stat.key for stat in store.list(fmt.DAMAGED)}] == noted
+
+
 def reusing(node, pushed, template, tag, **more):
     """A version whose disk is that of the one pushed before, named again; another disk beside it."""
     opened = node.open(template, tag, bases=(base(pushed),), **more)

@@ -67,6 +67,8 @@ class Scrub:
         self._told = told
         self._settled: set[str] = set()
         """Those that were read."""
+        self._unsure: set[str] = set()
+        """Packs of which not every chunk is known, for want of a map."""
 
     def look(self) -> None:
         """Compare the checksums that the store keeps with the packs' names."""
@@ -137,7 +139,7 @@ class Scrub:
                 self._bad[key] = bad
             else:
                 self._bad.pop(key, None)
-                if fmt.pack_of_key(key) in self._noted:
+                if fmt.pack_of_key(key) in self._noted and key not in self._unsure:
                     self.sound_again.add(fmt.pack_of_key(key))
             self._told(self._done)
 
@@ -166,6 +168,7 @@ class Scrub:
                     data = self._evidence.map_bytes(version.domain, file.map)
                     file_map = maps.decode(data, size=file.size, digest=file.digest)
                 except (RecordDamaged, FormatUnknown):
+                    self._unsure.update(keys.values())
                     continue
                 wanted = [keys.get(pack) for pack in file_map.packs]
                 for pack, row in _rows(file_map):
