@@ -2,8 +2,10 @@
 
 import json
 
+import click
 import pytest
 
+from cli.conftest import Done
 from registry.material import BASE, OTHER, Pusher
 from s3reg.errors import Kind
 from s3reg.model import format as fmt
@@ -161,3 +163,37 @@ def test_a_store_that_cannot_be_written_is_checked_all_the_same(s3reg, store, tm
     done = s3reg("fsck", tmp_path / "store")
     assert done.code == DAMAGED
     assert "not noted: 1" in done.out
+
+
+def at_a_terminal(s3reg, monkeypatch, columns, *arguments):
+    """What it says there, on a screen of so many columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    done = s3reg(*arguments)
+    return Done(done.code, click.unstyle(done.out), done.err)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_key_and_what_to_do_stand_whole_below_their_row_on_a_narrow_screen(
+    s3reg, store, tmp_path, monkeypatch, columns
+):
+    key = hurt(store)
+    done = at_a_terminal(s3reg, monkeypatch, columns, "fsck", tmp_path / "store")
+    lines = [line.rstrip() for line in done.out.splitlines()]
+    assert lines[0].split() == ["template", "file", "lost"]
+    assert lines[1].split() == ["sequoia:v1", "disk", "131.1", "kB", "in", "65536-196607"]
+    assert lines[2] == "    pack: it is missing"
+    told = lines[3 : lines.index(f"    {key}")]
+    assert all(line.startswith("    ") and len(line) <= columns for line in told)
+    assert " ".join(map(str.strip, told)).startswith(
+        "push it again from a library that has it (s3reg fsck --repair-from)"
+    )
+
+
+def test_a_wide_screen_shows_one_table(s3reg, store, tmp_path, monkeypatch):
+    key = hurt(store)
+    done = at_a_terminal(s3reg, monkeypatch, 400, "fsck", tmp_path / "store")
+    heading, row = done.out.splitlines()[:2]
+    assert heading.split()[-1] == "object"
+    assert row.rstrip().endswith(key)

@@ -148,6 +148,7 @@ def test_a_sweep_stops_at_a_base_that_cannot_be_read(node, full):
     with pytest.raises(SweepStopped) as stopped:
         swept(full)
     assert stopped.value.detail["what"] == key
+    assert str(stopped.value).count(key) == 1
 
 
 def test_a_copy_is_not_swept(full):

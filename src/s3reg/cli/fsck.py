@@ -15,9 +15,9 @@ from rich.filesize import decimal
 
 from s3reg.api import loopback
 from s3reg.api.wiring import registry_over
-from s3reg.cli import flags, output
+from s3reg.cli import flags, output, stored
 from s3reg.cli.node import connected
-from s3reg.cli.output import Answer, Columns
+from s3reg.cli.output import Answer, Columns, counted
 from s3reg.client import repair
 from s3reg.client.connection import Access, Connection
 from s3reg.client.library import Library
@@ -26,11 +26,12 @@ from s3reg.errors import Invalid, Kind, SettingInvalid
 from s3reg.registry.damage import What
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from s3reg.cli.options import Asked
+    from s3reg.model.names import TemplateId
     from s3reg.registry import Checked, Damage
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
@@ -71,7 +72,15 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
     help="Read packs too, all or so many percent, chosen at random, and see that every chunk decodes to its digest.",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(0), help="Choose the packs to read as the run that told this.")
-@click.option("-t", "--template", "templates", metavar="TEMPLATE", multiple=True, help="Only this one; repeatable.")
+@click.option(
+    "-t",
+    "--template",
+    "templates",
+    metavar="TEMPLATE",
+    multiple=True,
+    shell_complete=stored.templates,
+    help="Only this one; repeatable.",
+)
 @click.option(
     "--repair-from",
     "library",
@@ -113,10 +122,13 @@ def fsck(
             told=shown,
         )
     outcomes = [] if library is None else list(_repaired(asked, read, registry.store, library, done))
+    called = {one.template: one.name for one in done.damage if one.template and one.name}
     replaced = {one.hurt.version for one in outcomes if one.version is not None}
     done.damage = [one for one in done.damage if one.version not in replaced]
-    body = _body(done, read_data) | ({} if library is None else {"repairs": [_outcome(one) for one in outcomes]})
-    text = (*_text(done, read_data), *([_outcomes(outcomes)] if outcomes else []))
+    body = _body(done, read_data) | (
+        {} if library is None else {"repairs": [_outcome(one, called) for one in outcomes]}
+    )
+    text = (*_text(done, read_data), *([_outcomes(outcomes, called)] if outcomes else []))
     answer = Answer(body, _summary(done), text)
     code = 0 if done.sound else Kind.DAMAGED.exit_code
     output.give(answer, machine_readable=asked.machine_readable, code=code)
@@ -184,15 +196,15 @@ class _Shown:
 
 def _at(done: Checked) -> str:
     if done.step == "checksums":
-        return f"checksums: {done.looked:,} of {_some(done.packs, 'pack')}"
-    return f"{done.step}: {_some(done.templates, 'template')}, {_some(done.versions, 'version')}"
+        return f"checksums: {done.looked:,} of {counted(done.packs, 'pack')}"
+    return f"{done.step}: {counted(done.templates, 'template')}, {counted(done.versions, 'version')}"
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
 
 def _summary(done: Checked) -> str:
-    held = f"{_some(done.templates, 'template')}, {_some(done.versions, 'version')}, {_some(done.packs, 'pack')}"
+    held = f"{counted(done.templates, 'template')}, {counted(done.versions, 'version')}, {counted(done.packs, 'pack')}"
     bad, trash = [one for one in done.damage if not one.trash], [one for one in done.damage if one.trash]
     found = f"damaged: {_hurt(bad)}" if bad else "sound"
     return f"{held} of {decimal(done.bytes)}: {found}{f'; in the trash, damaged: {_hurt(trash)}' if trash else ''}"
@@ -205,8 +217,8 @@ def _hurt(damage: Sequence[Damage]) -> str:
     sorts = Counter("wrong size" if what is What.SIZE else what.value for what, _ in others)
     return ", ".join(
         [
-            *([_some(len(versions), "version")] if versions else []),
-            *(_some(count, sort) for sort, count in sorted(sorts.items())),
+            *([counted(len(versions), "version")] if versions else []),
+            *(counted(count, sort) for sort, count in sorted(sorts.items())),
         ]
     )
 
@@ -221,14 +233,14 @@ def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
         lines.append(_read(done, percent))
     if done.unsummed and percent < float(_ALL):
         lines.append(
-            f"of {_some(done.unsummed, 'pack')} the store keeps no checksum: only --read-data tells about them"
+            f"of {counted(done.unsummed, 'pack')} the store keeps no checksum: only --read-data tells about them"
         )
     if done.recorded or done.forgotten or done.unrecorded:
         lines.append(
-            f"noted as bad: {_some(done.recorded, 'object')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
+            f"noted as bad: {counted(done.recorded, 'object')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
         )
     if orphans := [(sort.removesuffix("s"), tally) for sort, tally in done.orphans.items() if tally.count]:
-        told = ", ".join(_some(tally.count, sort) for sort, tally in orphans)
+        told = ", ".join(counted(tally.count, sort) for sort, tally in orphans)
         size = decimal(sum(tally.bytes for _, tally in orphans))
         if done.unreadable:
             lines.append(
@@ -239,13 +251,14 @@ def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
     if done.foreign:
         more = "" if done.foreign_count == len(done.foreign) else f" and {done.foreign_count - len(done.foreign)} more"
         lines.append(f"not ours: {', '.join(done.foreign)}{more}")
-    table = Columns(("template", "file", "lost", "what", "what to do", "object"), rows)
+    headings = ("template", "file", "lost", "what", "what to do", "object")
+    table = Columns(headings, rows, below=("what", "what to do", "object"))
     return (*((table,) if rows else ()), "\n".join(lines))
 
 
 def _read(done: Checked, percent: float) -> str:
     which = "all" if percent >= float(_ALL) else f"{percent:g} %, --seed {done.seed}"
-    return f"read: {_some(done.read.count, 'pack')} of {decimal(done.read.bytes)} ({which})"
+    return f"read: {counted(done.read.count, 'pack')} of {decimal(done.read.bytes)} ({which})"
 
 
 def _named(one: Damage) -> str:
@@ -258,10 +271,6 @@ def _lost(one: Damage) -> str:
         return "nothing yet" if one.file else ""
     first, last = one.lost[0], one.lost[-1]
     return f"{decimal(one.lost_bytes)} in {first[0]}-{last[0] + last[1] - 1}"
-
-
-def _some(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _body(done: Checked, percent: float) -> dict[str, Any]:
@@ -280,9 +289,10 @@ def _body(done: Checked, percent: float) -> dict[str, Any]:
     }
 
 
-def _outcome(one: Outcome) -> dict[str, Any]:
+def _outcome(one: Outcome, called: Mapping[TemplateId, str]) -> dict[str, Any]:
     return {
         "template": one.hurt.template,
+        "name": called.get(one.hurt.template, ""),
         "tag": one.hurt.tag,
         "replaced": one.hurt.version,
         "version": one.version,
@@ -292,17 +302,17 @@ def _outcome(one: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcomes(outcomes: list[Outcome]) -> Columns:
+def _outcomes(outcomes: list[Outcome], called: Mapping[TemplateId, str]) -> Columns:
     rows = [
         (
-            one.hurt.template,
+            called.get(one.hurt.template, one.hurt.template),
             one.hurt.tag,
             f"put back, {decimal(one.sent)} were sent" if one.problem is None else f"not put back: {one.problem}",
             "" if one.problem is None else one.problem.next_step,
         )
         for one in outcomes
     ]
-    return Columns(("template", "tag", "repair", "what to do"), rows)
+    return Columns(("template", "tag", "repair", "what to do"), rows, below=("what to do",))
 
 
 def _damage(damage: Sequence[Damage]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from s3reg.api.wiring import registry_over
-from s3reg.cli import flags, output
+from s3reg.cli import flags, output, stored
 from s3reg.cli.interrupts import ENDING
 from s3reg.cli.node import when
 from s3reg.cli.output import Answer, Columns, counted
@@ -39,6 +39,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
     "--lost",
     multiple=True,
     metavar="TEMPLATE-ID",
+    shell_complete=stored.lost,
     help="Its head is gone for good, as s3reg fsck tells: what is left of it goes. Again for more of them.",
 )
 @click.pass_obj
@@ -112,10 +113,10 @@ def _shown(*, quiet: bool) -> Iterator[Callable[[Swept], None]]:
 def _at(done: Swept) -> str:
     match done.step:
         case "listing":
-            return f"listing: {done.listed:,} objects, {decimal(done.listed_bytes)}"
+            return f"listing: {counted(done.listed, 'object')}, {decimal(done.listed_bytes)}"
         case "removing":
             return f"removing: {done.removed:,} of {done.unnamed:,} objects, {decimal(done.freed)}"
-    return f"{done.step}: {done.heads:,} templates" if done.step else ""
+    return f"{done.step}: {counted(done.heads, 'template')}" if done.step else ""
 
 
 def _tell_so_far(done: Swept, asked: Asked) -> None:

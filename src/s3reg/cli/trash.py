@@ -64,7 +64,7 @@ def list_(asked: Asked, template_: str | None) -> None:
         )
         for one in found
     ]
-    table = Columns(("template", "tag", "size", "removed", "by", "until", "version"), rows)
+    table = Columns(("template", "tag", "size", "removed", "by", "until", "version"), rows, below=("version",))
     output.give(Answer([wire.write(one) for one in found], "", table), machine_readable=asked.machine_readable)
 
 
@@ -72,7 +72,14 @@ def list_(asked: Asked, template_: str | None) -> None:
 @_ONE
 @_TAGS
 @click.option("--as", "as_tag", metavar="TAG", help="Under this tag; for one version.")
-@click.option("--version", "versions", metavar="ID", multiple=True, help="By its id instead of a tag; repeatable.")
+@click.option(
+    "--version",
+    "versions",
+    metavar="ID",
+    multiple=True,
+    shell_complete=candidates.trashed_ids,
+    help="By its id instead of a tag; repeatable.",
+)
 @click.option("--force-name", is_flag=True, help="Let two templates carry one name.")
 @click.pass_obj
 def restore(

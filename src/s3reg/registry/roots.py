@@ -200,7 +200,8 @@ def stopping(what: str) -> Iterator[None]:
     try:
         yield
     except (RecordDamaged, FormatUnknown) as e:
-        raise SweepStopped(what=what, reason=str(e)) from e
+        reason = e.detail.get("reason", e) if e.detail.get("what") == what else e
+        raise SweepStopped(what=what, reason=str(reason)) from e
 
 
 def _bases(head: Head, entries: Iterable[Entry]) -> tuple[Base, ...]:
