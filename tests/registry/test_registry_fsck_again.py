@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 
 from faults import Corrupting, Counting, FailsOnCall, Wrapped
-from registry.material import BASE, CHUNK, OTHER, Placed, file_map, mapped, pack_bytes, read_head
+from registry.material import BASE, CHUNK, OTHER, Placed, Pusher, file_map, mapped, pack_bytes, read_head
 from registry.material import chunk as chunk_of
 from s3reg.errors import ObjectNotFound, StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model import format_access as access
 from s3reg.model import packs
+from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.names import Digest
 from s3reg.model.packs import PackRef
 from s3reg.model.template import PackUse
@@ -215,6 +216,27 @@ def test_packs_that_an_overloaded_store_refused_as_they_were_read_are_asked_for_
     done = Registry(refuses).fsck(read_data=100, told=tell)
     assert (done.read.count, done.damage) == (2, [])
     assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+def test_a_map_that_the_store_does_not_give_and_was_noted_keeps_no_push_away(store):
+    """Else nothing could be put back."""
+    rotten = Refuses(store, fmt.MAPS, "get")
+    assert Registry(rotten).fsck().recorded == 2
+    opened = Pusher(Registry(rotten), store).open(BASE, "v2")
+    assert (opened.bases, opened.chunk_log2) == ((), CHUNK_LOG2)
+
+
+def test_a_version_s_record_that_the_store_does_not_give_does_not_keep_what_replaces_it_away(node, store):
+    pushed = node.push(BASE, "v1")
+    rotten = Refuses(store, fmt.version_key(BASE, pushed.entry.id), "get")
+    node = Pusher(Registry(rotten), store)
+    assert node.open(BASE, "v2").bases == ()
+    node.push(BASE, "v1", words=("z",), force=True)
+    assert [entry.id for entry in read_head(store).removed] == [pushed.entry.id]
+    away = Refuses(store, fmt.version_key(BASE, read_head(store).versions[0].id), "get", "stat")
+    with pytest.raises(StoreUnavailable):
+        Pusher(Registry(away), store).open(BASE, "v3")
 
 
 @pytest.mark.usefixtures("full")

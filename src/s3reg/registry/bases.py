@@ -80,7 +80,7 @@ def inspect(
     markers = read_markers(records)
     heads = _heads(records, {base.template for base in bases})
     named = [base for base in bases if _names(heads.get(base.template), base)]
-    versions = dict(zip(named, records.versions(named), strict=True))
+    versions = dict(zip(named, records.versions(named, withheld=True), strict=True))
     usable: dict[Base, Version] = {}
     dropped: Dropped = []
     for base in bases:

@@ -14,6 +14,7 @@ from s3reg.errors import (
     SessionExpired,
     SessionNotFound,
     SessionTooLarge,
+    StoreUnavailable,
     TagTaken,
     TemplateIdTaken,
     TooBusy,
@@ -203,13 +204,14 @@ class Pushing:
 
     def _chunk_log2(self, newest: Base | None, versions: Sequence[Version]) -> int:
         """The chunk size of the template's newest version, though it be no base; else of a base; else the default."""
-        first = self.records.versions([newest]) if newest else []
+        first = self.records.versions([newest], withheld=True) if newest else []
         for version in (*first, *versions):
             if version is None:
                 continue
             try:
                 found = self.evidence.chunk_log2(version)
-            except (RecordDamaged, FormatUnknown) as e:
+            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
+                # The last: so MinIO says of an object that rots, at every try. If it was away, one push is cut otherwise.
                 emit("map-unreadable", level=WARNING, template=version.template, version=version.id, reason=str(e))
                 continue
             if found is not None:

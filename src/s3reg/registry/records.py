@@ -15,6 +15,7 @@ from s3reg.errors import (
     PutUnsettled,
     RecordDamaged,
     SessionNotFound,
+    StoreUnavailable,
     TooBusy,
 )
 from s3reg.model import format as fmt
@@ -107,13 +108,21 @@ class Records:
         """Keep a version whose record of `size` bytes was just written, as if it had been read."""
         self._versions.get((version.template, version.id), lambda: (version, size))
 
-    def versions(self, wanted: Sequence[Base]) -> list[Version | None]:
-        """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read."""
+    def versions(self, wanted: Sequence[Base], *, withheld: bool = False) -> list[Version | None]:
+        """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read.
+
+        `withheld`: also for one that the store has, and does not give.
+        """
 
         def read(base: Base) -> Version | None:
             try:
                 return self.version(base.template, base.version)
-            except (RecordDamaged, FormatUnknown) as e:
+            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
+                if isinstance(e, StoreUnavailable):
+                    if not withheld:
+                        raise
+                    # So MinIO says of a record that rots, at every try. Where it has no stat either, the store is away.
+                    self.store.stat(fmt.version_key(base.template, base.version))
                 emit("version-unreadable", level=WARNING, template=base.template, version=base.version, reason=str(e))
                 return None
 
