@@ -13,7 +13,7 @@ INFRA_VENV := $(VENV)-infra
 INFRA := $(INFRA_VENV)/.is-installed
 TFLINT := $(HOME)/.cache/s3reg/bin/tflint
 
-.PHONY: help run test check infra campaign bench minio reference fix clean
+.PHONY: help run test check infra campaign soak bench minio reference fix clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,12 @@ infra: $(INFRA) $(TFLINT) ## the Terraform module: form, plan, an apply of nothi
 	@PATH="$(abspath $(INFRA_VENV))/bin:$(dir $(TFLINT)):$$PATH" infra/check
 
 campaign: $(DEV) ## the long campaigns, whole: hours
+	@bench/install_toxiproxy.sh || true
 	@S3REG_TEST_CAMPAIGN=1 $(BIN)/pytest -q -n auto -m "campaign or not campaign"
+
+soak: $(DEV) ## 20 pushers, 20 pullers and sweeps of one store at once for ten minutes; SOAK=SECONDS, SEED=N, WORK=DIR
+	@test -n "$$S3REG_MINIO" || tests/install_minio.sh
+	@$(BIN)/python -m soak --seconds $(or $(SOAK),600) $(if $(SEED),--seed $(SEED)) $(if $(WORK),--work $(WORK))
 
 bench: $(DEV) ## measure beside s5cmd on MinIO; smaller: GB=2 ROUNDS=1 ROWS="push pull"; OUT=FILE; CACHE=DIR
 	@test -n "$$S3REG_MINIO" || tests/install_minio.sh

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import calls, delta, full, kills, lines, listing, logins, measure, nightlies, sweeps
+from bench import calls, delta, full, kept, kills, lines, listing, logins, measure, nightlies, sweeps
 from bench.corpus import DEFAULT_CACHE, GB, MIB, Facts, say
 from bench.lab import Asked, lab
 from bench.table import Row, markdown
@@ -34,6 +34,11 @@ def _nightlies(lab: Lab) -> list[Row]:
     return nightlies.rows(work=lab.folder)
 
 
+def _kept(lab: Lab) -> list[Row]:
+    """The same, of which the newest ten are kept and the others swept."""
+    return kept.rows(work=lab.folder)
+
+
 ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "push": full.push,
     "pull": full.pull,
@@ -45,6 +50,7 @@ ROWS: dict[str, Callable[[Lab], list[Row]]] = {
     "list": listing.rows,
     "login": logins.rows,
     "nightlies": _nightlies,
+    "kept": _kept,
     "kills": kills.rows,
     "sweep": sweeps.rows,
     "line-1g": lines.fast,

@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r"test_((?:[stc]\d+_)+)")
 _TITLE = """# Compatibility
 
 What is known to have gone wrong with Anka's registry and its clients, and what holds here instead. {held} of {all} rows are
-held by tests, which carry their number; {later}; {aside}.
+held by tests, which carry their number; {rest}.
 
 Printed from the tests by `make reference`; a test keeps it true. All commands, settings, errors and routes:
 [reference.md](../reference.md).
@@ -68,13 +68,13 @@ def carriers(folder: Path = HERE) -> dict[str, list[tuple[str, str]]]:
 
 def text(table: Mapping[str, Row], held: Mapping[str, Sequence[tuple[str, str]]]) -> str:
     """The whole page, of the rows and of the tests that carry their numbers."""
-    later = [number for number, row in table.items() if row.later]
-    aside = [number for number, row in table.items() if row.aside]
+    later = ", ".join(number for number, row in table.items() if row.later)
+    aside = ", ".join(number for number, row in table.items() if row.aside)
+    rest = [f"{later} wait, wholly or in part, for what is not there yet"] if later else []
     title = _TITLE.format(
         held=sum(bool(row.here) for row in table.values()),
         all=len(table),
-        later=f"{', '.join(later)} wait, wholly or in part, for what is not there yet",
-        aside=f"{', '.join(aside)} do not concern us",
+        rest="; ".join([*rest, f"{aside} do not concern us"]),
     )
     return "\n".join([title, *_lists(table, held)])
 

@@ -44,10 +44,11 @@ class Dies(Wrapped):
         dying = next(self._calls) == self._n
         if dying and not self._behind:
             os.kill(os.getpid(), signal.SIGKILL)
-        done = act()
-        if dying:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        try:
+            return act()
+        finally:
+            if dying:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def opened(folder: Path) -> FilesStore:

@@ -1,7 +1,8 @@
 """The pages of docs/howto, typed as they stand: `Reader` types a page's commands and sees what they print.
 
-    ```sh              commands, a line each; a line that ends with `\\` goes on in the next one
-    ```text            directly behind them: what they print on a terminal, word for word but for ids, times, sizes and rates
+    ```sh              commands, a line each; one that ends with `\\` goes on in the next; or a script, if it has a loop
+    ```text            directly behind them: what they print on a terminal, word for word but for ids, times and sizes; … is
+                       anything
 
 A block that begins with `# on the node` is typed on a machine of that name: it has a home of its own. A command that ends
 with `# exit code 8` must end so, and one with `# refused, exit code 4` within a minute.
@@ -52,7 +53,8 @@ _VARYING = (
     (re.compile(r"\b\d+ (s|min) ago"), "<age>"),
     (re.compile(r"--seed \d+"), "--seed <seed>"),
 )
-_PROGRESS = re.compile(r"\w+: .* \(\d+ %\)|making it durable")
+_BESIDE = re.compile(r"\w+: .* \(\d+ %\)|making it durable|\d{4}-\d\d-\d\dT\S+Z ")
+"""Progress, and the log: both move on."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Reader:
         for name in [name for name in os.environ if name.startswith(("S3REG_", "ANKA_"))]:
             self.monkeypatch.delenv(name)
         self.monkeypatch.chdir(self.folder)
+        self.monkeypatch.setenv("PATH", str(self._programs()), prepend=os.pathsep)
         address = f"localhost:{servers.free_port()}"
         self.instead = {WHERE: address, **self.instead}
         self.listen = address.replace("localhost", "127.0.0.1")
@@ -111,14 +114,26 @@ class Reader:
         self.stack.callback(self.registry.close)
         self.stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
+    def _programs(self) -> Path:
+        """A folder with s3reg in it, for what goes to a shell."""
+        place = self.folder / "bin" / "s3reg"
+        place.parent.mkdir()
+        place.write_text(f'#!/bin/sh\nexec {shlex.join(running.PROGRAM)} "$@"\n')
+        place.chmod(0o755)
+        return place.parent
+
     def follow(self, block: Block) -> list[tuple[str, str]]:
         """Type the lines of a block, and see that they print what the page says; each of them, and what it printed."""
         elsewhere = ELSEWHERE.match(block.commands)
         self.at(elsewhere[1] if elsewhere else "here")
-        lines = block.commands.replace("\\\n", " ").splitlines()[1 if elsewhere else 0 :]
+        text = block.commands.removeprefix(elsewhere[0] if elsewhere else "").replace("\\\n", " ")
+        lines = [text] if re.search(r"^(for|if|while) ", text, re.MULTILINE) else text.splitlines()
         said = [(line, self.type(line, on_a_terminal=block.prints is not None)) for line in lines if line.strip()]
         if block.prints is not None:
-            assert _comparable("".join(text for _, text in said)) == _comparable(block.prints), block.commands
+            printed = "".join(text for _, text in said)
+            for word, ours in self.instead.items():
+                printed = printed.replace(ours, word)
+            assert _fits(printed, block.prints), f"{block.commands}prints\n{printed}"
         return said
 
     def at(self, machine: str) -> None:
@@ -131,9 +146,9 @@ class Reader:
         """What a line prints: to stdout, or all that a terminal shows of it but for progress."""
         for word, ours in self.instead.items():
             line = line.replace(word, ours)
-        words = shlex.split(line, comments=True)
-        if words[:1] != ["s3reg"]:
+        if not line.startswith("s3reg "):
             return typed(self.folder, line)
+        words = shlex.split(line, comments=True)
         assert not set(line.partition("#")[0]) & set("$|;&<>`"), "this needs a shell"
         words = [str(Path(word).expanduser()) if word.startswith("~/") else word for word in words[1:]]
         if words[:1] == ["serve"]:
@@ -169,7 +184,7 @@ class Reader:
         watching = threading.Thread(target=watch)
         watching.start()
         with self.monkeypatch.context() as patch, os.fdopen(theirs, "w") as screen:
-            for name, value in (("TERM", "dumb"), ("COLUMNS", "300"), ("LINES", "50")):
+            for name, value in (("TERM", "dumb"), ("COLUMNS", "1000"), ("LINES", "50")):
                 patch.setenv(name, value)
             patch.setattr(sys, "stdout", screen)
             yield shown
@@ -188,8 +203,15 @@ def _unindented(text: str | None, indent: str) -> str | None:
     return None if text is None else "".join(line.removeprefix(indent) for line in text.splitlines(True))
 
 
+def _fits(printed: str, quoted: str) -> bool:
+    """Whether it is what a page quotes."""
+    lines, wanted = _comparable(printed), _comparable(quoted)
+    patterns = [".*".join(map(re.escape, line.split("…"))) for line in wanted]
+    return len(lines) == len(wanted) and all(map(re.fullmatch, patterns, lines))
+
+
 def _comparable(text: str) -> list[str]:
     """The lines of what is shown, without what is never the same twice."""
     for varying, name in _VARYING:
         text = varying.sub(name, text)
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip() and not _PROGRESS.match(line)]
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip() and not _BESIDE.match(line)]

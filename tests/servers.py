@@ -16,6 +16,7 @@ import functools
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +89,8 @@ class S3Server:
     bucket_prefix: str = "s3reg"
     ours: bool = True
     """Started for this run: what is left on it goes with it."""
+    kill: Callable[[], None] = field(default=lambda: lacking("a MinIO that may be killed"), repr=False, compare=False)
+    """kill -9, where it is a MinIO of ours."""
 
     def environment(self) -> dict[str, str]:
         """What a process needs to use the server with boto3's usual chain."""
@@ -171,8 +174,8 @@ def moto() -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def minio(folder: Path, **environment: str) -> Iterator[S3Server]:
-    """MinIO on a free port with its data under `folder`, or the server that S3REG_TEST_S3 names."""
+def minio(folder: Path, *, port: int | None = None, **environment: str) -> Iterator[S3Server]:
+    """MinIO on this port, or a free one, with its data under `folder`; or the server that S3REG_TEST_S3 names."""
     named = os.environ.get("S3REG_TEST_S3")
     if named:
         yield _named(named)
@@ -180,7 +183,7 @@ def minio(folder: Path, **environment: str) -> Iterator[S3Server]:
     program = os.environ.get("S3REG_MINIO") or str(Path.home() / ".cache/s3reg/bin/minio")
     if shutil.which(program) is None:
         lacking(f"minio ({_INSTALL['minio']})")
-    with run_minio(program, folder, **environment) as server:
+    with run_minio(program, folder, port=port, **environment) as server:
         yield server
 
 
@@ -193,23 +196,24 @@ def _named(url: str) -> S3Server:
 
 
 @contextlib.contextmanager
-def run_minio(program: str, folder: Path, **environment: str) -> Iterator[S3Server]:
-    """MinIO on a free port. `environment` adds to its settings."""
+def run_minio(program: str, folder: Path, *, port: int | None = None, **environment: str) -> Iterator[S3Server]:
+    """MinIO on this port, or a free one. `environment` adds to its settings."""
     user, password = credentials()
-    port = free_port()
+    port = port or free_port()
     settings = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off", "HOME": str(folder)}
     settings |= {"MINIO_UPDATE": "off", "PATH": os.environ["PATH"], **environment}
     address = f"127.0.0.1:{port}"
     # Its data lie in a folder of their own: MinIO takes every folder beside them for a bucket.
     command = [program, "server", str(folder / "data"), "--address", address, "--quiet"]
-    with until_stdin_ends(command, folder / "minio.log", settings):
+    region = environment.get("MINIO_SITE_REGION", REGION)
+    with until_stdin_ends(command, folder / "minio.log", settings) as kill:
         _await(f"http://{address}/minio/health/ready", folder / "minio.log")
-        yield S3Server("minio", f"http://{address}", user, password, environment.get("MINIO_SITE_REGION", REGION))
+        yield S3Server("minio", f"http://{address}", user, password, region, kill=kill)
 
 
 @contextlib.contextmanager
-def until_stdin_ends(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A server that ends with the block, and with the tests however these end. What it says goes into `log`."""
+def until_stdin_ends(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[Callable[[], None]]:
+    """A server that ends with the block, and with the tests however these end; gives what kills it. It speaks into `log`."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _UNTIL_STDIN_ENDS, "sh", *command],
@@ -217,11 +221,17 @@ def until_stdin_ends(command: list[str], log: Path, environment: dict[str, str])
             stdout=out,
             stderr=out,
             env=environment,
+            start_new_session=True,
         )
+
+    def kill() -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=_START_SECONDS)
+
     with process:
         assert process.stdin is not None
         try:
-            yield
+            yield kill
         finally:
             process.stdin.close()
             process.wait(timeout=_START_SECONDS)

@@ -36,7 +36,7 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "apispec": ("api/",),
     "gunicorn": ("cli/",),
     "boto3": ("store/s3.py", "auth/secretsmanager.py"),
-    "botocore": ("store/s3.py", "auth/secretsmanager.py"),
+    "botocore": ("store/s3.py", "store/s3_failures.py", "auth/secretsmanager.py"),
     "urllib3": ("client/", "store/s3", "store/check.py"),
     "marshmallow": ("wire/", "api/"),
     "yaml": ("settings.py", "model/config.py", "client/"),

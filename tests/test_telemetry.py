@@ -90,3 +90,12 @@ def test_a_hostile_value_does_not_fill_the_disk(lines):
     log = lines()
     telemetry.emit("tried", name="?" * 10_000_000)
     assert len(log.getvalue()) < 3000
+
+
+def test_a_line_goes_where_standard_error_is_by_then(monkeypatch):
+    telemetry.configure()
+    for stream in (io.StringIO(), io.StringIO()):
+        monkeypatch.setattr("sys.stderr", stream)
+        telemetry.emit("found-bad")
+        assert stream.getvalue().endswith(" info found-bad\n")
+        assert stream.getvalue().count("\n") == 1

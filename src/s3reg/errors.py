@@ -410,7 +410,9 @@ class NameTaken(S3regError):
     code = "name-taken"
     kind = Kind.CONFLICT
     says = "the name {name!r} is already taken by {ids}"
-    remedy = "use --remote-vm to push a new version of that template, --force-name to let two carry one name"
+    remedy = (
+        "rename one of them; to let two carry one name: --force-name; to push a version of that template: --remote-vm"
+    )
 
 
 class LocalNameTaken(NameTaken):
@@ -761,7 +763,10 @@ class StoreFull(S3regError):
     code = "store-full"
     kind = Kind.UNAVAILABLE
     says = "the store {store} has no space left"
-    remedy = "free space on that disk; nothing half-written stays behind"
+    remedy = (
+        "make room with s3reg revert, s3reg trash purge and then s3reg gc on that store, or give its disk more; "
+        "nothing half-written stays behind"
+    )
 
 
 class StoreUnsuitable(S3regError):
@@ -807,7 +812,8 @@ class StoreCopied(S3regError):
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
     remedy = (
-        "push to a registry that serves the original; s3reg adopt makes the copy a store of its own; pull and list work"
+        "if it is the same store, reach it as it was made; else push to the original, or make the copy a store of its own: "
+        "s3reg adopt; pull and list work"
     )
 
 
@@ -821,6 +827,13 @@ class RecordDamaged(S3regError):
     kind = Kind.DAMAGED
     says = "{what} is damaged: {reason}"
     remedy = "restore it from a copy of the store, or push that version again under another tag"
+
+
+class StoreFormatDamaged(RecordDamaged):
+    """A store's format.json is lost or cannot be read: nothing says which store this is, and what may be done with it."""
+
+    code = "store-format-damaged"
+    remedy = "restore format.json from a copy of the store; nothing was changed"
 
 
 class AccessRecordDamaged(RecordDamaged):
@@ -848,6 +861,27 @@ class SweepStopped(S3regError):
     remedy = (
         "nothing in use was removed; s3reg fsck tells what to do about damage; a newer release may know what is unknown"
     )
+
+
+class HeadLost(S3regError):
+    """Templates have versions on the store and no head: it was removed from outside, or not copied with them."""
+
+    code = "head-lost"
+    kind = Kind.DAMAGED
+    says = "versions are there without a head: {templates}"
+    remedy = (
+        "s3reg fsck names all such; put heads/ID.json back from a copy; gone for good? "
+        "s3reg gc --lost ID lets the rest go, and a node's VM can be pushed again"
+    )
+
+
+class HeadThere(S3regError):
+    """A template is said to have lost its head, and has it."""
+
+    code = "head-there"
+    kind = Kind.CONFLICT
+    says = "template {template} has its head: it has lost nothing"
+    remedy = "look at the id: s3reg fsck names the templates whose heads are lost"
 
 
 class ChunkDamaged(S3regError):

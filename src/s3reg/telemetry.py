@@ -73,7 +73,7 @@ def redact(text: str) -> str:
 
 def configure(*, level: str = "info", form: str = "plain", stream: TextIO | None = None) -> None:
     """Send the events of this process to `stream` (standard error), ours from `level` on, the libraries' from warning on."""
-    handler = _Handler(stream or sys.stderr)
+    handler = _Handler(stream)
     handler.setFormatter(_Json() if form == "json" else _Plain())
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -85,7 +85,20 @@ def configure(*, level: str = "info", form: str = "plain", stream: TextIO | None
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours: configuring again replaces it, and nothing that others have added."""
+    """Ours: configuring again replaces it, and nothing that others have added.
+
+    Without a stream it writes to what standard error is at that moment: a progress bar takes its place for a while, to put
+    lines above itself.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self._follows = stream is None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._follows:
+            self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Plain(logging.Formatter):

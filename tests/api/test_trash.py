@@ -72,6 +72,15 @@ def test_it_is_named_by_tag_or_number_and_has_to_be_the_one_that_is_meant(http, 
     assert call("untag", tag="b").json["deleted"]
 
 
+@pytest.mark.usefixtures("three")
+def test_it_goes_only_while_the_newest_version_is_the_one_that_was_seen(http, call):
+    before = ids(http)
+    native(call("untag", tag="a", newest=before["b"]), 409, "template-changed")
+    native(call("untag", tag="a", newest="c"), 400, "request-invalid")
+    assert tags(http) == "abc"
+    assert call("untag", tag="a", newest=before["c"]).json["removed"] == ["a"]
+
+
 REFUSED = [
     ("untag", {}, 400, "invalid"),
     ("untag", {"tag": ""}, 400, "request-invalid"),

@@ -33,7 +33,7 @@ def test_a_copy_can_be_written_once_it_is_adopted(s3reg, copy, disk):
     done = s3reg("adopt", copy)
     assert done.code == 0
     assert "is a store of its own now" in done.out
-    assert "1 templates with 4 versions" in done.err
+    assert "1 template with 4 versions" in done.err
     assert s3reg("push", "mine", "-t", "v1").code == 0
 
 

@@ -180,10 +180,12 @@ def test_delete_a_means_all_of_them(s3reg):
     assert s3reg("-j", "list-repos").answer["body"] == []
 
 
-def test_the_server_commands_take_them_too_without_listing_them(s3reg):
-    done = s3reg("serve", "--help")
-    assert done.code == 0
-    assert "--cacert" not in done.out
+def test_the_server_commands_take_them_too_and_list_only_the_one_for_programs(s3reg):
+    for command in ("serve", "gc", "fsck", "adopt"):
+        done = s3reg(command, "--help")
+        assert done.code == 0
+        assert "--cacert" not in done.out
+        assert "-j, --machine-readable" in done.out
     assert s3reg("serve", "-j", "--store", "").answer["status"] == "ERROR"
 
 

@@ -15,6 +15,8 @@ from machines import KIB
 from s3reg.cli import completion
 from s3reg.cli.main import program
 from s3reg.cli.options import Asked
+from s3reg.model import format as fmt
+from s3reg.store.files import FilesStore
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def complete():
 
     def ask(*words):
         machinery = ShellComplete(program, {"obj": Asked()}, completion.PROGRAM, completion.VARIABLE)
-        return [item.value for item in machinery.get_completions(list(words[:-1]), words[-1])]
+        return [item.value for item in machinery.get_completions([str(word) for word in words[:-1]], words[-1])]
 
     return ask
 
@@ -60,6 +62,21 @@ def test_what_lies_in_the_trash_is_offered_where_it_can_be_restored(complete, s3
         complete("trash", "restore", "") == complete("trash", "list", "") == complete("trash", "purge", "") == ["base"]
     )
     assert complete("trash", "restore", "base", "") == complete("trash", "purge", "base", "v") == ["v1"]
+    version = s3reg("-j", "trash", "list").answer["body"][0]["version"]
+    assert complete("trash", "restore", "base", "--version", "") == [version]
+    assert complete("trash", "restore", "--version", version[:3]) == [version]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_what_a_store_holds_and_has_lost_is_offered_to_who_works_on_it(complete, s3reg, tmp_path):
+    store = tmp_path / "store"
+    template = s3reg("-j", "list").answer["body"][0]["uuid"]
+    assert complete("fsck", store, "-t", "") == complete("fsck", "--store", store, "--template", "b") == ["base"]
+    assert complete("gc", store, "--lost", "") == []
+    FilesStore(store).delete([fmt.head_key(template)])
+    assert complete("gc", store, "--lost", "") == complete("gc", store, "--lost", template[:4]) == [template]
+    assert complete("fsck", store, "-t", "") == []
+    assert complete("gc", tmp_path / "nowhere", "--lost", "") == complete("gc", "--lost", "") == []
 
 
 def test_commands_and_options_are_offered(complete):
@@ -67,6 +84,12 @@ def test_commands_and_options_are_offered(complete):
     assert complete("completion", "") == ["bash", "zsh", "fish"]
     assert complete("registry", "--de") == ["--default", "--debug"]
     assert complete("list", "--cac") == ["--cacert"]
+
+
+@pytest.mark.parametrize("command", [("gc",), ("fsck",), ("adopt",), ("store", "check")])
+def test_the_folder_of_a_store_is_left_to_the_shell(command):
+    machinery = ShellComplete(program, {"obj": Asked()}, completion.PROGRAM, completion.VARIABLE)
+    assert [(item.type, item.value) for item in machinery.get_completions(list(command), "/srv")] == [("dir", "/srv")]
 
 
 @pytest.mark.parametrize("address", ["dead", "silent"])

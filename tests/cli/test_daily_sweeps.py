@@ -10,7 +10,7 @@ import running
 from faults import FailsOnCall
 from registry.material import OTHER, Pusher, purge
 from s3reg.api.wiring import Wiring
-from s3reg.cli.daily import TURN, Daily
+from s3reg.cli.daily import LOOK_SECONDS, TURN, Daily
 from s3reg.errors import StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.registry import Registry
@@ -96,6 +96,57 @@ def test_a_store_that_is_away_is_looked_for_again_a_day_later(folder, store, cap
     assert not daily(folder).look()
     a_day_passes(folder)
     assert daily(folder).look()
+    assert packs(store) == []
+
+
+def test_a_directory_that_is_away_is_told_of_once_and_swept_once_it_is_back(folder, store, caplog):
+    looking = daily(folder)
+    for _ in range(2):
+        folder.rename(folder.with_name("away"))
+        with caplog.at_level(logging.INFO, "s3reg"):
+            assert [looking.look() for _ in range(3)] == [False] * 3
+        assert caplog.text.count("sweep-failed code=store-unavailable") == 1
+        caplog.clear()
+        folder.with_name("away").rename(folder)
+        assert looking.look()
+        assert packs(store) == []
+        a_day_passes(folder)
+
+
+@pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY])
+def test_a_clock_that_jumped_is_given_an_hour_to_come_back(folder, store, jump, caplog):
+    """By one that is a year ahead, all that the trash holds would be over."""
+    wall, steady = [1e9], [0.0]
+    files = FilesStore(folder)
+    looking = Daily(
+        Wiring(Settings(store=str(folder)), files), files, DAY, clock=lambda: wall[0], steady=lambda: steady[0]
+    )
+
+    def pass_(seconds):
+        wall[0] += seconds
+        steady[0] += seconds
+
+    wall[0] += jump
+    with caplog.at_level(logging.INFO, "s3reg"):
+        assert not looking.look()
+    assert "clock-jumped" in caplog.text
+    assert packs(store)
+    pass_(LOOK_SECONDS)
+    assert looking.look()
+    assert packs(store) == []
+
+
+def test_a_machine_that_sleeps_between_all_looks_is_swept_all_the_same(folder, store):
+    """Its steady clock stands still meanwhile: each look finds that the other one jumped."""
+    wall, files = [1e9], FilesStore(folder)
+    looking = Daily(Wiring(Settings(store=str(folder)), files), files, DAY, clock=lambda: wall[0], steady=lambda: 0.0)
+    looks = []
+    for _ in range(4):
+        wall[0] += 2 * LOOK_SECONDS
+        looks.append(looking.look())
+        if looks[-1]:
+            a_day_passes(folder)
+    assert looks == [False, True, False, True]
     assert packs(store) == []
 
 

@@ -2,8 +2,10 @@
 
 import json
 
+import click
 import pytest
 
+from cli.conftest import Done
 from registry.material import BASE, OTHER, Pusher
 from s3reg.errors import Kind
 from s3reg.model import format as fmt
@@ -76,7 +78,7 @@ def test_damage_is_a_row_for_each_file_and_an_exit_code(s3reg, store, tmp_path):
     (told,) = done.answer["body"]["damage"]
     assert (told["template"], told["tag"], told["file"], told["object"]) == (BASE, "v1", "disk", key)
     assert told["lost"] == [[65536, 131072]]
-    assert done.answer["body"]["noted_as_bad"] == {"packs": 1, "sound_again": 0, "not_noted": 0}
+    assert done.answer["body"]["noted_as_bad"] == {"objects": 1, "sound_again": 0, "not_noted": 0}
 
 
 def test_what_only_the_trash_lacks_is_told_and_no_failure(s3reg, store, tmp_path):
@@ -131,6 +133,28 @@ def test_an_empty_bucket_is_no_store(s3reg, minio, bucket, monkeypatch):
     assert "no store of s3reg" in done.err
 
 
+@pytest.mark.parametrize(
+    "harm", [lambda store: store.delete([fmt.FORMAT_KEY]), lambda store: store.put(fmt.FORMAT_KEY, b"{")]
+)
+def test_a_store_whose_format_is_lost_or_damaged_says_what_to_restore(s3reg, store, tmp_path, harm):
+    harm(store)
+    done = s3reg("fsck", tmp_path / "store")
+    assert done.code == DAMAGED
+    assert "restore format.json from a copy" in done.err
+
+
+def test_what_is_only_in_the_trash_is_summed_up_apart_and_what_cannot_be_read_frees_nothing(s3reg, store, tmp_path):
+    hurt(store)
+    Registry(store).delete(EVERYONE, BASE, operation="1" * 32)
+    assert "sound; in the trash, damaged: 1 version" in s3reg("fsck", tmp_path / "store").out
+    assert "--repair-from" not in s3reg("fsck", tmp_path / "store").out
+    store.delete([fmt.head_key(OTHER)])
+    done = s3reg("fsck", tmp_path / "store")
+    assert "damaged: 1 head; in the trash, damaged: 1 version" in done.out
+    assert "named by nothing that can be read: 1 version, 1 map, 1 pack" in done.out
+    assert "s3reg gc" not in done.out
+
+
 def test_a_store_that_cannot_be_written_is_checked_all_the_same(s3reg, store, tmp_path):
     """Its bad packs are not noted, and that is said."""
     hurt(store)
@@ -139,3 +163,37 @@ def test_a_store_that_cannot_be_written_is_checked_all_the_same(s3reg, store, tm
     done = s3reg("fsck", tmp_path / "store")
     assert done.code == DAMAGED
     assert "not noted: 1" in done.out
+
+
+def at_a_terminal(s3reg, monkeypatch, columns, *arguments):
+    """What it says there, on a screen of so many columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    done = s3reg(*arguments)
+    return Done(done.code, click.unstyle(done.out), done.err)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_key_and_what_to_do_stand_whole_below_their_row_on_a_narrow_screen(
+    s3reg, store, tmp_path, monkeypatch, columns
+):
+    key = hurt(store)
+    done = at_a_terminal(s3reg, monkeypatch, columns, "fsck", tmp_path / "store")
+    lines = [line.rstrip() for line in done.out.splitlines()]
+    assert lines[0].split() == ["template", "file", "lost"]
+    assert lines[1].split() == ["sequoia:v1", "disk", "131.1", "kB", "in", "65536-196607"]
+    assert lines[2] == "    pack: it is missing"
+    told = lines[3 : lines.index(f"    {key}")]
+    assert all(line.startswith("    ") and len(line) <= columns for line in told)
+    assert " ".join(map(str.strip, told)).startswith(
+        "push it again from a library that has it (s3reg fsck --repair-from)"
+    )
+
+
+def test_a_wide_screen_shows_one_table(s3reg, store, tmp_path, monkeypatch):
+    key = hurt(store)
+    done = at_a_terminal(s3reg, monkeypatch, 400, "fsck", tmp_path / "store")
+    heading, row = done.out.splitlines()[:2]
+    assert heading.split()[-1] == "object"
+    assert row.rstrip().endswith(key)

@@ -76,6 +76,17 @@ def test_a_role_is_enough_for_what_it_is_called_after(s3reg, closed, base, membe
     assert permitted(closed) == PERMISSIONS.keys()
 
 
+def test_who_pushes_by_force_may_bring_back_what_that_replaced_by_the_words_it_was_told(s3reg, base, member):
+    s3reg("groups", "create", "team", "--role", "push")
+    body = member("-j", "push", "base", "-t", "v1", "--force", "--description", "again").answer["body"]
+    gone = body["replaced"]["version"]
+    for words in (["base", "v1"], ["base"], [base]):
+        assert member("trash", "restore", *words, "--as", "old").code == FORBIDDEN
+    assert member("trash", "restore", "--version", gone, "--as", "old", "base").code == 0
+    assert [row["tag"] for row in s3reg("-j", "describe", "base").answer["body"]["versions"]] == ["old", "v1"]
+    assert member("trash", "restore", "--version", gone, base).code == 3
+
+
 def test_a_role_s_help_tells_what_it_gives(s3reg):
     told = " ".join(s3reg("groups", "create", "--help").out.split())
     for name in set(permissions.ROLES["push"]) | set(permissions.ROLES):

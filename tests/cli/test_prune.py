@@ -1,14 +1,21 @@
 """prune and du from the command line: what would go, what goes, and what that frees."""
 
+import contextlib
 import io
+import itertools
 import re
 
 import pytest
 
-from registry.material import BASE, Pusher, end_trash
+import sites
+from faults import Before, Wrapped
+from registry.material import BASE, OTHER, Pusher, end_trash
+from s3reg.api import create_app
+from s3reg.errors import StoreFull
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import Registry
+from s3reg.settings import Settings
 from s3reg.store.files import FilesStore
 
 DAY = 86_400
@@ -44,6 +51,18 @@ def aged(store, **days):
             made = entry.created - days[entry.tag] * DAY
             raw = raw.replace(old + str(entry.created).encode(), old + str(made).encode())
     store.put(stat.key, raw)
+
+
+@pytest.fixture
+def disturbed(s3reg, tmp_path):
+    """`disturbed(store)`: from then on the registry is one over this store, to which something happens."""
+    with contextlib.ExitStack() as until_the_end:
+
+        def serve(store):
+            app = create_app(Settings(store=str(tmp_path / "store")), store)
+            s3reg("add", "disturbed", until_the_end.enter_context(sites.serving(app)))
+
+        yield serve
 
 
 def pruned(s3reg, *arguments):
@@ -133,6 +152,8 @@ class TestPrune:
         policy = tmp_path / "rules.yaml"
         policy.write_text("- {templates: 'b*', keep_last: 3}\n- {templates: '*', keep_last: 1}\n")
         assert pruned(s3reg, "--policy", policy)["removed"] == 1
+        policy.write_text("- {domain: other, keep_last: 1}\n- {domain: main, keep_last: 3}\n")
+        assert [len(one["versions"]) for one in pruned(s3reg, "--policy", policy)["templates"]] == [3]
         policy.write_text("- {templates: 'x*', keep_last: 1}\n")
         assert pruned(s3reg, "--policy", policy)["templates"] == []
         policy.write_text("- {templates: '*', kep_last: 1}\n")
@@ -168,11 +189,75 @@ class TestPrune:
         assert "1 removed; 2 used or taken out meanwhile were left alone" in done.out
         assert tags(s3reg) == ["v2", "v4"]
 
-    def test_a_template_whose_record_is_damaged_is_left_alone(self, s3reg, versions, store):
-        (stat,) = store.list(fmt.HEADS)
-        store.put(stat.key, store.get(stat.key).data.replace(b'"removed":[]', b'"removed":7'))
-        body = pruned(s3reg, "--keep-last", 1)
-        assert (body["templates"], body["removed"]) == ([], 0)
+    def test_what_a_revert_leaves_meanwhile_is_never_taken_whole(self, s3reg, versions, store, disturbed):
+        def revert():
+            Registry(store).revert(EVERYONE, BASE, tag="v2", operation="1" * 32)
+
+        disturbed(Before(store, "put", revert, prefix=fmt.HEADS))
+        done = s3reg("prune", "base", "--keep-last", 1)
+        assert done.code == 0
+        assert "0 removed; 3 used or taken out meanwhile were left alone" in done.out
+        assert tags(s3reg) == ["v1"]
+
+    def test_a_version_that_another_takes_out_meanwhile_stops_nothing(self, s3reg, versions, store, disturbed):
+        def untag():
+            Registry(store).untag(EVERYONE, BASE, tag="v1", operation="1" * 32)
+
+        disturbed(Before(store, "put", untag, prefix=fmt.HEADS))
+        body = pruned(s3reg, "base", "--keep-last", 1)
+        assert (body["removed"], body["failed"]) == (2, [])
+        assert tags(s3reg) == ["v4"]
+
+    def test_a_template_that_others_change_all_the_time_is_named_and_the_others_have_their_turn(
+        self, s3reg, versions, store, disturbed
+    ):
+        node = Pusher(Registry(store), store)
+        for tag in ("w1", "w2"):
+            node.push(OTHER, tag=tag, words=[tag], name="other")
+        numbers = itertools.count(5)
+
+        class Busy(Wrapped):
+            def put(self, key, data, *, only_if=None):
+                if key == fmt.head_key(BASE):
+                    node.push(tag=f"v{next(numbers)}", words="x", name="base")
+                return super().put(key, data, only_if=only_if)
+
+        disturbed(Busy(store))
+        done = s3reg("-j", "prune", "--keep-last", 1)
+        (failed,) = done.answer["body"]["failed"]
+        assert (failed["uuid"], failed["name"], failed["code"]) == (BASE, "base", "template-changed")
+        assert (done.code, done.answer["status"], done.answer["body"]["removed"]) == (18, "ERROR", 1)
+        assert (tags(s3reg)[:4], tags(s3reg, "other")) == (["v1", "v2", "v3", "v4"], ["w2"])
+        done = s3reg("prune", "base", "--keep-last", 1)
+        assert done.code == 18
+        assert "s3reg: base: its newest version is not the one that it was; " in done.err
+
+    def test_where_the_registry_goes_away_it_says_what_went_until_then(self, s3reg, versions, store, disturbed):
+        class Full(Wrapped):
+            def put(self, key, data, *, only_if=None):
+                if Registry(store).find(EVERYONE, BASE).versions[0].tag == "v2":
+                    raise StoreFull(store="s", reason="no space left")
+                return super().put(key, data, only_if=only_if)
+
+        disturbed(Full(store))
+        done = s3reg("-j", "prune", "--keep-last", 1)
+        body = done.answer["body"]
+        assert (done.code, body["removed"], body["failed"][0]["code"]) == (10, 1, "store-full")
+        assert tags(s3reg) == ["v2", "v3", "v4"]
+
+    def test_a_template_whose_record_is_damaged_is_named_and_left_alone(self, s3reg, versions, store):
+        Pusher(Registry(store), store).push(OTHER, tag="w1", name="other")
+        Pusher(Registry(store), store).push(OTHER, tag="w2", name="other")
+        key = fmt.head_key(BASE)
+        damaged = store.get(key).data.replace(b'"removed":[]', b'"removed":7')
+        store.put(key, damaged)
+        done = s3reg("-j", "prune", "--keep-last", 1)
+        body = done.answer["body"]
+        assert ([one["name"] for one in body["templates"]], body["removed"]) == (["other"], 1)
+        assert (done.code, body["failed"][0]["name"], body["failed"][0]["code"]) == (8, "base", "record-damaged")
+        assert store.get(key).data == damaged
+        done = s3reg("prune", "--keep-last", 1, "--dry-run")
+        assert (done.code, "s3reg: base: " in done.err) == (8, True)
 
 
 class _Terminal(io.StringIO):

@@ -1,5 +1,6 @@
 """push and pull from the command line: whom they ask, what they refuse, and what they say of it."""
 
+import shlex
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import machines
 import servers
 from machines import KIB, MIB
+from s3reg.cli.node import when
 
 
 @pytest.fixture
@@ -105,10 +107,25 @@ class TestPush:
         before = s3reg("-j", "describe", "base").answer
         assert s3reg("push", "base", "-t", "v1").code == 18
         assert s3reg("-j", "describe", "base").answer == before
-        assert s3reg("-j", "push", "base", "-t", "v1", "-f").answer["body"]["version"] == 0
+        body = s3reg("-j", "push", "base", "-t", "v1", "-f").answer["body"]
+        (gone,) = s3reg("-j", "trash", "list").answer["body"]
+        assert body["version"] == 0
+        assert body["replaced"] == {"version": gone["version"], "until": gone["until"]}
         assert tags(s3reg) == ["v1", "v2"]
         assert elsewhere("pull", "base", "-t", "v1").code == 0
         assert machines.contents(elsewhere.library, pushed) == machines.contents(pushed.library, pushed)
+
+    def test_what_is_replaced_is_told_with_how_it_comes_back_and_until_when(self, s3reg, pushed):
+        assert "replaced" not in s3reg("push", "base", "-t", "v2", "-f").out
+        assert s3reg("-j", "push", "base", "-t", "v3").answer["body"]["replaced"] is None
+        machines.scatter(pushed.disk(), 3)
+        said = s3reg("push", "base", "-t", "v2", "-f").out.splitlines()[-1]
+        (gone,) = s3reg("-j", "trash", "list").answer["body"]
+        until, _, command = said.removeprefix("the version that was replaced can be restored until ").partition(": ")
+        assert until == when(gone["until"])
+        assert command == f"s3reg trash restore --version {gone['version']} --as TAG base"
+        assert s3reg(*shlex.split(command.replace("TAG", "older"))[1:]).code == 0
+        assert tags(s3reg) == ["v1", "older", "v2", "v3"]
 
     def test_s9_a_vm_without_any_disk_travels(self, s3reg, office, library, elsewhere):
         machine = machines.make(library, sizes=(), state_size=0, name="bare")

@@ -194,6 +194,21 @@ class TestPurge:
         assert s3reg("trash", "purge", "--yes").out == "there is nothing in the trash\n"
         assert tags(s3reg) == ["v1"]
 
+    def test_what_went_meanwhile_keeps_nothing_else_from_going(self, s3reg, other, tmp_path, monkeypatch):
+        s3reg("untag", "base", "v2", "--yes")
+        s3reg("revert", "base", "--all", "--yes")
+        store = FilesStore(tmp_path / "store")
+
+        def thinks(*_, **__):
+            template = Registry(store).trash(EVERYONE, "base")[0].head.id
+            Registry(store).purge(EVERYONE, template, operation="1" * 32)
+            return True
+
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("click.confirm", thinks)
+        assert s3reg("trash", "purge").code == 0
+        assert trash(s3reg) == []
+
     @pytest.mark.parametrize("words", [["trash", "purge"], ["-j", "trash", "purge"]])
     def test_a_script_has_to_say_that_it_means_everything(self, words, s3reg, other, monkeypatch):
         monkeypatch.setattr("sys.stdin", io.StringIO(""))

@@ -1,8 +1,11 @@
 """`s3reg vm`: what a person reads, what a script written for the Anka CLI reads, and what is refused."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 
 import click
 import pytest
@@ -249,6 +252,19 @@ class TestDelete:
         assert found["freed"] >= found["cache"]["stagings"] >= 50_000
         assert local_vms.contents(base) == before
         assert s3reg("vm", "delete", "--cache").out.startswith("cache: 0 bytes of stagings")
+
+    def test_logs_of_pushes_go_with_their_vm_and_once_no_session_can_be_open(self, s3reg, base):
+        folder = base.own / "push"
+        folder.mkdir(parents=True)
+        kept, old, deleted = (folder / f"{template}.jsonl" for template in (str(uuid.uuid4()), OTHER, UUID))
+        for place, days in ((kept, 6), (old, 8), (deleted, 1)):
+            place.write_bytes(b"{}")
+            written = time.time() - days * 24 * 3600
+            os.utime(place, (written, written))
+        assert body(s3reg("-j", "vm", "delete", "--cache"))["cache"]["records"] > 0
+        assert sorted(folder.iterdir()) == sorted([kept, deleted])
+        assert s3reg("vm", "delete", "base").code == 0
+        assert list(folder.iterdir()) == [kept]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3reg.client import copies, platform
+from s3reg.client import copies, platform, writers
 from s3reg.errors import DiskFull, LocalDenied
 
 MIB = 1024**2
@@ -221,23 +221,23 @@ class TestWhoWrites:
     @pytest.mark.parametrize(("mode", "written"), [("rb", False), ("r+b", True), ("ab", True)])
     def test_a_file_open_in_another_process_is_noticed_only_if_it_may_write(self, file, other, mode, written):
         other(file, mode)
-        assert platform.open_for_writing([file]) == ({file} if written else set())
+        assert writers.open_for_writing([file]) == ({file} if written else set())
 
     def test_a_second_name_of_the_file_is_the_file(self, file, other, tmp_path):
         os.link(file, tmp_path / "link")
         other(file, "r+b")
-        assert platform.open_for_writing([tmp_path / "link"]) == {tmp_path / "link"}
+        assert writers.open_for_writing([tmp_path / "link"]) == {tmp_path / "link"}
 
     def test_our_own_process_does_not_count(self, file):
         with file.open("r+b"):
-            assert platform.open_for_writing([file]) == set()
+            assert writers.open_for_writing([file]) == set()
 
     def test_a_missing_file_is_open_nowhere(self, tmp_path):
-        assert platform.open_for_writing([tmp_path / "none"]) == set()
+        assert writers.open_for_writing([tmp_path / "none"]) == set()
 
     def test_a_file_behind_a_loop_device_is_written(self, reflinking):
         image = reflinking.parent / "image"
-        assert platform.open_for_writing([image]) == {image}
+        assert writers.open_for_writing([image]) == {image}
 
 
 class TestRefusals:

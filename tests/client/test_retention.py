@@ -126,16 +126,16 @@ POLICY = f"""
 """
 
 
-def template(name, number=9):
-    return UsedTemplate(f"{IDS}{number}", name, ())
+def template(name, number=9, domain="main"):
+    return UsedTemplate(f"{IDS}{number}", name, domain, ())
 
 
 class TestPolicies:
     def test_each_clause_is_read(self):
         assert read_policy(POLICY, "p") == (
-            Clause(("golden-*",), Rule(keep_tags=("*",))),
-            Clause(("ci-*", f"{IDS}1"), Rule(3, 14 * DAY, ("release-*", "base"))),
-            Clause(("*",), Rule(unused_for=7 * DAY)),
+            Clause(Rule(keep_tags=("*",)), ("golden-*",)),
+            Clause(Rule(3, 14 * DAY, ("release-*", "base")), ("ci-*", f"{IDS}1")),
+            Clause(Rule(unused_for=7 * DAY), ("*",)),
         )
 
     @pytest.mark.parametrize(
@@ -152,6 +152,27 @@ class TestPolicies:
         policy = read_policy(POLICY, "p")
         assert clause_for(policy, one) == policy[clause]
 
+    @pytest.mark.parametrize(
+        ("one", "clause"),
+        [
+            (template("golden", domain="team-a"), 0),
+            (template("ci", domain="team-a"), 1),
+            (template("golden", domain="team-b"), 1),
+            (template("golden", domain="main"), 2),
+            (template("golden", domain=""), None),
+        ],
+    )
+    def test_a_clause_may_be_for_a_domain_or_for_some_templates_of_one(self, one, clause):
+        policy = read_policy(
+            """
+            - {domain: team-a, templates: gold*, keep_tags: '*'}
+            - {domain: team-*, keep_last: 3}
+            - {domain: [main, other], keep_last: 1}
+            """,
+            "p",
+        )
+        assert clause_for(policy, one) == (None if clause is None else policy[clause])
+
     def test_there_may_be_none(self):
         assert clause_for(read_policy(POLICY, "p")[:2], template("other")) is None
 
@@ -167,7 +188,25 @@ class TestPolicies:
                 "- {templates: a, keep_last: 1}\n- {template: b}",
                 "clause 2: there is no 'template'; templates is the nearest",
             ),
-            ("- {keep_last: 3}", "clause 1: templates: write a pattern"),
+            ("- {keep_last: 3}", "clause 1 does not say which templates it is for, or which domain"),
+            ("- {domain: 7, keep_last: 3}", "clause 1: domain: write a pattern"),
+            ("- {domain: a}", "clause 1 has no rule"),
+            ("- {templates: a, keep_tags: ' '}", "keep_tags: write a pattern"),
+            ("- {templates: a, keep_last: 3, keep_last: 1}", "line 1: keep_last is there twice"),
+            (
+                "- templates: a\n  keep_last: 3\n- templates: b\n  keep_tags: c\n  keep_last: 3\n  keep_tags: d",
+                "line 6: keep_tags",
+            ),
+            ("- {templates: a, keep_tags: {b: 1, b: 2}}", "line 1: b is there twice"),
+            ("- {templates: a, keep_last: 3, ? [x, y] : 1}", "no YAML, in line 1"),
+            (
+                "- {templates: '*', keep_last: 1}\n- {templates: a, keep_last: 3}",
+                "clause 2 is never used: clause 1 is for all",
+            ),
+            (
+                "- {templates: '*', domain: b*, keep_last: 1}\n- {domain: '**', keep_last: 3}\n- {domain: c, keep_last: 1}",
+                "clause 3 is never used: clause 2 is for all",
+            ),
             ("- {templates: [], keep_last: 3}", "templates: write a pattern"),
             ("- {templates: [7], keep_last: 3}", "templates: write a pattern"),
             ("- {templates: a}", "clause 1 has no rule"),

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3reg.errors import Invalid
 from s3reg.model import chunks
 from s3reg.model.chunks import HOLE, FileTree
 
@@ -46,13 +45,6 @@ def test_a_file_has_as_many_chunks_as_cover_it(size, log2, count):
 
 def test_the_last_chunk_is_what_is_left():
     assert [chunks.chunk_length(position, 2 * CHUNK + 5, 18) for position in range(3)] == [CHUNK, CHUNK, 5]
-
-
-def test_chunk_sizes_from_64_kib_to_16_mib_are_allowed():
-    assert [chunks.check_chunk_log2(log2) for log2 in (16, 18, 24)] == [16, 18, 24]
-    for log2 in (-1, 0, 15, 25, 64):
-        with pytest.raises(Invalid):
-            chunks.check_chunk_log2(log2)
 
 
 @given(st.binary(max_size=200), st.integers(0, 300))

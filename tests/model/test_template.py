@@ -218,6 +218,16 @@ def test_of_one_second_too_what_was_replaced_is_not_the_newest():
     assert tags_of(both.restore(ids_of(*both.removed[1:])).versions) == "ab"
 
 
+def test_what_was_replaced_is_not_the_newest_though_the_clock_says_that_it_was_made_later():
+    """Clocks of two replicas; or a commit that was begun before, and is done once more."""
+    head = EMPTY.add(entry("a", 0, created=50), force=False, by="jo", keeps=5)
+    head = head.add(entry("a", 7, created=40), force=True, by="jo", keeps=5)
+    head = head.add(entry("a", 8, created=30), force=True, by="jo", keeps=5)
+    for first, second in ((0, 1), (1, 0)):
+        back = head.restore(ids_of(head.removed[first]), as_tag="x").restore(ids_of(head.removed[second]), as_tag="y")
+        assert "".join(one.id[-1] for one in back.versions) == "078"
+
+
 def test_a_tag_that_is_taken_by_now_is_named_and_nothing_comes_back():
     head = head_of("a", "b", "c")
     left = head.revert(head.versions[1], when=70, by="jo", keeps=5).add(entry("c", 9), force=False, by="jo", keeps=5)

@@ -37,7 +37,7 @@ from s3reg.errors import (
     TooBusy,
 )
 from s3reg.model import format as fmt
-from s3reg.model.identity import Identity
+from s3reg.model.identity import EVERYONE, Identity
 from s3reg.model.template import Role, SessionState
 from s3reg.registry import Limits, Registry
 
@@ -369,7 +369,23 @@ def test_force_replaces_the_version_in_its_place_and_keeps_the_old_one_for_a_whi
     assert new.head.number(new.entry) == 0
     (gone,) = new.head.removed
     assert (gone.id, gone.removed_by, gone.seq) == (old.entry.id, "everyone", new.entry.seq)
+    assert (old.replaced, new.replaced) == (None, gone)
     check_sound(store)
+
+
+def test_a_repeated_commit_tells_again_what_it_replaced_and_not_what_another_did(node, store, registry):
+    first = node.push(tag="v1", words="a")
+    opened = node.open(tag="v1", force=True)
+    files = node.files(opened.session, "b")
+    done = node.commit(opened.session, files, force=True)
+    node.push(tag="v2", words="c")
+    registry.untag(EVERYONE, BASE, tag="v2", operation="1" * 32)
+    assert node.commit(opened.session, files, force=True).replaced == done.replaced
+    assert done.replaced.id == first.entry.id
+    third = node.push(tag="v1", words="d", force=True)
+    assert third.replaced.id == done.entry.id
+    registry.restore(EVERYONE, BASE, versions=[done.entry.id], as_tag="old", operation="2" * 32)
+    assert node.commit(opened.session, files, force=True).replaced is None
 
 
 def test_force_without_anything_to_replace_adds(node):

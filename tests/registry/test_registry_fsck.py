@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import urllib3
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,16 +105,20 @@ def test_a_sound_store_is_clean_and_counted(node, fsck, store):
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize(
-    ("harm", "reason"),
+    ("harm", "reason", "lost"),
     [
-        (lose, "it is missing"),
-        (cut, "bytes, not"),
-        (flip, "seek table"),
-        (lambda store, key: flip(store, key, -12), "seek table"),
+        (lose, "it is missing", ((CHUNK, 3 * CHUNK),)),
+        (cut, "bytes, not", ()),
+        (lambda store, key: store.put(key, store.get(key).data[:30]), "bytes, not", ((2 * CHUNK, 2 * CHUNK),)),
+        (flip, "seek table", ()),
+        (lambda store, key: flip(store, key, -12), "seek table", ()),
     ],
-    ids=["lost", "cut", "its end flipped", "a length flipped"],
+    ids=["lost", "cut", "cut amid its frames", "its end flipped", "a length flipped"],
 )
-def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_noted(node, fsck, store, harm, reason):
+def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_noted(
+    node, fsck, store, *, harm, reason, lost
+):
+    """What can still be had of it is told, though packs are not read otherwise."""
     node.push(OTHER, "v1", name="other", words=("e",))
     (key,) = [stat.key for stat in store.list(fmt.PACKS) if read_head(store).versions[0].id in stat.key]
     harm(store, key)
@@ -121,9 +126,18 @@ def test_a_pack_that_is_not_as_its_records_say_is_named_by_what_lies_in_it_and_n
     assert told(done) == [("pack", "sequoia", "v1", "disk")]
     assert done.damage[0].key == key
     assert reason in done.damage[0].reason
-    assert done.damage[0].lost == ((CHUNK, 3 * CHUNK),)
-    assert done.recorded == 1
+    assert done.damage[0].lost == lost
+    assert (done.recorded, done.read.count) == (1, 0)
     assert only(store, fmt.DAMAGED) == fmt.damaged_key(*fmt.pack_of_key(key))
+
+
+def test_what_is_lost_on_both_sides_of_what_is_not_is_told_apart(node, store, fsck):
+    opened = node.open()
+    first, second = put_pack(store, opened.session, [chunk_of("a"), chunk_of("b")])
+    disk = mapped(store, opened.session, "disk", file_map([first, None, second]), drive=0)
+    node.commit(opened.session, (disk, config()))
+    lose(store, only(store, fmt.PACKS))
+    assert fsck().damage[0].lost == ((0, CHUNK), (2 * CHUNK, CHUNK))
 
 
 @pytest.mark.usefixtures("pushed")
@@ -149,17 +163,49 @@ def test_a_chunk_that_its_node_lied_about_is_found_though_the_pack_has_its_name(
     assert done.damage[0].reason == "a chunk's bytes do not have its digest"
 
 
-@pytest.mark.usefixtures("pushed")
-def test_every_version_that_stands_on_a_bad_pack_is_named(node, fsck, store, registry):
-    opened = node.open(BASE, "v2")
+def test_a_pack_is_not_sound_again_where_a_map_that_tells_its_chunks_cannot_be_read(node, store, fsck):
+    """All that is looked at then is its name; the map may come back from a copy of the store."""
+    opened = node.open()
+    first, second = put_pack(store, opened.session, [chunk_of("a"), chunk_of("b")])
+    lie = replace(second, digest=first.digest)
+    node.commit(opened.session, (mapped(store, opened.session, "disk", file_map([first, lie]), drive=0), config()))
+    assert not fsck(read_data=100).clean
+    noted = [stat.key for stat in store.list(fmt.DAMAGED)]
+    key = only(store, fmt.MAPS)
+    data = store.get(key).data
+    lose(store, key)
+    assert fsck(read_data=100).forgotten == 0
+    store.put(key, data)
+    assert [key for key in noted if key in {stat.key for stat in store.list(fmt.DAMAGED)}] == noted
+
+
+def reusing(node, pushed, template, tag, **more):
+    """A version whose disk is that of the one pushed before, named again; another disk beside it."""
+    opened = node.open(template, tag, bases=(base(pushed),), **more)
     (version,) = opened.bases
     disk = version.file("disk")
-    taken = image(store, opened.session, "more", ("x",), drive=1)
+    taken = image(node.store, opened.session, "more", ("x",), drive=1)
     reused = replace(taken, name="disk", size=disk.size, digest=disk.digest, map=disk.map, drive=0)
-    node.commit(opened.session, (reused, taken, config()), "v2")
+    return node.commit(opened.session, (reused, taken, config()), tag, **more)
+
+
+def test_every_version_that_stands_on_a_bad_pack_is_named(node, pushed, fsck, store, registry):
+    reusing(node, pushed, BASE, "v2")
     registry.retag(EVERYONE, BASE, tag="v1", new="old", operation=OPERATION)
-    lose(store, fmt.pack_key("main", disk.packs[0].pack.sid, disk.packs[0].pack.sha256))
+    lose(store, next(stat.key for stat in store.list(fmt.PACKS) if pushed.entry.id in stat.key))
     assert told(fsck()) == [("pack", "sequoia", "old", "disk"), ("pack", "sequoia", "v2", "disk")]
+
+
+def test_of_one_template_s_packs_what_others_lose_is_not_told(node, pushed, fsck, store):
+    reusing(node, pushed, OTHER, "v1", name="other")
+    lose(store, next(stat.key for stat in store.list(fmt.PACKS) if pushed.entry.id in stat.key))
+    assert told(fsck(only=["other"])) == [("pack", "other", "v1", "disk")]
+
+
+def test_each_version_s_word_for_a_map_that_several_have_is_looked_at(node, pushed, fsck, store):
+    second = reusing(node, pushed, BASE, "v2")
+    rewrite(store, fmt.version_key(BASE, second.entry.id), other_live)
+    assert told(fsck()) == [("version", "sequoia", "v2", "disk")]
 
 
 @pytest.mark.usefixtures("pushed")
@@ -266,6 +312,42 @@ def test_a_map_that_is_not_its_names_costs_its_file(fsck, store, harm):
     done = fsck()
     assert told(done) == [("map", "sequoia", "v1", "disk")]
     assert (done.damage[0].key, done.damage[0].lost) == (key, ((0, 4 * CHUNK),))
+    assert done.recorded == 1
+
+
+def test_a_version_whose_map_is_bad_is_no_base_until_a_check_finds_the_map_sound(node, pushed, fsck, store):
+    """Else an unchanged disk would be pushed again as the file of that map, unread."""
+    key = only(store, fmt.MAPS)
+    good = store.get(key).data
+    flip(store, key)
+    assert fsck(only=["sequoia"]).recorded == 1
+    assert only(store, fmt.DAMAGED) == fmt.damaged_key(*fmt.map_of_key(key))
+    opened = node.open(BASE, "v2")
+    assert (opened.bases, [dropped for dropped, _ in opened.dropped]) == ((), [base(pushed)])
+    swept(store)
+    assert only(store, fmt.DAMAGED), "a sweep leaves it, as long as the map is named"
+    store.put(key, good)
+    done = fsck()
+    assert (done.clean, done.forgotten, done.recorded) == (True, 1, 0)
+    assert [one.id for one in node.open(BASE, "v2").bases] == [pushed.entry.id]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_map_of_a_newer_release_is_not_noted_as_bad(pushed, fsck, store):
+    key = only(store, fmt.MAPS)
+    raw = bytearray(zstandard.ZstdDecompressor().decompress(store.get(key).data))
+    raw[8] = 2
+    data = zstandard.ZstdCompressor().compress(bytes(raw))
+    sha256 = hashlib.sha256(data).hexdigest()
+    store.put(fmt.map_key("main", pushed.entry.id, sha256), data)
+    rewrite(
+        store,
+        fmt.version_key(BASE, pushed.entry.id),
+        lambda raw: raw["files"][0]["map"].update(sha256=sha256, size=len(data)),
+    )
+    done = fsck()
+    assert [(one.what.value, one.newer) for one in done.damage] == [("map", True)]
+    assert (done.recorded, list(store.list(fmt.DAMAGED))) == (0, [])
 
 
 def unlisted_pack(raw):
@@ -276,15 +358,23 @@ def other_live(raw):
     raw["files"][0]["packs"][0][3] -= 1
 
 
+def other_size(raw):
+    raw["files"][0]["packs"][0][2] += 1
+
+
 def other_digest(raw):
     raw["files"][0]["digest"] = "0" * 64
 
 
 @pytest.mark.usefixtures("pushed")
-@pytest.mark.parametrize("change", [unlisted_pack, other_live, other_digest])
-def test_a_map_that_its_version_s_record_tells_otherwise_is_named(pushed, fsck, store, change):
+@pytest.mark.parametrize("change", [unlisted_pack, other_live, other_size, other_digest])
+def test_a_version_whose_record_does_not_fit_its_map_is_named_and_the_map_is_none_the_worse(
+    pushed, fsck, store, change
+):
     rewrite(store, fmt.version_key(BASE, pushed.entry.id), change)
-    assert told(fsck()) == [("map", "sequoia", "v1", "disk")]
+    done = fsck()
+    assert told(done) == [("version", "sequoia", "v1", "disk")]
+    assert done.recorded == 0
 
 
 @pytest.mark.parametrize(
@@ -295,8 +385,11 @@ def test_a_map_that_its_version_s_record_tells_otherwise_is_named(pushed, fsck, 
         lambda raw: raw.update(id="0" * 32),
         lambda raw: raw.update(v=2),
         lambda raw: raw.pop("files"),
+        lambda raw: raw.update(files=raw["files"][:1]),
+        lambda raw: raw["files"][0].update(parent="nobody"),
+        lambda raw: raw["files"].append(raw["files"][1]),
     ],
-    ids=["domain", "session", "id", "a newer release's", "shape"],
+    ids=["domain", "session", "id", "a newer release's", "shape", "no config", "no parent", "a file twice"],
 )
 def test_a_version_whose_record_is_not_its_own_is_named(node, pushed, fsck, store, change):
     node.push(BASE, "v2", words=("d",))
@@ -322,21 +415,38 @@ def test_an_inline_file_that_has_not_its_digest_is_named(pushed, fsck, store):
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize(
-    ("change", "tag"),
+    ("change", "what", "tag"),
     [
-        (lambda raw: raw.update(size=1), ""),
-        (lambda raw: raw["versions"][0].update(size=1), "v1"),
-        (lambda raw: raw["versions"].append(raw["versions"][0]), ""),
-        (lambda raw: raw.update(id=OTHER), ""),
-        (lambda raw: raw.update(v=2), ""),
+        (lambda raw: raw.update(size=1), "size", ""),
+        (lambda raw: raw["versions"][0].update(size=1), "head", "v1"),
+        (lambda raw: raw["versions"].append(raw["versions"][0]), "head", ""),
+        (lambda raw: raw["versions"].append({**raw["versions"][0], "tag": "again"}), "head", ""),
+        (lambda raw: raw.update(id=OTHER), "head", ""),
+        (lambda raw: raw.update(v=2), "head", ""),
+        (lambda raw: raw.pop("gen"), "head", ""),
     ],
-    ids=["size", "a version's size", "two of one tag", "id", "a newer release's"],
+    ids=["size", "a version's size", "two of one tag", "one version twice", "id", "a newer release's", "shape"],
 )
-def test_a_head_that_cannot_be_believed_is_named(node, fsck, store, change, tag):
+def test_a_head_that_cannot_be_believed_is_named(node, fsck, store, *, change, what, tag):
     node.push(OTHER, name="other")
     rewrite(store, fmt.head_key(BASE), change)
     found = fsck().damage
-    assert [(one.what.value, one.template, one.tag) for one in found] == [("head", BASE, tag)]
+    assert [(one.what.value, one.template, one.tag) for one in found] == [(what, BASE, tag)]
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_head_that_tells_its_template_s_name_though_not_all_is_named_by_it(fsck, store):
+    rewrite(store, fmt.head_key(BASE), lambda raw: raw.pop("gen"))
+    assert told(fsck(only=["sequoia"])) == [("head", "sequoia", "", "")]
+
+
+def test_what_is_of_a_newer_release_is_not_to_be_put_back(node, pushed, fsck, store):
+    node.push(OTHER, name="other")
+    for key in (fmt.version_key(BASE, pushed.entry.id), fmt.head_key(OTHER)):
+        rewrite(store, key, lambda raw: raw.update(v=2))
+    found = fsck().damage
+    assert [(one.what.value, one.newer) for one in found] == [("head", True), ("version", True)]
+    assert all("newer release" in one.remedy and "push" not in one.remedy for one in found)
 
 
 @pytest.mark.usefixtures("pushed")
@@ -346,6 +456,7 @@ def test_a_head_that_is_gone_is_told_by_the_versions_that_it_left(node, fsck, st
     done = fsck()
     assert [(one.what.value, one.template, one.key) for one in done.damage] == [("head", BASE, fmt.head_key(BASE))]
     assert done.orphans["packs"].count == 1
+    assert done.unreadable, "so nobody knows whether these are orphans"
 
 
 @pytest.mark.usefixtures("pushed")

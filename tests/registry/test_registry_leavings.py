@@ -7,7 +7,7 @@ import pytest
 
 import tap
 from access_kit import public_der
-from faults import Before, Counting
+from faults import Before, Counting, Wrapped
 from registry.material import BASE, OTHER, end_trash, put_pack, read_head, swept
 from registry.test_registry_sweep import READS, keys, older
 from s3reg.errors import SweepStopped
@@ -16,6 +16,7 @@ from s3reg.model import format_access
 from s3reg.model.access import ApiKey
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import Limits, Registry, leavings
+from s3reg.store import Stat
 
 HOUR, DAY = 3600, 24 * 3600
 VID = "c" * 32
@@ -239,6 +240,34 @@ def test_foreign_keys_are_told_of_and_left(store):
     assert done.cleared == {}
     assert (sorted(done.foreign), done.foreign_count) == (sorted(FOREIGN), len(FOREIGN))
     assert set(FOREIGN) < keys(store)
+
+
+def test_keys_of_others_above_and_beside_ours_are_told_of_too(store, monkeypatch):
+    class Shared(Wrapped):
+        """A bucket takes characters that a directory of ours does not."""
+
+        def list(self, prefix, *, after=""):
+            others = [Stat(key, "", 1, 0) for key in ("events/\u00e9", "notes.txt", "packages/a.deb")]
+            both = [*self.store.list(prefix, after=after), *others]
+            found = [stat for stat in both if stat.key.startswith(prefix) and stat.key > after]
+            return iter(sorted(found, key=lambda stat: stat.key))
+
+    for dry_run in (False, True):
+        done = Registry(Shared(store)).sweep(dry_run=dry_run)
+        assert sorted(done.foreign) == ["notes.txt", "packages/a.deb"]
+    assert Registry(Shared(store)).fsck().foreign == ["notes.txt", "packages/a.deb", "events/\u00e9"]
+    monkeypatch.setattr(leavings, "STRANGE_COUNTED", 1)
+    assert Registry(Shared(store)).sweep().foreign == ["notes.txt"]
+
+
+def test_what_stops_a_sweep_ends_no_more_keys(store, monkeypatch):
+    monkeypatch.setattr(leavings, "BATCH", 1)
+    for name in ("ci", "cd"):
+        put_key(store, name, ended=31 * DAY)
+    late = Before(store, "put", lambda: store.delete([fmt.FORMAT_KEY]), prefix=format_access.KEYS)
+    with pytest.raises(SweepStopped):
+        Registry(late).sweep()
+    assert sorted(read_key(store, name).deleted for name in ("ci", "cd")) == [False, True]
 
 
 def test_many_go_in_batches_and_what_stops_a_sweep_stops_them_too(store, monkeypatch):

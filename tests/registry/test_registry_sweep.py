@@ -339,6 +339,15 @@ def test_a_dry_run_says_what_a_real_one_does_and_writes_nothing(store, everythin
     assert replace(dry, dry_run=False) == real
 
 
+def test_of_many_pushes_those_are_shown_of_which_nothing_was_heard_longest(node, store, monkeypatch):
+    monkeypatch.setattr(sweep, "PUSHES_SHOWN", 2)
+    ids = [node.open(tag=tag).session.id for tag in ("v1", "v2", "v3")]
+    for sid, seconds in zip(ids, (60, 180, 120), strict=True):
+        older(store, fmt.session_key(sid), seconds)
+    done = swept(store)
+    assert (done.sessions, [one.id for one in done.pushes]) == (3, [ids[1], ids[2]])
+
+
 def test_a_push_to_a_new_template_has_no_name(node, store):
     node.open()
     assert [one.name for one in swept(store).pushes] == [""]

@@ -76,7 +76,10 @@ def asks_for(use):
 
 HEAD, TRASHED = fmt.head_key(BASE), lambda store: version_key(store, OTHER)
 STOPS = {
-    "a head that is missing": gone(fmt.head_key(OTHER)),
+    "what hides heads": written("heads", b""),
+    "what hides versions": written("versions", b""),
+    "what hides sessions": written("sessions", b""),
+    "what hides markers": written("gc", b""),
     "a head that cannot be read": written(HEAD, b"{"),
     "a head of which a part is lost": rewritten(HEAD, lambda raw: raw.pop("removed")),
     "a head that is another template's": rewritten(HEAD, lambda raw: raw.update(id=OTHER)),
@@ -145,6 +148,7 @@ def test_a_sweep_stops_at_a_base_that_cannot_be_read(node, full):
     with pytest.raises(SweepStopped) as stopped:
         swept(full)
     assert stopped.value.detail["what"] == key
+    assert str(stopped.value).count(key) == 1
 
 
 def test_a_copy_is_not_swept(full):
@@ -163,6 +167,15 @@ def test_a_head_that_vanishes_stops_the_sweep(full):
     with pytest.raises(SweepStopped) as stopped:
         swept(late)
     assert stopped.value.detail["what"] == HEAD
+
+
+def test_a_head_that_vanishes_between_two_looks_stops_the_sweep(full):
+    late = Before(full, "list", lambda: full.delete([HEAD]), prefix=fmt.SESSIONS)
+    before = keys(full)
+    with pytest.raises(SweepStopped) as stopped:
+        swept(late)
+    assert stopped.value.detail["what"] == HEAD
+    assert before - keys(full) == {HEAD}
 
 
 # --- Half way ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from registry.material import (
     Pusher,
     change_head,
     check_sound,
+    end_trash,
     read_head,
     swept,
 )
@@ -28,6 +29,7 @@ from s3reg.errors import (
     SessionNotFound,
     StoreUnavailable,
     TagNotFound,
+    TemplateChanged,
     TemplateNotFound,
     VersionChanged,
     VersionNotFound,
@@ -110,6 +112,30 @@ def test_what_was_pushed_over_a_tag_while_somebody_looked_stays(node, store, reg
     with pytest.raises(VersionChanged):
         registry.untag(JO, BASE, tag="b", version=three["b"].id, operation=ONE)
     assert tags(read_head(store)) == ("abc", "b")
+
+
+@pytest.mark.parametrize("newest", ["c", "d"])
+def test_one_goes_only_while_the_version_that_was_taken_for_the_newest_is_still_that(store, registry, three, newest):
+    counted = Counting(store)
+    seen = three[newest].id if newest in three else "f" * 32
+    if newest == "c":
+        registry.revert(EVERYONE, BASE, operation=TWO)
+    before = read_head(store)
+    with pytest.raises(TemplateChanged):
+        Registry(counted).untag(JO, BASE, tag="a", newest=seen, operation=ONE)
+    assert (swaps(counted), read_head(store)) == ([], before)
+    registry.untag(JO, BASE, tag="a", newest=before.versions[-1].id, operation=ONE)
+    assert read_head(store).removed[-1].id == three["a"].id
+
+
+def test_a_version_that_is_all_that_a_revert_left_a_moment_ago_stays_where_the_newest_was_named(store, three):
+    def revert():
+        Registry(store).revert(EVERYONE, BASE, tag="b", operation=TWO)
+
+    late = Registry(Before(store, "put", revert, prefix=fmt.HEADS))
+    with pytest.raises(TemplateChanged):
+        late.untag(JO, BASE, version=three["a"].id, newest=three["c"].id, operation=ONE)
+    assert tags(read_head(store)) == ("a", "bc")
 
 
 # --- Retag -----------------------------------------------------------------------------------------------------------
@@ -408,6 +434,30 @@ def test_what_somebody_pushes_meanwhile_stays(node, store, gone, call):
     assert head.operations[-1] == ONE
     assert head.tagged("n")
     check_sound(store)
+
+
+def test_what_a_sweep_does_to_a_template_leaves_the_operations_that_callers_may_repeat(node, store, registry, three):
+    """Else a revert whose answer was lost would be done twice, once a sweep has given up so many pushes."""
+    registry.revert(JO, BASE, operation=ONE)
+    end_trash(store)
+    for number in range(3):
+        node.open(tag=f"x{number}")
+    before = read_head(store)
+    done = swept(store, expire=True)
+    assert (done.given_up, done.purged) == (3, 1)
+    assert (read_head(store).gen, read_head(store).operations) == (before.gen + 4, before.operations)
+    registry.revert(JO, BASE, operation=ONE)
+    assert tags(read_head(store)) == ("ab", "")
+
+
+@pytest.mark.usefixtures("three")
+def test_what_a_sweep_let_go_is_counted_once_though_the_answer_was_lost(store, registry):
+    registry.revert(JO, BASE, tag="b", operation=ONE)
+    end_trash(store)
+    lost = LosesAnswer(store, prefix=fmt.HEADS)
+    assert Registry(lost).sweep().purged == 2
+    assert lost.happened
+    assert tags(read_head(store)) == ("a", "")
 
 
 def test_two_who_restore_one_version_bring_it_back_once(store, registry, gone):

@@ -304,6 +304,16 @@ class TestDamage:
         with pytest.raises(RecordDamaged):
             registry.usage(EVERYONE, BASE)
 
+    def test_what_is_shared_with_a_head_that_does_not_tell_its_domain_is_shared(self, node, registry, store):
+        opened = node.open(OTHER, bases=(base(node.push()),), name="other")
+        theirs = next(file for file in opened.bases[0].files if file.map)
+        kept = ProposedFile("disk", theirs.role, theirs.size, theirs.digest, drive=0, map=theirs.map)
+        node.commit(opened.session, (kept, config()), name="other")
+        there = registry.usage(EVERYONE, OTHER).templates
+        store.put(fmt.head_key(BASE), fmt.write_head(read_head(store)).replace(b'"domain":"main"', b'"domain":7'))
+        assert registry.usage(EVERYONE, OTHER).templates == there
+        assert (there[0].exclusive, there[0].shared > 0) == (0, True)
+
 
 class TestCost:
     def test_what_a_version_needs_is_read_once(self, one_made, store):

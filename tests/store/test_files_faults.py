@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -66,6 +67,54 @@ def test_a_full_disk_is_said_so_and_nothing_half_written_stays(mount, tmp_path):
     assert store.get("heads/a").data == b"old"
     store.put("heads/a", b"new", only_if=Match(etag))
     assert store.get("heads/a").data == b"new"
+
+
+def test_on_a_full_disk_what_replaces_or_clears_is_written_and_nothing_new(mount, tmp_path):
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=4m")
+    store = FilesStore(root, clearing=("gc/",))
+    etag = store.put("heads/a", b"old")
+    with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    for _ in range(30):
+        etag = store.put("heads/a", bytes(9000), only_if=Match(etag))
+    store.put("gc/a", bytes(20_000), only_if=ABSENT)
+    for act in (
+        lambda: store.put("sessions/a", b"1", only_if=ABSENT),
+        lambda: store.receive("packs/a", io.BytesIO(b"1"), size=1, sha256=hashlib.sha256(b"1").hexdigest()),
+    ):
+        with pytest.raises(StoreFull):
+            act()
+    store.delete(["gc/a"])
+    store.put("gc/b", bytes(20_000), only_if=ABSENT)
+    store.delete(["gc/b"])
+    (root / "ballast").unlink()
+    store.put("sessions/a", b"1", only_if=ABSENT)
+    assert [item.key for item in store.list("")] == ["heads/a", "sessions/a"]
+    assert leftovers(root) == []
+
+
+def test_a_disk_that_is_out_of_inodes_is_good_for_reading_and_for_removing(mount, tmp_path):
+    """A store that was made by a release without a reserve, say."""
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=8m,nr_inodes=40")
+    FilesStore(root).put("heads/a", b"1")
+    (root / ".locks" / "reserve").unlink()
+    with contextlib.suppress(OSError):
+        for number in range(40):
+            (root / f"ballast{number}").touch()
+    store = FilesStore(root)
+    assert store.get("heads/a").data == b"1"
+    store.delete(["heads/a"])
+    assert list(store.list("heads/")) == []
+
+
+def test_the_first_turn_is_had_on_a_full_disk(mount, tmp_path):
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=4m")
+    store = FilesStore(root)
+    with (root / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert [store.takes_turn("sweep", 60) for _ in range(2)] == [True, False]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A directory that did not change is not read again, and one that did always is."""
 
+import itertools
 import os
 import threading
 
@@ -10,6 +11,8 @@ from s3reg.store.files import FilesStore
 from s3reg.store.files_list import TRUSTED_SECONDS, Folders
 
 PUTS = 60
+MANY, LOOKS = 2000, 10
+"""Objects, more than the kernel gives in one piece; listings of them."""
 TICKS = 10_000
 """Listings within which the clock of any file system has ticked."""
 
@@ -44,6 +47,31 @@ def settled(found, prefix, before=None):
 
 def told(listing):
     return [(stat.key, stat.size) for stat in listing.stats]
+
+
+def test_what_is_replaced_while_its_directory_is_read_is_listed(in_memory):
+    """tmpfs and btrfs put it behind all others, where who reads the directory already does not look any more."""
+    store, ended = FilesStore(in_memory), threading.Event()
+    store.put("heads/0", b"")
+    names = [f"heads/{number}" for number in range(MANY)]
+    for name in names[1:]:
+        (in_memory / "heads.d" / name.partition("/")[2]).touch()
+
+    def replace():
+        for name in itertools.cycle(names):
+            if ended.is_set():
+                return
+            store.put(name, b"")
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(LOOKS):
+            assert len(list(store.list("heads/"))) == MANY
+            assert len(store.relist("heads/").stats) == MANY
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_what_others_write_into_a_file_in_place_shows_within_a_minute(store, tmp_path):

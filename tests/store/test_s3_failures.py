@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 
+import http_wires
 import servers
 import wires
 from s3reg.errors import (
@@ -221,3 +222,14 @@ def test_a_refused_precondition_says_so_and_nothing_else(minio, bucket):
 def test_settings_that_make_no_sense_are_refused_at_once_without_telling_a_credential(settings):
     with raises(SettingInvalid, "hidden"):
         S3Store(**settings)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "delete"])
+def test_a_page_that_somebody_on_the_way_answers_with_is_no_answer(minio, bucket, verb):
+    """A portal, or a proxy that is not set up, says 200 to all. (What is not deleted, the next sweep deletes.)"""
+    name = bucket(minio)
+    with http_wires.Wire(minio.endpoint) as wire:
+        wire.rule = lambda _: http_wires.page
+        with raises(PutUnsettled if verb in {"create", "replace"} else StoreUnavailable):
+            VERBS[verb](S3Store(name, endpoint=wire.endpoint, region=minio.region))
+        assert wire.passed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, request
 
 from s3reg.api import audit, render
-from s3reg.api.operations import MOST_DIGITS, body, received
+from s3reg.api.operations import MOST_DIGITS, body, received, wrong
 from s3reg.api.wiring import gate
 from s3reg.errors import RequestInvalid, SelectorsDisagree
 from s3reg.model import names
@@ -42,7 +42,7 @@ def create() -> Response:
     asked = _asked()
     key_id, ttl, groups = _id(asked), _ttl(asked), _groups(asked) or ()
     if ttl is None:
-        raise _wrong("ttl", "missing: say for how many seconds the key works")
+        raise wrong("ttl", "missing: say for how many seconds the key works")
     audit.about(key=key_id, groups=groups, ttl=ttl)
     _, private = gate().keys.create(key_id, ttl=ttl, groups=groups, public_key=_public_key(asked))
     return render.done() if private is None else render.anka_later(base64.b64encode(private).decode())
@@ -56,7 +56,7 @@ def change() -> Response:
     key_id, ttl, groups = _id(asked), _ttl(asked), _groups(asked)
     audit.about(key=key_id, groups=groups, ttl=ttl)
     if "publickey" in asked:
-        raise _wrong("publicKey", "never changes: delete the key and make another one")
+        raise wrong("publicKey", "never changes: delete the key and make another one")
     if ttl is None and groups is None:
         raise RequestInvalid(reason="there is nothing to change: give ttl or groups", problems={})
     gate().keys.change(key_id, ttl=ttl, groups=groups)
@@ -106,7 +106,7 @@ def _query() -> list[tuple[str, str]]:
 
 def _id(asked: dict[str, Any]) -> str:
     if "id" not in asked:
-        raise _wrong("id", "missing")
+        raise wrong("id", "missing")
     return names.key_id(asked["id"])
 
 
@@ -118,7 +118,7 @@ def _ttl(asked: dict[str, Any]) -> int | None:
     if isinstance(value, bool) or not (
         text.isascii() and text.isdigit() and 0 < len(text) <= MOST_DIGITS and int(text)
     ):
-        raise _wrong("ttl", "not a whole number of seconds, from 1 to 999999999")
+        raise wrong("ttl", "not a whole number of seconds, from 1 to 999999999")
     return int(text)
 
 
@@ -130,16 +130,12 @@ def _groups(asked: dict[str, Any]) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, list):
-        raise _wrong("groups", "neither an array nor text with commas")
+        raise wrong("groups", "neither an array nor text with commas")
     return tuple(dict.fromkeys(map(names.group_name, value)))
 
 
 def _public_key(asked: dict[str, Any]) -> bytes | None:
     value = asked.get("publickey")
     if value is not None and not isinstance(value, str):
-        raise _wrong("publicKey", "not text")
+        raise wrong("publicKey", "not text")
     return None if value is None else value.encode("utf-8", "replace")
-
-
-def _wrong(name: str, problem: str) -> RequestInvalid:
-    return RequestInvalid(reason=f"{name}: {problem}", problems={name: [problem]})

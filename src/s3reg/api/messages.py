@@ -109,7 +109,7 @@ def upload_links(links: Iterable[Link]) -> wire.UploadsAnswer:
 
 def commit_answer(done: Committed) -> wire.CommitAnswer:
     """The version as it is now listed."""
-    head, entry = done.head, done.entry
+    head, entry, old = done.head, done.entry, done.replaced
     return wire.CommitAnswer(
         template=head.id,
         name=head.name,
@@ -118,6 +118,7 @@ def commit_answer(done: Committed) -> wire.CommitAnswer:
         tag=entry.tag,
         size=entry.size,
         stored=done.stored,
+        replaced=None if old is None or old.until is None else wire.Replaced(old.id, old.until),
     )
 
 

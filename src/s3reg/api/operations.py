@@ -135,6 +135,11 @@ def received() -> bytes:
     return data
 
 
+def wrong(name: str, problem: str) -> RequestInvalid:
+    """One value of the request is what it may not be."""
+    return RequestInvalid(reason=f"{name}: {problem}", problems={name: [problem]})
+
+
 def _cut() -> RequestInvalid:
     return RequestInvalid(reason="its body did not come as its headers say", problems={})
 
@@ -159,5 +164,5 @@ def _parameter(row: Parameter) -> str | int | None:
     if not row.whole:
         return text
     if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
-        raise RequestInvalid(reason=f"{row.name}: not a whole number", problems={row.name: ["not a whole number"]})
+        raise wrong(row.name, "not a whole number")
     return int(text)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from s3reg.api import audit, grants, render
-from s3reg.api.operations import body
+from s3reg.api.operations import body, wrong
 from s3reg.api.wiring import gate
-from s3reg.errors import GroupChanged, GroupNotFound, RequestInvalid
+from s3reg.errors import GroupChanged, GroupNotFound
 from s3reg.model import names
 from s3reg.model.access import RESOURCE_PERMISSIONS, Group
 
@@ -82,21 +82,17 @@ def _write(name: str, templates: Mapping[TemplateId, frozenset[Action]]) -> None
 
 def _templates(said: object) -> dict[TemplateId, frozenset[Action]]:
     if not isinstance(said, list):
-        raise _wrong("body", "not an array of resources")
+        raise wrong("body", "not an array of resources")
     return grants.by_name(map(_resource, said))
 
 
 def _resource(row: Any) -> tuple[TemplateId, list[object]]:
     if not isinstance(row, dict):
-        raise _wrong("body", "one of the resources is not an object")
+        raise wrong("body", "one of the resources is not an object")
     for name, only in (("type", "template"), ("id_type", "id")):
         if row.get(name, only) != only:
-            raise _wrong(name, f"not {only!r}, and there is nothing else")
+            raise wrong(name, f"not {only!r}, and there is nothing else")
     permissions = row.get("permissions")
     if not isinstance(permissions, list):
-        raise _wrong("permissions", "not an array")
+        raise wrong("permissions", "not an array")
     return names.template_id(row.get("id")), permissions
-
-
-def _wrong(name: str, problem: str) -> RequestInvalid:
-    return RequestInvalid(reason=f"{name}: {problem}", problems={name: [problem]})

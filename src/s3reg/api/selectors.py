@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from flask import request
 
 from s3reg.api import audit
-from s3reg.api.operations import MOST_DIGITS, body, received
+from s3reg.api.operations import MOST_DIGITS, body, received, wrong
 from s3reg.errors import RequestInvalid, SelectorsDisagree
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Selector:
         """
         there = [tag for tag in self.tags if head.tagged(tag)]
         if to_remove and len(there) > 1:
-            raise _wrong(
+            raise wrong(
                 "tag", f"{' and '.join(map(repr, there))} are both there: write %20 for a blank, %2B for a plus"
             )
         return next(iter((*there, *self.tags)), None)
@@ -69,7 +69,7 @@ def to_remove() -> Selector:
     if not found.keys() & set(VERSION):
         for name, _ in given:
             if SPELLINGS.get(name, VERSION[0]) in VERSION:
-                raise _wrong(name, "blank" if name in SPELLINGS else "not a name for a version: write tag or version")
+                raise wrong(name, "blank" if name in SPELLINGS else "not a name for a version: write tag or version")
     return _selector(found)
 
 
@@ -78,7 +78,7 @@ def to_delete() -> str:
     found = _agreed([*_query(), *_body()])
     for name in VERSION:
         if name in found:
-            raise _wrong(name, "not taken: this removes the template with all its versions")
+            raise wrong(name, "not taken: this removes the template with all its versions")
     template = _text(found, "id")
     audit.about(template=template)
     return template
@@ -95,7 +95,7 @@ def to_set_arch() -> tuple[str, str]:
 def _selector(found: dict[str, Readings]) -> Selector:
     tags = tuple(tag for tag in found.get("tag", ()) if isinstance(tag, str))
     if "tag" in found and not tags:
-        raise _wrong("tag", "not text")
+        raise wrong("tag", "not text")
     number = found.get("version", (None,))[0]
     asked = Selector(_text(found, "id"), tags, None if number is None else _number(number))
     audit.about(template=asked.id, tag=next(iter(tags), None), number=asked.number)
@@ -139,16 +139,12 @@ def _agreed(given: Iterable[tuple[str, Readings]]) -> dict[str, Readings]:
 def _text(found: dict[str, Readings], name: str) -> str:
     value = found.get(name, (None,))[0]
     if not isinstance(value, str):
-        raise _wrong(name, "missing" if value is None else "not text")
+        raise wrong(name, "missing" if value is None else "not text")
     return value
 
 
 def _number(value: object) -> int:
     text = str(value)
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
-        raise _wrong("version", "not a whole number")
+        raise wrong("version", "not a whole number")
     return int(text)
-
-
-def _wrong(name: str, problem: str) -> RequestInvalid:
-    return RequestInvalid(reason=f"{name}: {problem}", problems={name: [problem]})

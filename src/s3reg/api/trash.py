@@ -22,7 +22,13 @@ def untag_version(asked: wired.Untag) -> wire.Reverted:
     """Take one version out of a template; newer ones stay. Safe to repeat: it is done once."""
     version = None if asked.version is None else names.version_id(asked.version)
     gone = registry().untag(
-        asker(), asked.template, tag=asked.tag, number=asked.number, version=version, operation=asked.operation
+        asker(),
+        asked.template,
+        tag=asked.tag,
+        number=asked.number,
+        version=version,
+        newest=asked.newest,
+        operation=asked.operation,
     )
     return messages.reverted(gone)
 

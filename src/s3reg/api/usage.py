@@ -66,6 +66,7 @@ def list_uses(ref: str | None) -> messages.UsesAnswer:
         messages.UsedTemplate(
             template=head.id,
             name=head.name,
+            domain=head.domain,
             versions=tuple(
                 messages.Used(entry.id, entry.tag, entry.size, entry.created, uses.last_pulls.get(entry.id))
                 for entry in head.versions

@@ -13,6 +13,7 @@ from s3reg.auth.certificates import Certificates
 from s3reg.auth.gate import Gate
 from s3reg.auth.roottoken import RootTokens
 from s3reg.errors import AccessOff, SettingInvalid, StoreCopied
+from s3reg.model import format as fmt
 from s3reg.registry import Limits, Registry
 from s3reg.store.files import FilesStore
 from s3reg.telemetry import emit
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
 _S3 = "s3://"
+_CLEARING = (fmt.HEADS, fmt.MARKERS, fmt.CHECK)
+"""What is written so that something may go: heads without it, a sweep's marker, how a sweep asks for the time."""
 _SPARE_CONNECTIONS = 32
 """Besides one for each thread: a call asks for a listing's stretches, or for many records, side by side."""
 
@@ -156,7 +159,7 @@ def open_store(settings: Settings) -> ObjectStore:
         folder = Path(where).expanduser()
         if folder.exists() and not folder.is_dir():
             raise SettingInvalid(name="--store", reason=f"{where!r} is a file, not a directory")
-        return FilesStore(folder)
+        return FilesStore(folder, clearing=_CLEARING)
     if not where.startswith(_S3):
         raise SettingInvalid(name="--store", reason=f"{where!r} is neither a directory nor s3://BUCKET[/PREFIX]")
     bucket, _, prefix = where.removeprefix(_S3).partition("/")

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from s3reg.api.wiring import registry_over
 from s3reg.cli import flags, output
-from s3reg.cli.output import Answer
+from s3reg.cli.output import Answer, counted
 
 if TYPE_CHECKING:
     from s3reg.cli.options import Asked
@@ -45,10 +45,12 @@ def adopt(asked: Asked, /, url: str | None, *, force: bool, yes: bool, **told: s
 
 def _holding(found: Checked) -> str:
     orphans = sum(tally.count for tally in found.orphans.values())
-    return (
-        f"{found.templates} templates with {found.versions} versions, {decimal(found.bytes)} of packs; "
-        f"{len(found.damage)} things are missing or bad; {orphans} objects are nobody's"
-    )
+    parts = [
+        f"{counted(found.templates, 'template')} with {counted(found.versions, 'version')}, {decimal(found.bytes)} of packs",
+        *([f"{counted(len(found.damage), 'thing')} missing or bad"] if found.damage else []),
+        *([f"{counted(orphans, 'object')} that nobody needs"] if orphans else []),
+    ]
+    return "; ".join(parts)
 
 
 def _body(done: Adopted) -> dict[str, object]:
@@ -66,7 +68,7 @@ def _body(done: Adopted) -> dict[str, object]:
 def _text(done: Adopted, location: str) -> str:
     lines = [f"{location} is a store of its own now: {done.store}, made as a copy of {done.made_as}"]
     if done.sessions:
-        lines.append(f"{done.sessions} pushes to the original were given up here")
+        lines.append(f"given up here: {counted(done.sessions, 'push', 'pushes')} to the original")
     if done.checked.damage:
         lines.append("what is missing or bad, s3reg fsck names; a push of the same version puts it back")
     lines.append("a registry that serves it already has to be started anew: it knows the original's secret")

@@ -37,7 +37,7 @@ def local_vms(context: click.Context, parameter: click.Parameter, word: str) -> 
     asked: Asked = context.obj
     with contextlib.suppress(S3regError, OSError):
         library = Library((asked.library or default_library()).expanduser().absolute())
-        return _fitting(word, (vm.name for vm in library.vms()))
+        return fitting(word, (vm.name for vm in library.vms()))
     return []
 
 
@@ -46,7 +46,7 @@ def remotes(context: click.Context, parameter: click.Parameter, word: str) -> li
     del parameter
     asked: Asked = context.obj
     with contextlib.suppress(S3regError, OSError):
-        return _fitting(word, (remote.name for remote in asked.remotes().all()))
+        return fitting(word, (remote.name for remote in asked.remotes().all()))
     return []
 
 
@@ -56,7 +56,7 @@ def templates(context: click.Context, parameter: click.Parameter, word: str) -> 
 
     def ask(connection: Connection) -> list[str]:
         answer = connection.ask(wire.TemplatesAnswerSchema, "GET", f"{wire.PREFIX}/templates")
-        return _fitting(word, (one.name for one in answer.templates))
+        return fitting(word, (one.name for one in answer.templates))
 
     return _answered(context, ask)
 
@@ -64,14 +64,21 @@ def templates(context: click.Context, parameter: click.Parameter, word: str) -> 
 def trashed(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
     """The templates of which something lies in the trash."""
     del parameter
-    return _answered(context, lambda connection: _fitting(word, (one.name for one in _trash(connection, None))))
+    return _answered(context, lambda connection: fitting(word, (one.name for one in _trash(connection, None))))
 
 
 def trashed_tags(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
     """The tags in the trash of the template that the command line names."""
     del parameter
     ref = context.params.get("template_") or next(iter(context.args), None)
-    return _answered(context, lambda connection: _fitting(word, (one.tag for one in _trash(connection, ref))))
+    return _answered(context, lambda connection: fitting(word, (one.tag for one in _trash(connection, ref))))
+
+
+def trashed_ids(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The ids of the versions in the trash of the template that the command line names, if it does already."""
+    del parameter
+    ref = context.params.get("template_") or next(iter(context.args), None)
+    return _answered(context, lambda connection: fitting(word, (one.version for one in _trash(connection, ref))))
 
 
 def _trash(connection: Connection, ref: str | None) -> Iterable[TrashEntry]:
@@ -84,7 +91,7 @@ def keys(context: click.Context, parameter: click.Parameter, word: str) -> list[
     """The registry's API keys."""
     del parameter
     return _answered(
-        context, lambda connection: _fitting(word, (one.id for one in Administration(connection).all_keys()))
+        context, lambda connection: fitting(word, (one.id for one in Administration(connection).all_keys()))
     )
 
 
@@ -92,7 +99,7 @@ def groups(context: click.Context, parameter: click.Parameter, word: str) -> lis
     """The registry's groups."""
     del parameter
     return _answered(
-        context, lambda connection: _fitting(word, (one.name for one in Administration(connection).all_groups()))
+        context, lambda connection: fitting(word, (one.name for one in Administration(connection).all_groups()))
     )
 
 
@@ -102,7 +109,7 @@ def sessions(context: click.Context, parameter: click.Parameter, word: str) -> l
 
     def ask(connection: Connection) -> list[str]:
         answer = connection.ask(SessionsAnswerSchema, "GET", f"{wire.PREFIX}/sessions")
-        return _fitting(word, (one.session for one in answer.sessions))
+        return fitting(word, (one.session for one in answer.sessions))
 
     return _answered(context, ask)
 
@@ -123,7 +130,7 @@ def tags(context: click.Context, parameter: click.Parameter, word: str) -> list[
 
     def ask(connection: Connection) -> list[str]:
         found = connection.ask(wire.TemplateEntrySchema, "GET", f"{wire.PREFIX}/template", query={"ref": template})
-        return _fitting(word, (version.tag for version in found.versions))
+        return fitting(word, (version.tag for version in found.versions))
 
     return _answered(context, ask) if template else []
 
@@ -131,13 +138,22 @@ def tags(context: click.Context, parameter: click.Parameter, word: str) -> list[
 def _answered(context: click.Context, ask: Callable[[Connection], list[str]]) -> list[str]:
     """What the registry answers within a second, else nothing."""
     asked: Asked = context.obj
+
+    def run() -> list[str]:
+        connection = Connection(asked.chosen().access, tries=1, stall=SECONDS)
+        with contextlib.closing(connection):
+            return ask(connection)
+
+    return soon(run)
+
+
+def soon(find: Callable[[], list[str]]) -> list[str]:
+    """What is found within a second, else nothing."""
     found: list[str] = []
 
     def run() -> None:
         with contextlib.suppress(S3regError, OSError):
-            connection = Connection(asked.chosen().access, tries=1, stall=SECONDS)
-            with contextlib.closing(connection):
-                found.extend(ask(connection))
+            found.extend(find())
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -145,6 +161,6 @@ def _answered(context: click.Context, ask: Callable[[Connection], list[str]]) ->
     return [] if thread.is_alive() else found
 
 
-def _fitting(word: str, names: Iterable[str]) -> list[str]:
+def fitting(word: str, names: Iterable[str]) -> list[str]:
     """The names that begin with `word`, in order; none that a terminal would not show as it is."""
     return sorted({name for name in names if name.startswith(word) and name.isprintable()})

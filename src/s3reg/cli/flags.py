@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from s3reg import settings, telemetry
 from s3reg.api.wiring import open_store
 from s3reg.errors import SettingInvalid
 from s3reg.model import format as fmt
+from s3reg.store import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
 
-WHERE = click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False)
+
+def _folder(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Folders, which a shell completes by itself."""
+    del context, parameter
+    return [CompletionItem(word, type="dir")]
+
+
+WHERE = click.argument("url", metavar="[DIR or s3://BUCKET[/PREFIX]]", required=False, shell_complete=_folder)
 """The store that a command works on, where it is not said by `--store` or its variable."""
 _QUIETLY = {"S3REG_LOG_LEVEL": "warning"}
 
@@ -57,9 +66,13 @@ def read(flags: Mapping[str, str | None], url: str | None = None, *, quietly: bo
 
 
 def existing_store(read: Settings) -> ObjectStore:
-    """The store that the settings name; a directory that is none is refused, and stays as it is. Raises SettingInvalid."""
+    """The store that the settings name; a directory that is none is refused, and stays as it is. Raises SettingInvalid.
+
+    One that lost its format.json is a store: what is done with it says so.
+    """
     where = read.store or ""
-    if where and "://" not in where and not (Path(where).expanduser() / fmt.FORMAT_KEY).is_file():
+    signs = (Path(where).expanduser() / path for path in (fmt.FORMAT_KEY, paths.of_folder(fmt.HEADS)))
+    if where and "://" not in where and not any(sign.exists() for sign in signs):
         raise SettingInvalid(name="--store", reason=f"there is no store of s3reg in {where!r}")
     return open_store(read)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from rich.filesize import decimal
 
 from s3reg.api import loopback
 from s3reg.api.wiring import registry_over
-from s3reg.cli import flags, output
+from s3reg.cli import flags, output, stored
 from s3reg.cli.node import connected
-from s3reg.cli.output import Answer, Columns
+from s3reg.cli.output import Answer, Columns, counted
 from s3reg.client import repair
 from s3reg.client.connection import Access, Connection
 from s3reg.client.library import Library
@@ -25,11 +26,12 @@ from s3reg.errors import Invalid, Kind, SettingInvalid
 from s3reg.registry.damage import What
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from s3reg.cli.options import Asked
+    from s3reg.model.names import TemplateId
     from s3reg.registry import Checked, Damage
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
@@ -70,7 +72,15 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
     help="Read packs too, all or so many percent, chosen at random, and see that every chunk decodes to its digest.",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(0), help="Choose the packs to read as the run that told this.")
-@click.option("-t", "--template", "templates", metavar="TEMPLATE", multiple=True, help="Only this one; repeatable.")
+@click.option(
+    "-t",
+    "--template",
+    "templates",
+    metavar="TEMPLATE",
+    multiple=True,
+    shell_complete=stored.templates,
+    help="Only this one; repeatable.",
+)
 @click.option(
     "--repair-from",
     "library",
@@ -78,7 +88,7 @@ def _percent(ctx: click.Context, option: click.Parameter, text: str | None) -> f
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Push again what this node's library has of damaged versions, under their tags and in their places.",
 )
-@click.option("--no-record", is_flag=True, help="Do not note which packs are bad: pushes may go on building on them.")
+@click.option("--no-record", is_flag=True, help="Do not note what is bad: pushes may go on building on it.")
 @click.pass_obj
 def fsck(
     asked: Asked,
@@ -95,7 +105,7 @@ def fsck(
     """Check that all that templates need is there, and as it was.
 
     Names what is damaged by template, tag and file, and ends with 8 if anything outside the trash is. Changes nothing, but
-    notes which packs are bad, so that no push builds on them. Registries may serve the store meanwhile.
+    notes which packs and maps are bad, so that no push builds on them. Registries may serve the store meanwhile.
     """
     if library is not None and no_record:
         raise Invalid(reason="--repair-from builds on no bad pack, so these have to be noted; leave --no-record out")
@@ -112,12 +122,15 @@ def fsck(
             told=shown,
         )
     outcomes = [] if library is None else list(_repaired(asked, read, registry.store, library, done))
+    called = {one.template: one.name for one in done.damage if one.template and one.name}
     replaced = {one.hurt.version for one in outcomes if one.version is not None}
     done.damage = [one for one in done.damage if one.version not in replaced]
-    body = _body(done, read_data) | ({} if library is None else {"repairs": [_outcome(one) for one in outcomes]})
-    text = (*_text(done, read_data), *([_outcomes(outcomes)] if outcomes else []))
+    body = _body(done, read_data) | (
+        {} if library is None else {"repairs": [_outcome(one, called) for one in outcomes]}
+    )
+    text = (*_text(done, read_data), *([_outcomes(outcomes, called)] if outcomes else []))
     answer = Answer(body, _summary(done), text)
-    code = Kind.DAMAGED.exit_code if any(not one.trash for one in done.damage) else 0
+    code = 0 if done.sound else Kind.DAMAGED.exit_code
     output.give(answer, machine_readable=asked.machine_readable, code=code)
     if code:
         raise click.exceptions.Exit(code)
@@ -128,12 +141,13 @@ def _repaired(asked: Asked, read: Settings, store: ObjectStore, folder: Path, do
     hurt = dict.fromkeys(
         Hurt(one.template, one.version, one.tag)
         for one in done.damage
-        if one.template is not None and one.version is not None and not one.trash and one.what is not What.HEAD
+        if one.template is not None and one.version is not None and not one.trash and not one.newer
     )
+    library = Library(folder.expanduser().absolute())
+    repair.clear(library)
     if not hurt:
         return
     avoid = frozenset(str(one.version) for one in done.damage if one.version is not None)
-    library = Library(folder.expanduser().absolute())
     with contextlib.ExitStack() as stack:
         if asked.registry is not None or asked.remote is not None:
             connection = stack.enter_context(connected(asked))
@@ -177,18 +191,36 @@ class _Shown:
             self._progress.advance(done.read.bytes - self._read)
             self._read = done.read.bytes
         elif self._status is not None and self._read is None:
-            self._status.update(f"{done.step}: {done.templates:,} templates, {done.versions:,} versions")
+            self._status.update(_at(done))
+
+
+def _at(done: Checked) -> str:
+    if done.step == "checksums":
+        return f"checksums: {done.looked:,} of {counted(done.packs, 'pack')}"
+    return f"{done.step}: {counted(done.templates, 'template')}, {counted(done.versions, 'version')}"
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
 
 def _summary(done: Checked) -> str:
-    held = f"{_some(done.templates, 'template')}, {_some(done.versions, 'version')}, {_some(done.packs, 'pack')}"
-    if done.clean:
-        return f"{held} of {decimal(done.bytes)}: sound"
-    hurt = len({(one.template, one.version) for one in done.damage if one.version is not None})
-    return f"{held} of {decimal(done.bytes)}; damaged: {_some(hurt, 'version')}, {_some(len(done.damage), 'finding')}"
+    held = f"{counted(done.templates, 'template')}, {counted(done.versions, 'version')}, {counted(done.packs, 'pack')}"
+    bad, trash = [one for one in done.damage if not one.trash], [one for one in done.damage if one.trash]
+    found = f"damaged: {_hurt(bad)}" if bad else "sound"
+    return f"{held} of {decimal(done.bytes)}: {found}{f'; in the trash, damaged: {_hurt(trash)}' if trash else ''}"
+
+
+def _hurt(damage: Sequence[Damage]) -> str:
+    """What they are about, counted."""
+    versions = {(one.template, one.version) for one in damage if one.version is not None}
+    others = {(one.what, one.key) for one in damage if one.version is None}
+    sorts = Counter("wrong size" if what is What.SIZE else what.value for what, _ in others)
+    return ", ".join(
+        [
+            *([counted(len(versions), "version")] if versions else []),
+            *(counted(count, sort) for sort, count in sorted(sorts.items())),
+        ]
+    )
 
 
 def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
@@ -201,26 +233,32 @@ def _text(done: Checked, percent: float) -> tuple[Columns | str, ...]:
         lines.append(_read(done, percent))
     if done.unsummed and percent < float(_ALL):
         lines.append(
-            f"of {_some(done.unsummed, 'pack')} the store keeps no checksum: only --read-data tells about them"
+            f"of {counted(done.unsummed, 'pack')} the store keeps no checksum: only --read-data tells about them"
         )
     if done.recorded or done.forgotten or done.unrecorded:
         lines.append(
-            f"noted as bad: {_some(done.recorded, 'pack')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
+            f"noted as bad: {counted(done.recorded, 'object')}; sound again: {done.forgotten}; not noted: {done.unrecorded}"
         )
-    orphans = [tally for tally in done.orphans.values() if tally.count]
-    if orphans:
-        count, size = sum(one.count for one in orphans), sum(one.bytes for one in orphans)
-        lines.append(f"nobody needs {_some(count, 'object')} of {decimal(size)}: s3reg gc removes them")
+    if orphans := [(sort.removesuffix("s"), tally) for sort, tally in done.orphans.items() if tally.count]:
+        told = ", ".join(counted(tally.count, sort) for sort, tally in orphans)
+        size = decimal(sum(tally.bytes for _, tally in orphans))
+        if done.unreadable:
+            lines.append(
+                f"named by nothing that can be read: {told}, {size}; put back what is damaged before any sweep"
+            )
+        else:
+            lines.append(f"nobody needs {told}, {size}: s3reg gc removes them")
     if done.foreign:
         more = "" if done.foreign_count == len(done.foreign) else f" and {done.foreign_count - len(done.foreign)} more"
         lines.append(f"not ours: {', '.join(done.foreign)}{more}")
-    table = Columns(("template", "file", "lost", "what", "what to do", "object"), rows)
+    headings = ("template", "file", "lost", "what", "what to do", "object")
+    table = Columns(headings, rows, below=("what", "what to do", "object"))
     return (*((table,) if rows else ()), "\n".join(lines))
 
 
 def _read(done: Checked, percent: float) -> str:
     which = "all" if percent >= float(_ALL) else f"{percent:g} %, --seed {done.seed}"
-    return f"read: {_some(done.read.count, 'pack')} of {decimal(done.read.bytes)} ({which})"
+    return f"read: {counted(done.read.count, 'pack')} of {decimal(done.read.bytes)} ({which})"
 
 
 def _named(one: Damage) -> str:
@@ -230,13 +268,9 @@ def _named(one: Damage) -> str:
 
 def _lost(one: Damage) -> str:
     if not one.lost:
-        return ""
+        return "nothing yet" if one.file else ""
     first, last = one.lost[0], one.lost[-1]
     return f"{decimal(one.lost_bytes)} in {first[0]}-{last[0] + last[1] - 1}"
-
-
-def _some(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _body(done: Checked, percent: float) -> dict[str, Any]:
@@ -251,13 +285,14 @@ def _body(done: Checked, percent: float) -> dict[str, Any]:
         "orphans": {sort: {"count": tally.count, "bytes": tally.bytes} for sort, tally in done.orphans.items()},
         "foreign": done.foreign,
         "foreign_count": done.foreign_count,
-        "noted_as_bad": {"packs": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
+        "noted_as_bad": {"objects": done.recorded, "sound_again": done.forgotten, "not_noted": done.unrecorded},
     }
 
 
-def _outcome(one: Outcome) -> dict[str, Any]:
+def _outcome(one: Outcome, called: Mapping[TemplateId, str]) -> dict[str, Any]:
     return {
         "template": one.hurt.template,
+        "name": called.get(one.hurt.template, ""),
         "tag": one.hurt.tag,
         "replaced": one.hurt.version,
         "version": one.version,
@@ -267,17 +302,17 @@ def _outcome(one: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcomes(outcomes: list[Outcome]) -> Columns:
+def _outcomes(outcomes: list[Outcome], called: Mapping[TemplateId, str]) -> Columns:
     rows = [
         (
-            one.hurt.template,
+            called.get(one.hurt.template, one.hurt.template),
             one.hurt.tag,
             f"put back, {decimal(one.sent)} were sent" if one.problem is None else f"not put back: {one.problem}",
             "" if one.problem is None else one.problem.next_step,
         )
         for one in outcomes
     ]
-    return Columns(("template", "tag", "repair", "what to do"), rows)
+    return Columns(("template", "tag", "repair", "what to do"), rows, below=("what to do",))
 
 
 def _damage(damage: Sequence[Damage]) -> list[dict[str, Any]]:

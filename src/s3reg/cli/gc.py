@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from s3reg.api.wiring import registry_over
-from s3reg.cli import flags, output
+from s3reg.cli import flags, output, stored
 from s3reg.cli.interrupts import ENDING
 from s3reg.cli.node import when
-from s3reg.cli.output import Answer, Columns
+from s3reg.cli.output import Answer, Columns, counted
 from s3reg.errors import S3regError
 from s3reg.registry import Swept
 
@@ -35,8 +35,15 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 @click.command()
 @flags.WHERE
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would go, and what stays for what.")
+@click.option(
+    "--lost",
+    multiple=True,
+    metavar="TEMPLATE-ID",
+    shell_complete=stored.lost,
+    help="Its head is gone for good, as s3reg fsck tells: what is left of it goes. Again for more of them.",
+)
 @click.pass_obj
-def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -> None:
+def gc(asked: Asked, /, url: str | None, *, dry_run: bool, lost: tuple[str, ...], **told: str | None) -> None:
     """Remove what nobody needs any more.
 
     Packs, maps and versions that neither a template, its trash nor a push under way names; what lies too long in the trash;
@@ -58,7 +65,7 @@ def gc(asked: Asked, /, url: str | None, *, dry_run: bool, **told: str | None) -
 
     try:
         with _ending_between_steps() as check, _shown(quiet=asked.machine_readable) as show:
-            registry.sweep(dry_run=dry_run, told=note)
+            registry.sweep(dry_run=dry_run, lost=lost, told=note)
     except (KeyboardInterrupt, S3regError):
         _tell_so_far(done, asked)
         raise
@@ -106,10 +113,10 @@ def _shown(*, quiet: bool) -> Iterator[Callable[[Swept], None]]:
 def _at(done: Swept) -> str:
     match done.step:
         case "listing":
-            return f"listing: {done.listed:,} objects, {decimal(done.listed_bytes)}"
+            return f"listing: {counted(done.listed, 'object')}, {decimal(done.listed_bytes)}"
         case "removing":
             return f"removing: {done.removed:,} of {done.unnamed:,} objects, {decimal(done.freed)}"
-    return f"{done.step}: {done.heads:,} templates" if done.step else ""
+    return f"{done.step}: {counted(done.heads, 'template')}" if done.step else ""
 
 
 def _tell_so_far(done: Swept, asked: Asked) -> None:
@@ -117,8 +124,8 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
     if asked.machine_readable:
         sys.stdout.write(json.dumps({"swept": _body(done)}) + "\n")
         sys.stdout.flush()
-    elif not done.dry_run:
-        sys.stderr.write(f"until then: {_summary(done)}\n")
+    elif not done.dry_run and (went := _went(done)):
+        sys.stderr.write(f"until then: {'; '.join(went)}\n")
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -126,26 +133,29 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 
 def _summary(done: Swept) -> str:
     """One line."""
+    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
+    objects, *besides = _went(done) or ["0 objects removed, 0 bytes"]
+    return "; ".join((objects, stays, *besides))
+
+
+def _went(done: Swept) -> list[str]:
+    """What was done: of objects, then besides; nothing if nothing was."""
     besides = [
         *(f"{text} left the trash" for text in _some(done.purged, "version")),
         *(f"{text} given up" for text in _some(done.given_up, "push", "pushes")),
-        *(_count(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
+        *(counted(count, kind.removesuffix("s"), kind) for kind, count in done.cleared.items()),
         *(f"{text} left alone" for text in _some(done.foreign_count, "foreign key")),
     ]
-    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
-    parts = [
-        f"{_count(done.removed, 'object')} removed, {decimal(done.freed)}",
-        stays,
-        *([", ".join(besides)] if besides else []),
-    ]
-    return "; ".join(parts)
+    if not done.removed and not besides:
+        return []
+    return [f"{counted(done.removed, 'object')} removed, {decimal(done.freed)}", *filter(None, [", ".join(besides)])]
 
 
 def _forecast(done: Swept) -> tuple[Columns | str, ...]:
     """What would go, and what stays for what."""
     now = time.time()
-    listed = f"for what {_count(done.templates, 'template lists', 'templates list')}"
-    trash = f"what only the trash needs: {_count(done.trash_versions, 'version')}"
+    listed = f"for what {counted(done.templates, 'template lists', 'templates list')}"
+    trash = f"what only the trash needs: {counted(done.trash_versions, 'version')}"
     if done.trash_until is not None:
         trash += f", the first until {when(done.trash_until)}"
     rows = [
@@ -156,7 +166,7 @@ def _forecast(done: Swept) -> tuple[Columns | str, ...]:
             "stays",
             f"{done.held_objects:,}",
             decimal(done.held),
-            f"for {_count(done.sessions, 'push', 'pushes')} under way",
+            f"for {counted(done.sessions, 'push', 'pushes')} under way",
         ),
         *(("", "", decimal(one.stored), _push(one, now)) for one in done.pushes),
         *(("would leave the trash", "", "", text) for text in _some(done.purged, "version")),
@@ -184,13 +194,9 @@ def _ago(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def _some(count: int, one: str, many: str = "") -> list[str]:
     """So many of them; nothing if there are none."""
-    return [_count(count, one, many)] if count else []
+    return [counted(count, one, many)] if count else []
 
 
 def _body(done: Swept) -> dict[str, Any]:

@@ -171,6 +171,7 @@ class _Shared:
         )
 
 
+_ALWAYS_SHOWN = "machine_readable"
 ALIASES = {"remove": "delete"}
 """What Anka 3 calls a command that is listed under the name that it has in Anka 2."""
 SHARED = (
@@ -276,10 +277,13 @@ class OpenGroup(click.Group):
 
 
 def share(command: click.Command, *, outermost: bool = False, hidden: bool = False) -> click.Command:
-    """`command` with the shared options added, and those of its subcommands; hidden: taken, but not in its help."""
+    """`command` with the shared options added, and those of its subcommands.
+
+    hidden: they are taken, and its help has only the one that says who reads the answer.
+    """
     taken = {spelling for param in command.params for spelling in (*param.opts, *param.secondary_opts)}
     for shared in SHARED:
-        option = shared.option(taken, outermost=outermost, hidden=hidden)
+        option = shared.option(taken, outermost=outermost, hidden=hidden and shared.asks != _ALWAYS_SHOWN)
         if option is not None and not any(param.name == option.name for param in command.params):
             command.params.append(option)
     if isinstance(command, click.Group) and not isinstance(command, OpenGroup):

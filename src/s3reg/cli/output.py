@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,9 +23,12 @@ from rich.text import Text
 from s3reg.client.progress import Bar, Json, Lines, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from s3reg.errors import S3regError
+
+_GAP = 2
+"""Blanks between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Columns:
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    below: tuple[str, ...] = ()
+    """Headings of what is copied or long: where a terminal is too narrow for the table, that stands whole, below its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,11 @@ def progress(*, machine_readable: bool) -> Progress:
     return Lines(sys.stderr)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """So many of them, in words."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def plain(text: str, *, keep: str = "") -> str:
     """`text` without control characters, which could repaint a terminal: it may come from elsewhere.
 
@@ -113,13 +125,48 @@ def plain(text: str, *, keep: str = "") -> str:
 
 
 def _columns(columns: Columns) -> None:
+    rows = [tuple(plain(cell) for cell in row) for row in columns.rows]
     if not sys.stdout.isatty():
-        for row in columns.rows:
-            sys.stdout.write("\t".join(plain(cell) for cell in row) + "\n")
+        for row in rows:
+            sys.stdout.write("\t".join(row) + "\n")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns.headings))
-    for heading in columns.headings:
-        table.add_column(heading, overflow="fold")
-    for row in columns.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    Console(file=sys.stdout).print(table)
+    console = Console(file=sys.stdout)
+    if columns.below and _wide(columns.headings, rows) > console.width:
+        _two_storeys(console, columns, rows)
+    else:
+        console.print(_table(columns.headings, rows))
+
+
+def _wide(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many characters a line of the table has where nothing is folded."""
+    return sum(_widths(headings, rows)) + _GAP * (len(headings) - 1)
+
+
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, cells)) for cells in zip(headings, *rows, strict=True)]
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int] | None = None) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(headings))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", width=None if widths is None else widths[number])
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _two_storeys(console: Console, columns: Columns, rows: Sequence[Sequence[str]]) -> None:
+    """The table of what is short, and below each row the rest: words wrap, and no word is cut, so that it can be copied."""
+    above = [number for number, heading in enumerate(columns.headings) if heading not in columns.below]
+    headings = [columns.headings[number] for number in above]
+    upper = [[row[number] for number in above] for row in rows]
+    widths = _widths(headings, upper)
+    room = console.width - _GAP * (len(widths) - 1)
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    for number, row in enumerate(rows):
+        console.print(_table(headings if number == 0 else [""] * len(headings), [upper[number]], widths))
+        for heading, cell in zip(columns.headings, row, strict=True):
+            if heading in columns.below and cell:
+                lines = textwrap.wrap(cell, console.width - 4, break_long_words=False, break_on_hyphens=False)
+                sys.stdout.write("".join(f"    {line}\n" for line in lines))

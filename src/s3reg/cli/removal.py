@@ -156,12 +156,15 @@ def _went(done: wire.Reverted, gone: list[str]) -> list[str]:
     """What went, and how it comes back."""
     lines = [f"{_named(gone, done.name)} removed; {'the template is gone' if done.deleted else f'{done.left} left'}"]
     if gone and done.until is not None:
-        named = [done.name, *(gone if len(gone) == 1 else [])]
-        words = [*(["--"] if any(word.startswith("-") for word in named) else []), *named]
-        lines.append(
-            f"it can be restored until {when(done.until)}: {shlex.join(['s3reg', 'trash', 'restore', *words])}"
-        )
+        back = comes_back(done.name, *(gone if len(gone) == 1 else []))
+        lines.append(f"it can be restored until {when(done.until)}: {back}")
     return lines
+
+
+def comes_back(*named: str, options: tuple[str, ...] = ()) -> str:
+    """The command that restores what is named so."""
+    ends = ["--"] if any(word.startswith("-") for word in named) else []
+    return shlex.join(["s3reg", "trash", "restore", *options, *ends, *named])
 
 
 def operation() -> str:

@@ -51,7 +51,8 @@ def list_(asked: Asked) -> None:
         )
         for one in found
     ]
-    table = Columns(("session", "template", "owner", "opened", "heard of", "sent", "until"), rows)
+    headings = ("session", "template", "owner", "opened", "heard of", "sent", "until")
+    table = Columns(headings, rows, below=("session",))
     body = [dataclasses.asdict(one) for one in found]
     output.give(Answer(body, "", table), machine_readable=asked.machine_readable)
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
+from s3reg import wire
 from s3reg.cli import candidates, environment, output, rates
 from s3reg.cli.failback import failing_back
-from s3reg.cli.node import NUMBER, TAG, TRIES_TO_ASK, connected, library_of, telling
+from s3reg.cli.node import NUMBER, TAG, TRIES_TO_ASK, connected, library_of, telling, when
 from s3reg.cli.output import Answer, Columns
+from s3reg.cli.removal import comes_back
 from s3reg.client import localtags, platform, pull, push, removal
 from s3reg.client.library import LocalVm
 from s3reg.client.pace import Pace
@@ -147,6 +149,7 @@ def _pushed(pushed: Pushed, vm: LocalVm) -> Answer:
         "stored": answer.stored,
         "sent": pushed.sent,
         "new": pushed.stored_raw,
+        "replaced": None if answer.replaced is None else wire.write(answer.replaced),
     }
     if pushed.already:
         came = "it was there already"
@@ -162,6 +165,9 @@ def _pushed(pushed: Pushed, vm: LocalVm) -> Answer:
             f"\nthe VM is called {vm.name!r} here, its template still {answer.name!r}: "
             "s3reg rename gives a template another name"
         )
+    if answer.replaced is not None:
+        back = comes_back(answer.name, options=("--version", answer.replaced.version, "--as", "TAG"))
+        text += f"\nthe version that was replaced can be restored until {when(answer.replaced.until)}: {back}"
     return Answer(body, "vm pushed successfully", text)
 
 

@@ -6,6 +6,7 @@ not there when somebody looked.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import unicodedata
 from collections import defaultdict
@@ -15,12 +16,12 @@ import click
 from rich.filesize import decimal
 
 from s3reg import wire
-from s3reg.cli import candidates, output
+from s3reg.cli import candidates, node, output
 from s3reg.cli.node import TRIES_TO_ASK, connected, when
 from s3reg.cli.options import OpenGroup
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.removal import operation
-from s3reg.errors import Invalid, NameAmbiguous, NotInTrash, TemplateNotFound, TrashEmpty
+from s3reg.errors import Forbidden, Invalid, NameAmbiguous, NotInTrash, TemplateNotFound, TrashEmpty
 from s3reg.model import names
 from s3reg.wire import trash as messages
 
@@ -63,7 +64,7 @@ def list_(asked: Asked, template_: str | None) -> None:
         )
         for one in found
     ]
-    table = Columns(("template", "tag", "size", "removed", "by", "until", "version"), rows)
+    table = Columns(("template", "tag", "size", "removed", "by", "until", "version"), rows, below=("version",))
     output.give(Answer([wire.write(one) for one in found], "", table), machine_readable=asked.machine_readable)
 
 
@@ -71,7 +72,14 @@ def list_(asked: Asked, template_: str | None) -> None:
 @_ONE
 @_TAGS
 @click.option("--as", "as_tag", metavar="TAG", help="Under this tag; for one version.")
-@click.option("--version", "versions", metavar="ID", multiple=True, help="By its id instead of a tag; repeatable.")
+@click.option(
+    "--version",
+    "versions",
+    metavar="ID",
+    multiple=True,
+    shell_complete=candidates.trashed_ids,
+    help="By its id instead of a tag; repeatable.",
+)
 @click.option("--force-name", is_flag=True, help="Let two templates carry one name.")
 @click.pass_obj
 def restore(
@@ -91,15 +99,10 @@ def restore(
     as_tag = None if as_tag is None else names.tag(as_tag)
     ids = [names.version_id(one) for one in versions]
     with connected(asked) as connection:
-        there = _of_template(connection, template_)
-        chosen = _chosen(there, template_, tags, ids) if tags or ids else _went_last(there, template_)
-        if as_tag is not None and len(chosen) > 1:
-            told = ", ".join(one.tag for one in chosen)
-            raise Invalid(reason=f"--as is for one version, and these would come back: {told}")
-        found = _same_template(chosen)
-        wanted = messages.Restore(
-            operation(), found, tuple(one.version for one in chosen), as_tag=as_tag, same_name=force_name
-        )
+        found, coming = _coming(connection, template_, tags, ids)
+        if as_tag is not None and len(coming) > 1:
+            raise Invalid(reason=f"--as is for one version, and these would come back: {', '.join(coming.values())}")
+        wanted = messages.Restore(operation(), found, tuple(coming), as_tag=as_tag, same_name=force_name)
         done = connection.ask(messages.RestoredSchema, "POST", f"{wire.PREFIX}/trash/restore", wire.write(wanted))
     body = {"uuid": done.template, "name": done.name, "restored": list(done.restored)}
     text = f"{', '.join(done.restored)} of {done.name} restored"
@@ -134,6 +137,25 @@ def purge(asked: Asked, template_: str | None, *, tags: tuple[str, ...], yes: bo
     output.give(Answer({"purged": purged}, "trash purged successfully", text), machine_readable=asked.machine_readable)
 
 
+def _coming(
+    connection: Connection, template_: str, tags: Sequence[str], ids: Sequence[names.VersionId]
+) -> tuple[str, dict[str, str]]:
+    """The id of the template, and of what is to come back the ids, each with its tag.
+
+    Who may restore need not be one who may look into the trash: ids are enough then, and stand for their tags.
+    Raises TrashEmpty, NotInTrash, NameAmbiguous, Forbidden.
+    """
+    try:
+        there = _of_template(connection, template_)
+    except Forbidden:
+        if tags or not ids:
+            raise
+        found = template_ if names.is_template_id(template_) else node.template(connection, template_).id
+        return found, {version: version for version in ids}
+    chosen = _chosen(there, template_, tags, ids) if tags or ids else _went_last(there, template_)
+    return _same_template(chosen), {one.version: one.tag for one in chosen}
+
+
 def _purge(connection: Connection, going: Sequence[TrashEntry]) -> int:
     """Exactly these, template by template; how many."""
     by_template: dict[str, list[str]] = defaultdict(list)
@@ -143,7 +165,8 @@ def _purge(connection: Connection, going: Sequence[TrashEntry]) -> int:
         for start in range(0, len(ids), messages.MOST_ASKED):
             some = tuple(ids[start : start + messages.MOST_ASKED])
             wanted = wire.write(messages.Purge(operation(), template, some))
-            connection.ask(messages.PurgedSchema, "POST", f"{wire.PREFIX}/trash/purge", wanted)
+            with contextlib.suppress(TemplateNotFound):  # a sweep was faster
+                connection.ask(messages.PurgedSchema, "POST", f"{wire.PREFIX}/trash/purge", wanted)
     return len(going)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from s3reg import wire
-from s3reg.errors import LinkRefused, RecordDamaged
+from s3reg.errors import LinkRefused, ObjectNotFound, RecordDamaged
 from s3reg.model import maps, names
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def origins(ledger: Ledger, vm: LocalVm) -> list[wire.VersionRef]:
 
 
 class Bases:
-    """The bases `entries`, but for what stands on the packs `damaged`, which is stored again.
+    """The bases `entries`, but for what stands on the packs `damaged`, or on a map that cannot be had: that is stored again.
 
     `again(base)` gives the base with fresh links.
     """
@@ -57,6 +57,8 @@ class Bases:
         self._damaged = {(pack.sid, pack.sha256) for pack in damaged}
         self._again = again
         self._maps: dict[str, FileMap] = {}
+        self._lost: set[str] = set()
+        """Maps that the store lost, or damaged."""
 
     def sound_files(self) -> dict[str, wire.FileEntry]:
         """The files by digest, without those that stand on a damaged pack."""
@@ -65,6 +67,8 @@ class Bases:
         sound: dict[str, wire.FileEntry] = {}
         for file in (file for base in self._entries for file in base.files):
             if file.map is None:
+                continue
+            if file.map.sha256 in self._lost:
                 continue
             packs = self._maps[file.map.sha256].packs if self._damaged else ()
             if not any((pack.sid, pack.sha256) in self._damaged for pack in packs):
@@ -85,8 +89,13 @@ class Bases:
     def _read(self) -> Iterable[FileMap]:
         for base in self._entries:
             for file in base.files:
-                if file.map is not None and file.map.sha256 not in self._maps:
+                if file.map is None or file.map.sha256 in self._maps or file.map.sha256 in self._lost:
+                    continue
+                try:
                     self._maps[file.map.sha256] = self._decoded(base, file, file.map)
+                except (RecordDamaged, ObjectNotFound, LinkRefused):
+                    # A push needs no base; and this one is perhaps what puts the damaged version's files back.
+                    self._lost.add(file.map.sha256)
         return self._maps.values()
 
     def _decoded(self, base: wire.BaseEntry, file: wire.FileEntry, link: wire.MapLink) -> FileMap:

@@ -71,12 +71,6 @@ class Item:
         first, count = span
         return min(self.size, (first + count) << chunk_log2) - (first << chunk_log2)
 
-    def take_whole(self, base_files: dict[str, wire.FileEntry]) -> None:
-        """Name the map of the base's file that has the same bytes, if there is one."""
-        found = base_files.get(self.digest) if self.digest is not None else None
-        if found is not None and found.size == self.size:
-            self.map = found.map
-
 
 class Cargo:
     """All files of one push. Opened files stay open, and watched, until `close`."""
@@ -126,6 +120,13 @@ class Cargo:
         """Give the large files that the ledger knows unchanged their digests."""
         for item in self.large:
             item.digest = item.digest or self._ledger.known(item.file.path)
+
+    def take_whole(self, base_files: dict[str, wire.FileEntry]) -> list[Item]:
+        """Name these files' maps for what has the same bytes, and for nothing else; the large files that are left."""
+        for item in self.large:
+            found = base_files.get(item.digest) if item.digest is not None else None
+            item.map = found.map if found is not None and found.size == item.size else None
+        return [item for item in self.large if item.map is None]
 
     def hash(self, items: list[Item]) -> None:
         """Give every item its column and digest; unread where it has them, or the ledger knows file and map."""

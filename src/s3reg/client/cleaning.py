@@ -1,4 +1,5 @@
-"""What s3reg left in a library and nobody needs: stagings of pulls that were given up, layers without a VM, maps.
+"""What s3reg left in a library and nobody needs: stagings of pulls that were given up, layers without a VM, maps, logs of
+pushes that no registry goes on with.
 
 Never a file that s3reg did not write, nor one that was written to since.
 """
@@ -6,6 +7,7 @@ Never a file that s3reg did not write, nor one that was written to since.
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _ID = 36
 """Characters of a template's id, with which a staging's name begins."""
+_LONGEST_PUSH = 7 * 24 * 3600
+"""Seconds after which no session of a push is open any more (docs/design.md §3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Cleaned:
     """Of pulls that were interrupted, or only fetched."""
     layers: int
     records: int
-    """Maps, and what was kept for tags that are gone."""
+    """Maps, logs of pushes, and what was kept for tags that are gone."""
 
 
 def clean(library: Library) -> Cleaned:
@@ -44,11 +48,12 @@ def clean(library: Library) -> Cleaned:
     with platform.refusals_named(library.root):
         recover(library)
         stagings = sum(_drop_staging(library, folder) for folder in sorted((library.own / "staging").glob("*")))
+        logs = sum(_drop_log(library, place) for place in sorted((library.own / "push").glob("*.jsonl")))
         with library.lock(PUBLISHING, wait=True):
             layers = removal.remove_layers(library, _orphans(library), removal.needed(library))
             before = _records(library)
             library.ledger.prune()
-        return Cleaned(stagings, layers, before - _records(library))
+        return Cleaned(stagings, layers, before - _records(library) + logs)
 
 
 def _drop_staging(library: Library, folder: Path) -> int:
@@ -67,6 +72,16 @@ def _drop_staging(library: Library, folder: Path) -> int:
         size = _allocated(folder)
         dispose(library, folder)
         return size
+
+
+def _drop_log(library: Library, place: Path) -> int:
+    """Remove the log of a push, unless it is under way or may go on yet; the bytes that went."""
+    with contextlib.suppress(Busy, NameInvalid), library.lock(f"push-{names.template_id(place.stem)}"):
+        seen = place.stat()
+        if time.time() - seen.st_mtime > _LONGEST_PUSH:
+            place.unlink()
+            return seen.st_blocks * 512
+    return 0
 
 
 def _orphans(library: Library) -> list[Path]:

@@ -15,7 +15,7 @@ import uuid
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from s3reg.client import copies, localtags, platform, vmconfig
+from s3reg.client import copies, localtags, platform, vmconfig, writers
 from s3reg.client.ledger import Print, Twin
 from s3reg.client.library import written_to
 from s3reg.client.staging import StagedFile, Staging, recover
@@ -72,7 +72,7 @@ def _at_rest(library: Library, source: VmFolder, tag: str | None) -> LocalVm:
         library.check_stopped(vm)
         return vm
     vm = localtags.recall(library, source.id, names.tag(tag))
-    if written := platform.open_for_writing(written_to(vm)):
+    if written := writers.open_for_writing(written_to(vm)):
         raise VmRunning(vm=vm.name, reason=f"{', '.join(sorted(path.name for path in written))} is open for writing")
     return vm
 

@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3reg.client import copies, platform, removal, vmconfig
+from s3reg.client import copies, platform, removal, vmconfig, writers
 from s3reg.client.ledger import Print
 from s3reg.client.library import CONFIG, PUBLISHING
 from s3reg.client.staging import StagedFile, Staging
@@ -69,7 +69,7 @@ def import_vm(
     sources = [_source(path, role) for path, role in given]
     if len({source.path for source in sources}) < len(sources):
         raise Invalid(reason="one file is given twice")
-    if written := platform.open_for_writing(source.path for source in sources):
+    if written := writers.open_for_writing(source.path for source in sources):
         raise VmRunning(vm=name, reason=f"{', '.join(sorted(map(str, written)))} is open for writing")
     old, _, name = _become(library, name, config)
     library.create()

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from s3reg.client import platform
+from s3reg.client import writers
 from s3reg.client.library import written_to
 from s3reg.client.tagbook import LAYERS
 from s3reg.errors import S3regError
@@ -52,7 +52,7 @@ def survey(library: Library) -> list[Found]:
     """Every VM of the library by name, those that cannot be read at the end. Broken ones are among them, with the reason."""
     folders, unreadable = library.scan()
     read = [(folder, _whole(library, folder)) for folder in folders]
-    written = platform.open_for_writing(
+    written = writers.open_for_writing(
         path for _, vm in read if not isinstance(vm, S3regError) for path in written_to(vm)
     )
     found = [_found(library, folder, vm, written) for folder, vm in read]
@@ -63,7 +63,7 @@ def look(library: Library, ref: str) -> Found:
     """One VM, as `survey` tells it. Raises VmNotFound, NameAmbiguous, and what is wrong with one that cannot be read."""
     folder = library.peek(ref)
     vm = _whole(library, folder)
-    written = set() if isinstance(vm, S3regError) else platform.open_for_writing(written_to(vm))
+    written = set() if isinstance(vm, S3regError) else writers.open_for_writing(written_to(vm))
     return _found(library, folder, vm, written)
 
 

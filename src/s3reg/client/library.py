@@ -21,7 +21,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3reg.client import layers, platform, vmconfig
+from s3reg.client import layers, platform, vmconfig, writers
 from s3reg.client.ledger import Ledger
 from s3reg.client.tagbook import LAYERS
 from s3reg.errors import (
@@ -277,7 +277,7 @@ class Library:
         if held is not None:
             raise VmRunning(vm=vm.name, reason=f"its lock {held} is held")
         paths = written_to(vm)
-        written = platform.open_for_writing(paths)
+        written = writers.open_for_writing(paths)
         if written:
             raise VmRunning(
                 vm=vm.name, reason=f"{', '.join(sorted(paths[path] for path in written))} is open for writing"

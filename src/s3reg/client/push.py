@@ -340,20 +340,18 @@ class Push:
 
     def _place(self, bases: Bases) -> list[Item]:
         """Find what need not be stored, files that a base has, then chunks; the files of which something may have to be."""
-        base_files = bases.sound_files()
         self.cargo.recognise()
-        for item in self.cargo.large:
-            item.take_whole(base_files)
-        rest = [item for item in self.cargo.large if item.map is None]
+        rest = self.cargo.take_whole(bases.sound_files())
         if not rest:
             return []
         bases.fill(self.shelf, self.cargo.chunk_log2)
+        # Once more, now that the maps were read: what could not be had is nothing to stand on.
+        sound = bases.sound_files()
+        rest = self.cargo.take_whole(sound)
         if not self.shelf.chunks:
             return rest
         self.cargo.hash(rest)
-        for item in rest:
-            item.take_whole(base_files)
-        rest = [item for item in rest if item.map is None]
+        rest = self.cargo.take_whole(sound)
         kept = {pack for item in self.cargo.large if item.map is not None for pack in bases.packs_of(item.map)}
         decide([item.column for item in rest if item.column is not None], self.shelf, kept)
         return rest

@@ -225,6 +225,7 @@ def _carry_out(library: Library, removal: Removal, aside: Path, *, kept: set[str
     if removal.folder is not None:
         for entry in (aside / _VM).iterdir():
             library.ledger.forget(removal.folder / entry.name)
+        (library.own / "push" / f"{removal.template}.jsonl").unlink(missing_ok=True)
     there = [path for path, look in removal.layers.items() if arriving.is_at(path, look)]
     remove_layers(library, there, kept)
     for path in removal.layers:

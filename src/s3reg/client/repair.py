@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
+import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3reg import wire
@@ -21,13 +20,14 @@ from s3reg.client.plan import Plan
 from s3reg.client.push import Push, PushOptions, loading
 from s3reg.client.reuse import Column
 from s3reg.client.scan import Crew, OpenFile, hash_file
-from s3reg.errors import FileChanged, Kind, LibraryLacks, NotLocal, RecordDamaged, S3regError, VersionChanged
+from s3reg.errors import Busy, FileChanged, Kind, LibraryLacks, NotLocal, RecordDamaged, S3regError, VersionChanged
 from s3reg.model import names
 from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from s3reg.client.connection import Connection
     from s3reg.client.library import Library
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from s3reg.client.pushlog import Began
     from s3reg.client.tagbook import TagFile
     from s3reg.model.names import Digest, TemplateId
+
+
+ASIDE = "repair"
+"""Below a library's own records: small files of the versions that are put back, by template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +80,25 @@ def repair(
             yield Outcome(one, problem=e)
 
 
+def clear(library: Library) -> None:
+    """What killed repairs laid aside goes; that of one under way stays."""
+    for aside in (library.own / ASIDE).glob("*"):
+        with contextlib.suppress(Busy), library.lock(f"push-{aside.name}"):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def _repaired(
     connection: Connection, library: Library, hurt: Hurt, avoid: frozenset[str], progress: Progress
 ) -> Outcome:
     listed = _listed(connection, hurt)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(library.lock(f"push-{hurt.template}"))
         vm = _known_here(library, hurt) or _as_recorded(connection, library, hurt, stack)
         digests = {file.name: file.digest for file in listed.files} or {
             member.name: member.digest for member in _row(library, hurt)
         }
         options = PushOptions(tag=hurt.tag, description=listed.description, force=True)
         kind = functools.partial(_Repair, hurt=hurt, avoid=avoid, digests=digests)
-        stack.enter_context(library.lock(f"push-{hurt.template}"))
         one = stack.enter_context(loading(connection, library, vm, options, progress, kind=kind))
         pushed = one.run()
     return Outcome(hurt, pushed.answer.version, pushed.sent)
@@ -177,8 +188,9 @@ def _as_recorded(connection: Connection, library: Library, hurt: Hurt, stack: co
         raise LibraryLacks(library=str(library.root), files="every trace", tag=hurt.tag) from e
     if plan.version != hurt.version:
         raise VersionChanged(template=plan.name, version=hurt.tag)
-    library.own.mkdir(parents=True, exist_ok=True)
-    aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repair-", dir=library.own)))
+    aside = library.own / ASIDE / hurt.template
+    aside.mkdir(parents=True)
+    stack.callback(shutil.rmtree, aside, ignore_errors=True)
     held = {digest: path for path, digest, _ in library.ledger.held()}
     files: list[LocalFile] = []
     missing: list[str] = []

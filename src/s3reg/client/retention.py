@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST_POLICY = 1024**2
 """Bytes."""
-_TEMPLATES = "templates"
+_ALL = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A policy's rule, and the templates that it is for: patterns of names, or ids."""
+    """A policy's rule, and the group of templates that it is for: those of these names, or ids, in these domains."""
 
-    templates: tuple[str, ...]
     rule: Rule
+    templates: tuple[str, ...] = _ALL
+    """Patterns of names, or ids."""
+    domains: tuple[str, ...] = _ALL
+    """Patterns."""
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it leaves no template to a later one."""
+        return all(any(set(one) == {"*"} for one in patterns) for patterns in (self.templates, self.domains))
 
     def is_for(self, template: UsedTemplate) -> bool:
         """Whether it is for this template."""
-        return any(template.template == one.lower() or _fits(template.name, one) for one in self.templates)
+        named = any(template.template == one.lower() or _fits(template.name, one) for one in self.templates)
+        return named and any(_fits(template.domain, one) for one in self.domains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,35 +128,61 @@ def read_policy(text: str, file: str) -> tuple[Clause, ...]:
     if len(text) > LARGEST_POLICY:
         raise refuse(f"it is longer than {LARGEST_POLICY} characters")
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except _Twice as e:
+        raise refuse(str(e)) from e
     except (yaml.YAMLError, RecursionError, ValueError) as e:
         mark = getattr(e, "problem_mark", None)
         raise refuse(f"it is no YAML{f', in line {mark.line + 1}' if mark else ''}") from e
     if not isinstance(raw, list) or not raw:
         raise refuse("it is not a list of clauses, each with the templates that it is for, and rules")
-    return tuple(_clause(one, place, refuse) for place, one in enumerate(raw, 1))
+    clauses = tuple(_clause(one, place, refuse) for place, one in enumerate(raw, 1))
+    for place, clause in enumerate(clauses[:-1], 1):
+        if clause.is_for_all:
+            raise refuse(f"clause {place + 1} is never used: clause {place} is for all; put that one last")
+    return clauses
+
+
+class _Twice(Exception):
+    """Which key is, and where."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is there twice is refused: the usual loader takes the last, and loses a rule."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See SafeLoader."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(f"line {key.start_mark.line + 1}: {key.value} is there twice; say it once")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _clause(raw: Any, place: int, refuse: Callable[[str], PolicyInvalid]) -> Clause:
     if not isinstance(raw, dict):
         raise refuse(f"clause {place} is not names with values")
     for name in raw:
-        if name not in _READ and name != _TEMPLATES:
-            near = difflib.get_close_matches(str(name), [_TEMPLATES, *_READ], n=1, cutoff=0.0)[0]
+        if name not in (*_WHICH, *_READ):
+            near = difflib.get_close_matches(str(name), [*_WHICH, *_READ], n=1, cutoff=0.0)[0]
             raise refuse(f"clause {place}: there is no {str(name)!r}; {near} is the nearest")
+    if not any(name in raw for name in _WHICH):
+        raise refuse(f"clause {place} does not say which templates it is for, or which domain; templates: '*' is all")
     try:
-        templates = _texts(raw.get(_TEMPLATES), _TEMPLATES)
-        rule = Rule(**{name: _READ[name](value, name) for name, value in raw.items() if name != _TEMPLATES})
+        which = {field: _texts(raw[name], name) for name, field in _WHICH.items() if name in raw}
+        rule = Rule(**{name: _READ[name](value, name) for name, value in raw.items() if name in _READ})
     except Invalid as e:
         raise refuse(f"clause {place}: {e}") from e
     if not rule.says_something:
         raise refuse(f"clause {place} has no rule: it would keep the newest version alone; keep_tags: '*' keeps all")
-    return Clause(templates, rule)
+    return Clause(rule, **which)
 
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not found or not all(isinstance(one, str) and one for one in found):
+    if not isinstance(found, list) or not found or not all(isinstance(one, str) and one.strip() for one in found):
         raise Invalid(reason=f"{name}: write a pattern, or a list of them, in quotes where it begins with *")
     return tuple(found)
 
@@ -162,6 +197,8 @@ def _period(value: Any, name: str) -> int:
     return period(str(value), name)
 
 
+_WHICH = {"templates": "templates", "domain": "domains"}
+"""Fields of Clause, by the names that a policy has for them."""
 _READ: dict[str, Callable[[Any, str], Any]] = {
     "keep_last": _number,
     "keep_within": _period,

@@ -35,7 +35,10 @@ def load(data: bytes) -> dict[str, Any]:
     """A JSON object of at most LARGEST_RECORD bytes."""
     if len(data) > LARGEST_RECORD:
         raise ValueError("it is larger than any record")
-    raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
+    try:
+        raw = json.loads(data, parse_float=_finite, parse_constant=_finite)
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f"it is no JSON text: {e}") from e
     if not isinstance(raw, dict):
         raise TypeError("it is not a JSON object")
     return raw

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 
-from s3reg.errors import Invalid
 from s3reg.model.names import Digest
 
 CHUNK_LOG2 = 18
@@ -36,13 +35,6 @@ def chunk_count(size: int, chunk_log2: int) -> int:
 def chunk_length(position: int, size: int, chunk_log2: int) -> int:
     """Bytes of the chunk at `position` (from 0): all are full but perhaps the last."""
     return min(1 << chunk_log2, size - (position << chunk_log2))
-
-
-def check_chunk_log2(chunk_log2: int) -> int:
-    """`chunk_log2` if it is one that the format allows, or Invalid."""
-    if not SMALLEST_CHUNK_LOG2 <= chunk_log2 <= LARGEST_CHUNK_LOG2:
-        raise Invalid(reason=f"chunk size 2^{chunk_log2} is not between 64 KiB and 16 MiB")
-    return chunk_log2
 
 
 def chunk_digest(data: bytes | bytearray | memoryview) -> bytes:

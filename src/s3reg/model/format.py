@@ -8,7 +8,7 @@
     sessions/<sid>.json                   mutable, compare-and-swap
     gc/<gcid>.json                        immutable: what a sweep is about to remove
     pulls/<uuid>/<vid>                    empty; its time is the last pull
-    damaged/<sid>/<sha256>                a pack found bad
+    damaged/<sid>/<sha256>                a pack or map found bad
     events/<yyyy>/<mm>/<dd>/…             immutable: what was reported or noted within a minute, named by its time
     check/…                               scratch of `store check`
     auth/…                                credentials and groups: model/format_access.py
@@ -28,7 +28,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3reg.errors import FormatUnknown, NameInvalid
+from s3reg.errors import FormatUnknown, NameInvalid, StoreFormatDamaged
 from s3reg.model import names
 from s3reg.model.bounded import (
     MISSHAPEN,
@@ -125,6 +125,11 @@ def pack_of_key(key: str) -> tuple[SessionId, Digest]:
     return names.session_id(sid), names.digest(sha256)
 
 
+def map_of_key(key: str) -> tuple[SessionId, Digest]:
+    """The map that lies at `key`. Raises NameInvalid for a foreign key."""
+    return pack_of_key(PACKS + key.removeprefix(MAPS))
+
+
 def packs_prefix(domain: Domain, sid: SessionId) -> str:
     """Under which the packs of one session lie."""
     return f"{PACKS}{domain}/{sid}/"
@@ -190,7 +195,7 @@ def version_of_pull_key(key: str) -> tuple[TemplateId, VersionId]:
 
 
 def damaged_key(sid: SessionId, sha256: Digest) -> str:
-    """Whose presence says that a pack is bad. A sound pack of the same bytes, sent by a later push, is another."""
+    """Whose presence says that a pack or map is bad. A sound pack of the same bytes, sent by a later push, is another."""
     return f"{DAMAGED}{sid}/{sha256}"
 
 
@@ -252,7 +257,7 @@ def write_format(value: StoreFormat, old: bytes | None = None) -> bytes:
 
 def read_format(data: bytes) -> StoreFormat:
     """`format.json` read; a format that is not ours is refused."""
-    with reading("format.json"):
+    with reading(FORMAT_KEY, StoreFormatDamaged):
         raw = load(data)
         if count(raw["format"]) != FORMAT:
             raise FormatUnknown(what="the store", feature=f"format {raw['format']}")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 N = TypeVar("N", bound=str)
 
 SIGNING_KEY = "auth/signing.json"
+AUTH = "auth/"
 KEYS, GROUPS, SPENT = "auth/keys/", "auth/groups/", "auth/spent/"
 LARGEST_ACCESS_RECORD = 16 * 1024**2
 """Bytes of the largest record here: a group of MOST_RESOURCES."""
@@ -114,8 +115,8 @@ def read_signing(data: bytes) -> bytes:
     """The secret of signed links and logins. What is wrong with the record is said without quoting it."""
     try:
         secret = base64.b64decode(string(record(data)["secret"]), validate=True)
-    except (KeyError, TypeError, ValueError, RecursionError) as e:
-        raise RecordDamaged(what=SIGNING_KEY, reason=type(e).__name__) from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise RecordDamaged(what=SIGNING_KEY, reason="it holds no secret") from None
     if len(secret) < SECRET_BYTES:
         raise RecordDamaged(what=SIGNING_KEY, reason="its secret is too short")
     return secret

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import array
 import struct
-import sys
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +31,7 @@ from s3reg.model.chunks import (
     zero_digest,
 )
 from s3reg.model.names import Digest, SessionId
-from s3reg.model.packs import FRAME_SLACK, LARGEST_PACK, PackRef
+from s3reg.model.packs import FRAME_SLACK, LARGEST_PACK, PackRef, little_endian
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -186,7 +185,7 @@ def encode(file_map: FileMap) -> bytes:
     )
     packs = b"".join(_PACK.pack(bytes.fromhex(p.sid), bytes.fromhex(p.sha256), p.size) for p in file_map.packs)
     runs = b"".join(_RUN.pack(r.chunks, _HOLE if r.pack is None else r.pack, r.offset) for r in file_map.runs)
-    raw = b"".join((header, packs, runs, _little(file_map.lengths).tobytes(), file_map.digests))
+    raw = b"".join((header, packs, runs, little_endian(file_map.lengths).tobytes(), file_map.digests))
     return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(raw)
 
 
@@ -264,7 +263,7 @@ def _read(frame: _Frame, size: int, digest: Digest | None) -> FileMap:
     lengths.frombytes(frame.read(head.data * lengths.itemsize))
     digests = frame.read(head.data * DIGEST_BYTES)
     frame.end()
-    found = FileMap(head.size, head.chunk_log2, packs, runs, _little(lengths), digests)
+    found = FileMap(head.size, head.chunk_log2, packs, runs, little_endian(lengths), digests)
     _check_body(found, head)
     if found.digest() != head.digest.hex() or (digest is not None and found.digest() != digest):
         raise _damaged("its digest column does not give the file's digest")
@@ -322,11 +321,3 @@ def _check_canonical(found: FileMap, positions: int) -> None:
 
 def _damaged(reason: str) -> RecordDamaged:
     return RecordDamaged(what="a map", reason=reason)
-
-
-def _little(values: array.array[int]) -> array.array[int]:
-    if sys.byteorder == "little":
-        return values
-    swapped = array.array(values.typecode, values)
-    swapped.byteswap()
-    return swapped

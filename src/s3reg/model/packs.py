@@ -66,7 +66,7 @@ class SeekTable:
 def seek_table(compressed: array.array[int], raw: array.array[int]) -> bytes:
     """The skippable frame that ends a pack of these frames."""
     entries = array.array("I", [value for pair in zip(compressed, raw, strict=True) for value in pair])
-    body = _little(entries).tobytes() + _FOOT.pack(len(compressed), 0, SEEKABLE_MAGIC)
+    body = little_endian(entries).tobytes() + _FOOT.pack(len(compressed), 0, SEEKABLE_MAGIC)
     return _HEAD.pack(SKIPPABLE_MAGIC, len(body)) + body
 
 
@@ -101,7 +101,7 @@ def read_seek_table(tail: bytes, pack_size: int) -> SeekTable:
         raise RecordDamaged(what="a pack", reason="its seek table has a wrong header")
     entries = array.array("I")
     entries.frombytes(tail[len(tail) - table + _HEAD.size : -_FOOT.size])
-    entries = _little(entries)
+    entries = little_endian(entries)
     compressed, raw = entries[0::2], entries[1::2]
     if sum(compressed) + table != pack_size or min(compressed) == 0:
         raise RecordDamaged(what="a pack", reason="its frames do not fill it")
@@ -110,7 +110,7 @@ def read_seek_table(tail: bytes, pack_size: int) -> SeekTable:
     return SeekTable(compressed, raw)
 
 
-def _little(values: array.array[int]) -> array.array[int]:
+def little_endian(values: array.array[int]) -> array.array[int]:
     """`values` in little-endian order, whatever this machine's; its own inverse."""
     if sys.byteorder == "little":
         return values

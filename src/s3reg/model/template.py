@@ -117,7 +117,7 @@ class Entry:
     size: int
     """Bytes of all its images and states, shared or not."""
     created: int
-    """Seconds since 1970."""
+    """Seconds since 1970; later than what it replaced."""
     removed: int | None = None
     """When it was removed, in seconds since 1970."""
     removed_by: str | None = None
@@ -189,9 +189,10 @@ class Head:
             raise VersionNotFound(template=self.name, version="at all")
         return latest
 
-    def wrote(self, operation: str) -> Head:
-        """This head as it is written: one generation on, the operation noted."""
-        return replace(self, gen=self.gen + 1, operations=(*self.operations, operation)[-OPERATIONS_KEPT:])
+    def wrote(self, operation: str | None) -> Head:
+        """This head as it is written: one generation on, the operation noted if it has an id."""
+        noted = self.operations if operation is None else (*self.operations, operation)[-OPERATIONS_KEPT:]
+        return replace(self, gen=self.gen + 1, operations=noted)
 
     def add(self, new: Entry, *, force: bool, by: str, keeps: int, when: int | None = None) -> Head:
         """With `new` as the newest version; or, forced over a taken tag, in the old one's place. Raises TagTaken.
@@ -206,10 +207,16 @@ class Head:
             return replace(self, versions=(*self.versions, placed), deleted=False)
         if not force:
             raise TagTaken(template=self.name, tag=new.tag)
-        placed = replace(new, seq=old.seq)
+        # Clocks may differ, and a commit may have been begun before: what is restored would come behind what took its place.
+        placed = replace(new, seq=old.seq, created=max(new.created, old.created + 1))
         gone = old.gone(when=new.created if when is None else when, by=by, keeps=keeps)
         kept = tuple(placed if entry is old else entry for entry in self.versions)
         return replace(self, versions=kept, removed=(*self.removed, gone), deleted=False)
+
+    def replaced_by(self, entry: Entry) -> Entry | None:
+        """The version whose place this one took by force, while the trash has it."""
+        same = [one for one in self.removed if (one.seq, one.tag) == (entry.seq, entry.tag)]
+        return same[-1] if same else None
 
     def revert(self, first: Entry, *, when: int, by: str, keeps: int) -> Head:
         """Without `first` and all newer versions, which go to `removed`; deleted if none is left.

@@ -93,7 +93,7 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
     _swap(records, format_access.SIGNING_KEY, fresh, None if secret is None else secret.stat.etag)
     ours = replace(store, store=uuid.uuid4().hex, made_as=records.store.made_as)
     _swap(records, fmt.FORMAT_KEY, fmt.write_format(ours, before.data), begun)
-    emit("store-adopted", level=WARNING, store=ours.store, made_as=store.made_as, damage=len(found.damage))
+    emit("store-adopted", store=ours.store, made_as=store.made_as, damage=len(found.damage))
     if found.damage:
         # Only now may it be written down what no push must build on.
         check()

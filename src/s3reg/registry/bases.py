@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from s3reg.errors import FormatUnknown, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model.identity import Action
-from s3reg.registry import damage
 from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from s3reg.model.identity import Identity
-    from s3reg.model.names import Domain, TemplateId
+    from s3reg.model.names import Digest, Domain, SessionId, TemplateId
     from s3reg.model.packs import PackRef
     from s3reg.model.template import Base, Head, Marker, Session, Version
     from s3reg.registry.records import Records
@@ -66,10 +65,13 @@ def may_use(asker: Identity, template: TemplateId, domain: Domain | None) -> boo
     return asker.may(Action.LIST, template, domain) and asker.may(Action.PULL, template, domain)
 
 
-def inspect(records: Records, session: Session, wanted: Iterable[Base]) -> tuple[dict[Base, Version], Dropped]:
+def inspect(
+    records: Records, session: Session, wanted: Iterable[Base], bad: Container[tuple[SessionId, Digest]]
+) -> tuple[dict[Base, Version], Dropped]:
     """Those of `wanted` that the session may build on, and the others, with the reason.
 
-    The session's record on the store must name all of `wanted` already.
+    `bad`: packs and maps that were found so; what lacks a map is no base. The session's record on the store must name all
+    of `wanted` already.
     """
     bases = list(wanted)
     if not bases:
@@ -78,7 +80,7 @@ def inspect(records: Records, session: Session, wanted: Iterable[Base]) -> tuple
     markers = read_markers(records)
     heads = _heads(records, {base.template for base in bases})
     named = [base for base in bases if _names(heads.get(base.template), base)]
-    versions = dict(zip(named, records.versions(named), strict=True))
+    versions = dict(zip(named, records.versions(named, withheld=True), strict=True))
     usable: dict[Base, Version] = {}
     dropped: Dropped = []
     for base in bases:
@@ -89,6 +91,8 @@ def inspect(records: Records, session: Session, wanted: Iterable[Base]) -> tuple
             dropped.append((base, "its record cannot be read"))
         elif version.domain != session.domain:
             dropped.append((base, f"it lives in another domain than {session.domain!r}"))
+        elif any(file.map is not None and (file.map.sid, file.map.sha256) in bad for file in version.files):
+            dropped.append((base, "a map of it was found damaged"))
         elif markers is None:
             dropped.append((base, "what a sweep is about to remove cannot be read"))
         elif any(marker.touches(version) for marker in markers):
@@ -115,10 +119,9 @@ def read_markers(records: Records) -> list[Marker] | None:
         return None
 
 
-def damaged_packs(records: Records, versions: Iterable[Version]) -> frozenset[PackRef]:
-    """The packs of these versions that were found bad."""
+def damaged_packs(versions: Iterable[Version], bad: Container[tuple[SessionId, Digest]]) -> frozenset[PackRef]:
+    """The packs of these versions that are among those found bad."""
     needed = {use.pack for version in versions for file in version.files for use in file.packs}
-    bad = damage.found_bad(records) if needed else set()
     return frozenset(pack for pack in needed if (pack.sid, pack.sha256) in bad)
 
 

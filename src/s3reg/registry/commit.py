@@ -26,7 +26,7 @@ from s3reg.model.bounded import LARGEST_RECORD
 from s3reg.model.identity import Action
 from s3reg.model.names import VersionId
 from s3reg.model.template import Entry, File, Head, SessionState, Version
-from s3reg.registry import bases, lineage, proposals, setup
+from s3reg.registry import bases, damage, lineage, proposals, setup
 from s3reg.registry.lineage import is_new
 from s3reg.registry.push import check_owner
 from s3reg.registry.sight import check, may_list
@@ -112,7 +112,7 @@ def _version(
     # What may not be pulled any more must not be had by building on it.
     pullable = [base for base in session.usable if bases.may_use(asker, base.template, session.domain)]
     usable = [version for version in records.versions(pullable) if version is not None]
-    damaged = bases.damaged_packs(records, usable)
+    damaged = bases.damaged_packs(usable, damage.found_bad(records) if usable else set())
     grounds = pushing.evidence.grounds(session, usable, damaged)
     files = tuple(
         File(
@@ -247,7 +247,7 @@ def _answer(records: Records, head: Head | None, vid: VersionId, sid: SessionId)
         raise SessionNotFound(session=sid)
     version = records.version(head.id, vid)
     own = {use.pack: use.pack.size for file in version.files for use in file.packs if use.pack.sid == sid}
-    return Committed(head, entry, sum(own.values()))
+    return Committed(head, entry, sum(own.values()), head.replaced_by(entry))
 
 
 def _is_known(head: Head | None, vid: VersionId) -> bool:

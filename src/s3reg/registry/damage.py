@@ -1,4 +1,4 @@
-"""What a check of the store finds, and the records of packs that were found bad."""
+"""What a check of the store finds, and the records of packs and maps that were found bad."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ from s3reg.model import format as fmt
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
+    from s3reg.errors import S3regError
     from s3reg.model.names import Digest, SessionId, TemplateId, VersionId
     from s3reg.registry.records import Records
+
+
+MISSING = "it is missing"
+OTHER_FRAMES = "its seek table does not have the frames that a map names"
+NOTED = "it was found bad before; --read-data tells whether it is sound again"
 
 
 class What(enum.Enum):
     """The sort of object that is bad."""
 
     HEAD = "head"
+    SIZE = "size"
     VERSION = "version"
     MAP = "map"
     PACK = "pack"
     SESSION = "session"
     MARKER = "marker"
+    KEY = "key"
+    GROUP = "group"
+    SECRET = "secret"  # noqa: S105 - a sort of object
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,8 @@ class Damage:
     file: str = ""
     lost: tuple[tuple[int, int], ...] = ()
     """Bytes of the file that cannot be had: (first, how many) each, in order."""
+    newer: bool = False
+    """It is of a newer release, so nobody here can tell whether it is sound."""
 
     @property
     def lost_bytes(self) -> int:
@@ -54,15 +66,28 @@ class Damage:
     @property
     def remedy(self) -> str:
         """What to do."""
-        if self.what is What.SESSION:
-            return "no sweep runs while it is there; once no push is under way, move it away"
-        if self.what is What.MARKER:
-            return "no push builds on anything while it is there; move it away"
-        if self.what is What.HEAD or not self.tag:
-            return f"restore {self.key} from a copy of the store"
+        if self.newer:
+            return "check it with a newer release of s3reg, and change nothing"
+        if self.what in _REMEDIES:
+            return _REMEDIES[self.what]
+        if not self.tag:
+            return f"restore {self.key} from a copy of the store, and sweep nothing before"
         if self.trash:
-            return "it is in the trash: purge it, or restore what is named from a copy of the store"
+            return (
+                "it is in the trash: purge it (s3reg trash purge); or take it out (s3reg trash restore), then repair it; "
+                "or restore what is named from a copy of the store"
+            )
         return "push it again from a library that has it (s3reg fsck --repair-from), or restore it from a copy of the store"
+
+
+_REMEDIES = {
+    What.SESSION: "no sweep runs while it is there; once no push is under way, move it away",
+    What.MARKER: "no push builds on anything while it is there; once no sweep is under way, move it away",
+    What.KEY: "nobody logs in with it; restore it from a copy of the store, or delete the key and make it again",
+    What.GROUP: "it gives nobody anything; restore it from a copy of the store, or delete the group and make it again",
+    What.SECRET: "no registry starts; restore it from a copy of the store, or move it away: then all logins and links end",
+    What.SIZE: "listings tell a wrong size until the next push, untag or revert of the template; nothing is lost",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +125,8 @@ class Checked:
     """That the versions need."""
     bytes: int = 0
     """Of these packs."""
+    looked: int = 0
+    """Packs whose checksum the store was asked for."""
     unsummed: int = 0
     """Packs of which the store keeps no checksum: only reading tells whether they are sound."""
     seed: int = 0
@@ -115,20 +142,38 @@ class Checked:
     """Keys that are none of ours; the first of them."""
     foreign_count: int = 0
     recorded: int = 0
-    """Packs that are noted as bad, once the check is done."""
+    """Packs and maps that are noted as bad, once the check is done."""
     unrecorded: int = 0
-    """Bad packs that could not be noted, or were not to be."""
+    """Bad ones that could not be noted, or were not to be."""
     forgotten: int = 0
-    """Packs that were noted as bad, and are sound."""
+    """Those that were noted as bad, and are sound."""
 
     @property
     def clean(self) -> bool:
-        """Whether nothing that anybody can ask for is hurt."""
+        """Whether nothing is wrong at all."""
         return not self.damage
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong but with what lies in the trash."""
+        return all(one.trash for one in self.damage)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether something cannot be read that may name what seems to be nobody's."""
+        return any(one.what in _NAMING for one in self.damage)
+
+
+_NAMING = {What.HEAD, What.VERSION, What.SESSION}
+
+
+def reason(e: S3regError) -> str:
+    """Why a record is damaged, without its name, which is told beside."""
+    return str(e.detail.get("reason", e))
 
 
 def found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
-    """The packs that are noted as bad."""
+    """The packs and maps that are noted as bad."""
     bad: set[tuple[SessionId, Digest]] = set()
     for stat in records.store.list(fmt.DAMAGED):
         try:
@@ -139,12 +184,12 @@ def found_bad(records: Records) -> set[tuple[SessionId, Digest]]:
 
 
 def note(records: Records, sid: SessionId, sha256: Digest) -> None:
-    """Note that a pack is bad: nobody builds on it from here on."""
+    """Note that a pack or map is bad: nobody builds on it from here on."""
     records.store.put(fmt.damaged_key(sid, sha256), b"")
-    emit("pack-found-bad", level=WARNING, session=sid, sha256=sha256)
+    emit("found-bad", level=WARNING, session=sid, sha256=sha256)
 
 
 def forget(records: Records, sid: SessionId, sha256: Digest) -> None:
-    """The pack is sound again."""
+    """It is sound again."""
     records.store.delete([fmt.damaged_key(sid, sha256)])
-    emit("pack-sound-again", session=sid, sha256=sha256)
+    emit("sound-again", session=sid, sha256=sha256)

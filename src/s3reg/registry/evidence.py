@@ -38,6 +38,8 @@ FIRST_TAIL_BYTES = 16 * 1024
 """Of a pack's end, read first: holds the seek table of 2,046 frames, four times as many as 64 MiB of usual chunks have."""
 FRAMES_KEPT = 4_000_000
 """Of seek tables in memory; 12 bytes each."""
+TABLE_COST = 80
+"""What a table takes in memory besides, as so many frames: of a million packs of four each, it would be a gigabyte."""
 CHUNK_SIZES_KEPT = 10_000
 
 
@@ -165,7 +167,7 @@ class Evidence:
 
         def read() -> tuple[Frames, int]:
             frames = self._read_frames(domain, pack)
-            return frames, len(frames.offsets)
+            return frames, len(frames.offsets) + TABLE_COST
 
         return self._frames.get(pack, read)
 

@@ -6,27 +6,24 @@ the head of its template is bumped, *then* the session goes. Wherever that ends,
 
 from __future__ import annotations
 
-import secrets
 from logging import WARNING
 from typing import TYPE_CHECKING
 
 from s3reg.errors import PreconditionFailed, PutUnsettled, TooBusy
 from s3reg.model import format as fmt
-from s3reg.model.template import Head, SessionState
+from s3reg.model.template import SessionState
+from s3reg.registry import lost
 from s3reg.registry.push import expired
 from s3reg.registry.roots import stopping
 from s3reg.store import Match
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from s3reg.model.template import Entry, Session
+    from s3reg.model.names import VersionId
+    from s3reg.model.template import Entry, Head, Session
     from s3reg.registry.records import Records
     from s3reg.registry.values import Limits
     from s3reg.store import Stat
-
-FENCE = "removed"
-"""The name of a head that was never a template's: nobody sees it."""
-
 
 # --- Pushes -----------------------------------------------------------------------------------------------------------
 
@@ -74,9 +71,9 @@ def _fence(records: Records, session: Session) -> None:
     """A generation more for the head of its template, so that a commit that has read it fails."""
 
     def bump(head: Head | None) -> Head:
-        return head or Head(session.template, FENCE, session.domain, deleted=True)
+        return head or lost.fence(session.template, session.domain)
 
-    records.change_head(session.template, secrets.token_hex(16), bump)
+    records.change_head(session.template, None, bump)
 
 
 # --- The trash --------------------------------------------------------------------------------------------------------
@@ -90,20 +87,22 @@ def lets_go(entry: Entry, now: float) -> bool:
 
 def empty_trash(records: Records, head: Head, now: float) -> int:
     """Let go what lies too long in a template's trash; how many versions did. Raises SweepStopped."""
-    gone: list[Entry] = []
+    over: dict[VersionId, Entry] = {}
 
     def purge(head: Head | None) -> Head | None:
-        nonlocal gone
-        gone = [entry for entry in head.removed if lets_go(entry, now)] if head else []
-        return head.purge({entry.id for entry in gone}) if head and gone else None
+        found = {entry.id: entry for entry in head.removed if lets_go(entry, now)} if head else {}
+        over.update(found)
+        return head.purge(found) if head and found else None
 
     try:
         with stopping(fmt.head_key(head.id)):
-            records.change_head(head.id, secrets.token_hex(16), purge)
+            left = records.change_head(head.id, None, purge)
     except TooBusy as e:
         # It stays named: the next sweep finds it again.
         emit("trash-left", level=WARNING, template=head.id, reason=str(e))
         return 0
+    still = {entry.id for entry in (*left.versions, *left.removed)} if left else set()
+    gone = [entry for entry in over.values() if entry.id not in still]
     if gone:
         emit("trash-emptied", template=head.id, tags=[entry.tag for entry in gone])
     return len(gone)

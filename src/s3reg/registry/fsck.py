@@ -1,58 +1,49 @@
 """The check of a whole store: what heads name is there, and is what its records say.
 
     inventory   what lies there, by LIST
-    walk        head → version → maps → the seek tables of packs
-    scrub       each pack's size and checksum as the store keeps them; with `read_data` its bytes
+    apart       sessions, markers, keys and groups, each by itself
+    walk        heads, and the versions that they name
+    examine     a version → its maps → the seek tables of its packs
+    scrub       each pack's checksum as the store keeps it; with `read_data`, and where one looks bad, its bytes
     losses      what of which file cannot be had, as far as heads still name it
 
 Nothing is changed but `damaged/`. Pushes, removals and sweeps may run meanwhile: what was put after the listing is looked
-for by itself; what is found missing or bad is told only if a head that is read *after that* still names its version.
+for by itself. What the store tells of and does not give is damaged. Whatever is found is looked at a second time before it
+is told, since a line may garble what it carries; and told only if a head that is read *after that* still names its version.
 A sweep removes nothing that a head names, and what left a head for good never comes back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from s3reg.errors import (
-    FormatUnknown,
-    NameInvalid,
-    ObjectNotFound,
-    RecordDamaged,
-    S3regError,
-    StoreCopied,
-    StoreDenied,
-    StoreReadOnly,
-)
+from s3reg.errors import FormatUnknown, RecordDamaged, StoreCopied, StoreDenied, StoreReadOnly
 from s3reg.model import format as fmt
-from s3reg.model import maps
 from s3reg.model.bounded import LARGEST_SIZE
-from s3reg.model.template import PackUse, bytes_digest, union_bytes
-from s3reg.registry import damage, losses, setup, walk
-from s3reg.registry.damage import BadPack, Checked, Damage, What
-from s3reg.registry.evidence import disagreements
-from s3reg.registry.inventory import Inventory, foreign, mark
-from s3reg.registry.scrub import MISSING, Scrub
-from s3reg.registry.walk import Named, Unreadable
+from s3reg.model.template import union_bytes
+from s3reg.registry import apart, damage, losses, lost, setup, walk
+from s3reg.registry.damage import MISSING, BadPack, Checked, Damage, What
+from s3reg.registry.evidence import Evidence
+from s3reg.registry.examine import Examiner
+from s3reg.registry.inventory import Inventory, foreign
+from s3reg.registry.records import Records
+from s3reg.registry.scrub import Scrub
+from s3reg.registry.walk import Unreadable
+from s3reg.registry.withheld import Withholding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from s3reg.model.maps import FileMap
-    from s3reg.model.names import Digest, Domain, SessionId, TemplateId
-    from s3reg.model.packs import PackRef
-    from s3reg.model.template import File, MapRef, Session, Version
-    from s3reg.registry.evidence import Evidence, Frames
-    from s3reg.registry.records import Records
+    from s3reg.model.names import Digest, SessionId, TemplateId
+    from s3reg.model.template import Head, Session, Version
+    from s3reg.registry.examine import Seen
+    from s3reg.registry.walk import Named
 
 
 def fsck(
     records: Records,
-    evidence: Evidence,
     *,
     read_data: float = 0,
     seed: int = 0,
@@ -67,10 +58,14 @@ def fsck(
     RecordDamaged for a store that lost its format.json.
     """
     setup.prepare(records, write=False)
+    as_it_is = records
+    records = Records(Withholding(records.store), records.limits, records.clock)
+    evidence = Evidence(records)
     done = Checked(seed=seed)
-    check = _Check(records, evidence, walk.Wanted(only), done, told)
+    noted = damage.found_bad(records)
+    check = _Check(records, evidence, walk.Wanted(only), noted, done, told=told)
     check.run()
-    scrub = Scrub(records, evidence, check.inventory, done, bad=check.bad, told=told)
+    scrub = Scrub(records, evidence, check.inventory, noted, done, bad=check.bad, told=told)
     done.step = "checksums"
     scrub.look()
     if read_data:
@@ -78,66 +73,77 @@ def fsck(
         scrub.read(read_data)
     done.step = "looking again"
     told(done)
-    done.damage += losses.confirmed(records, check.findings)
-    lost = losses.of_packs(records, evidence, check.bad)
-    done.damage += [one for one in lost.damage if check.wanted.takes(one.template, one.name)]
+    done.damage += check.again()
+    scrub.confirm()
+    hurt = losses.of_packs(records, evidence, check.bad)
+    done.damage += [one for one in hurt.damage if check.wanted.takes(one.template, one.name)]
     done.damage.sort(key=lambda one: (one.name, one.template or "", one.trash, one.tag, one.file, one.key))
-    _note(records, done, scrub, lost.needed, record=record)
+    maps = check.noted_maps - {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP}
+    # Of what is written, a store that does not answer is no damage.
+    _note(as_it_is, done, noted, hurt.needed, scrub.sound_again | maps, record=record)
     done.orphans = {} if only else check.inventory.orphans()
     done.step = "done"
     told(done)
     return done
 
 
-def _note(records: Records, done: Checked, scrub: Scrub, bad: set[tuple[SessionId, Digest]], *, record: bool) -> None:
-    """Bring what is noted of bad packs up to date, where that may be written."""
-    fresh = sorted(bad - scrub.recorded)
+def _note(
+    records: Records,
+    done: Checked,
+    noted: set[tuple[SessionId, Digest]],
+    packs: set[tuple[SessionId, Digest]],
+    sound: set[tuple[SessionId, Digest]],
+    *,
+    record: bool,
+) -> None:
+    """Bring what is `noted` of bad packs and maps up to date, where that may be written."""
+    maps = {fmt.map_of_key(one.key) for one in done.damage if one.what is What.MAP and not one.newer}
+    fresh = sorted((packs | maps) - noted)
     try:
         if not record:
             done.unrecorded = len(fresh)
             return
-        if fresh or scrub.sound_again:
+        if fresh or sound:
             setup.prepare(records, write=True)
         for sid, sha256 in fresh:
             damage.note(records, sid, sha256)
-        for sid, sha256 in sorted(scrub.sound_again):
+        for sid, sha256 in sorted(sound):
             damage.forget(records, sid, sha256)
             done.forgotten += 1
     except (StoreCopied, StoreReadOnly, StoreDenied):
         done.unrecorded = len(fresh)
-    done.recorded = len(scrub.recorded) + len(fresh) - done.unrecorded - done.forgotten
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A version that was looked at."""
-
-    named: Named
-    version: Version | None
-    findings: list[Damage] = field(default_factory=list)
+    done.recorded = len(noted) + len(fresh) - done.unrecorded - done.forgotten
 
 
 class _Check:
     """The walk from heads to the seek tables of packs."""
 
     def __init__(
-        self, records: Records, evidence: Evidence, wanted: walk.Wanted, done: Checked, told: Callable[[Checked], None]
+        self,
+        records: Records,
+        evidence: Evidence,
+        wanted: walk.Wanted,
+        noted: set[tuple[SessionId, Digest]],
+        done: Checked,
+        *,
+        told: Callable[[Checked], None],
     ) -> None:
         self.wanted = wanted
         self.inventory = Inventory()
-        self.findings: list[Damage] = []
-        """To be looked at again."""
         self.bad: dict[str, BadPack] = {}
         self._records = records
         self._evidence = evidence
         self._done = done
         self._told = told
+        self._findings: list[Damage] = []
+        """What stands by itself, and looked bad."""
+        self._hurt: set[TemplateId] = set()
+        """Those with something that looked bad."""
         self._sessions: set[SessionId] = set()
         self._headless: set[TemplateId] = set()
-        self._borne_out: set[int] = set()
-        """Maps that were looked into, with what a version's record says of them."""
-        self._late: dict[str, int | None] = {}
-        """Sizes of packs that were not listed, or had another one; None: missing."""
+        self._noted = noted
+        self.noted_maps: set[tuple[SessionId, Digest]] = set()
+        """Those that were noted as bad before, and were read by this check."""
 
     def run(self) -> None:
         """Look at everything once."""
@@ -147,36 +153,46 @@ class _Check:
         if not self.wanted.refs:
             self._step("sessions")
             self._read_sessions()
-            self._read_markers()
+            self._findings += apart.markers(self._records, self._done)
+            self._findings += apart.credentials(self._records, self._done)
         self._headless = self.inventory.templates
         self._step("versions")
-        seen = walk.side_by_side(self._version, self._versions())
+        examiner = Examiner(self._records, self._evidence, self.inventory, self.bad)
+        seen = walk.side_by_side(examiner.version, self._versions())
         for _, rows in itertools.groupby(seen, lambda one: one.named.head.id):
             self._count(list(rows))
             self._told(self._done)
         self.wanted.check_met()
         if not self.wanted.refs:
-            for template in sorted(self._headless):
-                self._without_head(template)
+            self._findings += [one for one in map(self._without_head, sorted(self._headless)) if one is not None]
+
+    def again(self) -> Iterator[Damage]:
+        """What is bad still, when it is looked at anew."""
+        for one in self._findings:
+            if one.template is None:
+                found = apart.look(self._records, one.what, one.key)
+            else:
+                found = self._head_again(one, one.template)
+            if found is not None:
+                yield found
+        examiner = Examiner(self._records, self._evidence, self.inventory, self.bad)
+        for findings in walk.side_by_side(lambda template: self._again(examiner, template), sorted(self._hurt)):
+            yield from losses.confirmed(self._records, findings)
 
     def _step(self, what: str) -> None:
         self._done.step = what
         self._told(self._done)
 
-    # --- Sessions and markers ---
+    # --- Sessions ---
 
     def _read_sessions(self) -> None:
-        for stat in self._records.store.list(fmt.SESSIONS):
-            try:
-                sid = fmt.session_of_key(stat.key)
-            except NameInvalid:
-                foreign(self._done, stat.key)
-                continue
+        for key in apart.session_keys(self._records, self._done):
+            sid = fmt.session_of_key(key)
             self._sessions.add(sid)
             try:
                 found = self._records.session(sid)
             except (RecordDamaged, FormatUnknown) as e:
-                self.findings.append(Damage(What.SESSION, stat.key, _reason(e)))
+                self._findings.append(Damage(What.SESSION, key, damage.reason(e)))
                 continue
             if found is not None:
                 self._hold(found[0])
@@ -194,18 +210,6 @@ class _Check:
                 if found is not None:
                     self._name_needs(fmt.read_version(found.data, base.template, base.version))
 
-    def _read_markers(self) -> None:
-        for stat in self._records.store.list(fmt.MARKERS):
-            if not fmt.is_marker_key(stat.key):
-                foreign(self._done, stat.key)
-                continue
-            try:
-                found = self._records.read(stat.key)
-                if found is not None:
-                    fmt.read_marker(found.data)
-            except (RecordDamaged, FormatUnknown) as e:
-                self.findings.append(Damage(What.MARKER, stat.key, _reason(e)))
-
     # --- Heads ---
 
     def _versions(self) -> Iterator[Named]:
@@ -218,12 +222,24 @@ class _Check:
             if not self.wanted.takes(template, head.name):
                 continue
             if isinstance(head, Unreadable):
-                self.findings.append(Damage(What.HEAD, key, head.reason, template=template, name=head.name))
+                self._findings.append(_of_unreadable(template, head))
                 continue
             self._done.templates += not head.deleted
             yield from walk.of(head)
 
-    def _without_head(self, template: TemplateId) -> None:
+    def _head_again(self, before: Damage, template: TemplateId) -> Damage | None:
+        """A head that could not be read, or was missing."""
+        _, head = walk.head(self._records, before.key)
+        if not isinstance(head, Unreadable):
+            return None
+        if head.reason != MISSING:
+            return _of_unreadable(template, head)
+        with contextlib.suppress(RecordDamaged, FormatUnknown):
+            # Of several first pushes, one may have begun since sessions were read.
+            return before if lost.is_lost(self._records, template) else None
+        return before
+
+    def _without_head(self, template: TemplateId) -> Damage | None:
         """A template's versions that no head names: those of a first push are its session's, until a head names them."""
         prefix = f"{fmt.VERSIONS}{template}/"
         left = [
@@ -231,34 +247,29 @@ class _Check:
             for key in (stat.key for stat in self._records.store.list(prefix))
             if fmt.is_swept_key(key) and key.removeprefix(prefix).removesuffix(".json") not in self._sessions
         ]
-        if left:
-            reason = f"{MISSING}, and {len(left)} versions of the template are there"
-            self.findings.append(Damage(What.HEAD, fmt.head_key(template), reason, template=template))
+        if not left:
+            return None
+        reason = f"{MISSING}, and the template has {len(left)} version{'' if len(left) == 1 else 's'}"
+        return Damage(What.HEAD, fmt.head_key(template), reason, template=template)
 
-    def _count(self, seen: list[_Seen]) -> None:
+    def _count(self, seen: list[Seen]) -> None:
         """All versions of one head."""
         head = seen[0].named.head
         self._done.versions += len(seen)
         for one in seen:
-            self.findings += one.findings
             self.inventory.name(fmt.version_key(head.id, one.named.entry.id))
             if one.version is not None:
                 self._name_needs(one.version)
-        now = [one.version for one in seen if not one.named.trash]
-        if head.deleted or None in now:
-            return
-        size = min(union_bytes(one for one in now if one is not None), LARGEST_SIZE)
-        if head.size != size:
-            # Read in one piece, of records that never change: no need to look again.
-            self._done.damage.append(
-                Damage(
-                    What.HEAD,
-                    fmt.head_key(head.id),
-                    f"it says {head.size} bytes, its versions have {size}",
-                    template=head.id,
-                    name=head.name,
-                )
-            )
+                refs = {(file.map.sid, file.map.sha256) for file in one.version.files if file.map is not None}
+                self.noted_maps |= refs & self._noted
+        if any(_of_head(seen)):
+            self._hurt.add(head.id)
+
+    def _again(self, examiner: Examiner, template: TemplateId) -> list[Damage]:
+        _, head = walk.head(self._records, fmt.head_key(template))
+        if isinstance(head, Unreadable):
+            return [_of_unreadable(template, head)]
+        return [] if head is None else list(_of_head([examiner.version(named) for named in walk.of(head)]))
 
     def _name_needs(self, version: Version) -> None:
         for file in version.files:
@@ -269,101 +280,33 @@ class _Check:
                     self._done.packs += 1
                     self._done.bytes += use.pack.size
 
-    # --- A version ---
 
-    def _version(self, named: Named) -> _Seen:
-        head, entry = named
-        seen = _Seen(named, None)
-        key = fmt.version_key(head.id, entry.id)
-        told = functools.partial(_damage, named, seen.findings)
-        try:
-            found = self._records.read(key)
-            if found is None:
-                told(What.VERSION, key, MISSING)
-                return seen
-            seen.version = version = fmt.read_version(found.data, head.id, entry.id)
-        except (RecordDamaged, FormatUnknown) as e:
-            told(What.VERSION, key, _reason(e))
-            return seen
-        if version.domain != head.domain:
-            told(What.VERSION, key, f"it lies in domain {version.domain!r}, its template in {head.domain!r}")
-        if str(version.session) != version.id:
-            told(What.VERSION, key, "its id is not that of its session")
-        size = sum(file.size for file in version.layers())
-        if size != entry.size:
-            told(What.HEAD, fmt.head_key(head.id), f"it says {entry.size} bytes, its files have {size}")
-        for file in version.files:
-            if file.map is not None:
-                self._mapped(version, file, file.map, told)
-            elif file.inline is not None and bytes_digest(file.inline) != file.digest:
-                told(What.VERSION, key, "its bytes are not those of its digest", file=file)
-        return seen
-
-    def _mapped(self, version: Version, file: File, ref: MapRef, told: Callable[..., None]) -> None:
-        key = fmt.map_key(version.domain, ref.sid, ref.sha256)
-        for use in file.packs:
-            self._packed(fmt.pack_key(version.domain, use.pack.sid, use.pack.sha256), use.pack)
-        said = mark(f"{key} {file.size} {file.digest} {file.packs}")
-        if said in self._borne_out:
-            return
-        try:
-            file_map = maps.decode(self._evidence.map_bytes(version.domain, ref), size=file.size, digest=file.digest)
-        except (RecordDamaged, FormatUnknown) as e:
-            told(What.MAP, key, _reason(e), file=file)
-            return
-        if tuple(PackUse(pack, live) for pack, live in file_map.live_bytes().items()) != file.packs:
-            told(What.MAP, key, "it names other packs than its version's record does", file=file)
-            return
-        self._look_at_tables(version.domain, file_map)
-        self._borne_out.add(said)
-
-    def _packed(self, key: str, pack: PackRef) -> None:
-        """See that a pack has its size. What was not listed, or not so, is looked at by itself."""
-        if self.inventory.size(key) == pack.size or key in self.bad:
-            return
-        if key not in self._late:
-            try:
-                self._late[key] = self._records.store.stat(key).size
-            except ObjectNotFound:
-                self._late[key] = None
-        size = self._late[key]
-        if size is None:
-            self.bad[key] = BadPack(MISSING)
-        elif size != pack.size:
-            self.bad[key] = BadPack(f"it has {size} bytes, not {pack.size}")
-
-    def _look_at_tables(self, domain: Domain, file_map: FileMap) -> None:
-        """Compare the map, which has the bytes of its name, with the seek tables of its packs."""
-        frames: dict[PackRef, Frames] = {}
-        keys = {pack: fmt.pack_key(domain, pack.sid, pack.sha256) for pack in file_map.packs}
-        for pack, key in keys.items():
-            if key not in self.bad:
-                try:
-                    frames[pack] = self._evidence.frames_of(domain, pack)
-                except RecordDamaged as e:
-                    self.bad.setdefault(key, BadPack(_reason(e)))
-        for pack, _ in disagreements(file_map, frames):
-            self.bad.setdefault(keys[pack], BadPack("its seek table does not have the frames that a map names"))
+def _of_head(seen: list[Seen]) -> Iterator[Damage]:
+    """What is wrong with the versions of one head, and with what it says of them."""
+    for one in seen:
+        yield from one.findings
+    if not seen:
+        return
+    head = seen[0].named.head
+    tags: dict[str, str] = {}
+    for named in walk.of(head):
+        if named.entry.id in tags:
+            yield _of(
+                head, What.HEAD, f"it names one version twice, as {tags[named.entry.id]!r} and {named.entry.tag!r}"
+            )
+        tags[named.entry.id] = named.entry.tag
+    now = [one.version for one in seen if not one.named.trash]
+    if None in now:
+        return
+    size = min(union_bytes(one for one in now if one is not None), LARGEST_SIZE)
+    if head.size != size:
+        yield _of(head, What.SIZE, f"its head says {head.size} bytes, its versions have {size}")
 
 
-def _damage(
-    named: Named, findings: list[Damage], what: What, key: str, reason: str, *, file: File | None = None
-) -> None:
-    findings.append(
-        Damage(
-            what,
-            key,
-            reason,
-            template=named.head.id,
-            name=named.head.name,
-            version=named.entry.id,
-            tag=named.entry.tag,
-            trash=named.trash,
-            file="" if file is None else file.name,
-            lost=() if file is None else ((0, file.size),),
-        )
-    )
+def _of(head: Head, what: What, reason: str) -> Damage:
+    return Damage(what, fmt.head_key(head.id), reason, template=head.id, name=head.name)
 
 
-def _reason(e: S3regError) -> str:
-    return str(e.detail.get("reason", e))
+def _of_unreadable(template: TemplateId, head: Unreadable) -> Damage:
+    key = fmt.head_key(template)
+    return Damage(What.HEAD, key, head.reason, template=template, name=head.name, newer=head.newer)

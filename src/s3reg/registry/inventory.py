@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3reg.errors import NameInvalid
 from s3reg.model import format as fmt
-from s3reg.model import names
+from s3reg.model import format_access, names
 from s3reg.registry.damage import Checked, Tally
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _PARSED: dict[str, Callable[[str], object]] = {
     fmt.EVENTS: fmt.time_of_events_key,
 }
 """Prefixes below which a key is ours if this takes it."""
-_OURS = (fmt.HEADS, fmt.SESSIONS, fmt.MARKERS, fmt.CHECK, "auth/", *_SORTS.values(), *_PARSED)
+_OURS = (fmt.HEADS, fmt.SESSIONS, fmt.MARKERS, fmt.CHECK, format_access.AUTH, *_SORTS.values(), *_PARSED)
 _LAST = "~"
-"""No character of a key is greater."""
+"""No character of a key of ours is greater; of what others put below our prefixes, one may be."""
 
 
 def mark(key: str) -> int:
@@ -48,7 +48,7 @@ class Inventory:
 
     def take(self, records: Records, done: Checked) -> None:
         """List everything."""
-        for key in _strange(records):
+        for key in strange(records):
             foreign(done, key)
         for sort, prefix in _SORTS.items():
             sizes = self._sizes[sort]
@@ -98,16 +98,17 @@ def foreign(done: Checked, key: str) -> None:
         done.foreign.append(key)
 
 
-def _strange(records: Records) -> Iterator[str]:
+def strange(records: Records) -> Iterator[str]:
     """Keys under no prefix of ours; what is below those is passed over unread."""
     after = ""
     while True:
         for stat in records.store.list("", after=after):
             ours = next((prefix for prefix in _OURS if stat.key.startswith(prefix)), None)
-            if ours is not None:
+            if ours is None:
+                if stat.key != fmt.FORMAT_KEY:
+                    yield stat.key
+            elif stat.key <= ours + _LAST:
                 after = ours + _LAST
                 break
-            if stat.key != fmt.FORMAT_KEY:
-                yield stat.key
         else:
             return

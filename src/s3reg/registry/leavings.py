@@ -4,7 +4,7 @@
     pull marks        of versions that no head names; listed before heads are read for the last time
     events            older than they are kept
     scratch           older than a day
-    damage marks      of packs that nothing names: those are gone by now
+    damage marks      of packs and maps that nothing names: those are gone by now
     ended keys        a month after their end they are as if revoked: the record stays, its public half does not
 
 Nothing here keeps a pack, and no push or pull waits for any of it. All times are the store's.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from s3reg.errors import FormatUnknown, NameInvalid, PreconditionFailed, PutUnsettled, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model import format_access
+from s3reg.registry.inventory import strange
 from s3reg.store import Match
 from s3reg.store.together import gather
 
@@ -36,6 +37,8 @@ SPENT_SECONDS = 3600
 SCRATCH_SECONDS = 24 * 3600
 ENDED_SECONDS = 30 * 24 * 3600
 FOREIGN_SHOWN = 20
+STRANGE_COUNTED = 10_000
+"""Of the keys under no prefix of ours: a bucket may hold many more besides."""
 
 
 def damage_marks(records: Records, done: Swept) -> dict[str, tuple[SessionId, Digest]]:
@@ -67,6 +70,8 @@ class Leavings:
         self._remove("damage marks", (key for key, pack in damaged.items() if not self._is_named_anywhere(*pack)))
         self._clear_pull_marks()
         self._end_keys()
+        for key in itertools.islice(strange(self._records), STRANGE_COUNTED):
+            foreign(self._done, key)
 
     def _remove(self, kind: str, keys: Iterable[str]) -> None:
         for batch in _batches(keys):
@@ -113,8 +118,9 @@ class Leavings:
             self._remove("pull marks", [key for key in batch if not self._is_named(key)])
 
     def _is_named_anywhere(self, sid: SessionId, sha256: Digest) -> bool:
-        """Whether a pack is, though a head that names it may have lost it."""
-        return any(self._roots.holds(fmt.pack_key(domain, sid, sha256)) for domain in self._roots.domains)
+        """Whether a pack or map is, though a head that names it may have lost it."""
+        keys = (key(domain, sid, sha256) for domain in self._roots.domains for key in (fmt.pack_key, fmt.map_key))
+        return any(self._roots.holds(key) for key in keys)
 
     def _is_named(self, mark: str) -> bool:
         return self._roots.holds(fmt.version_key(*fmt.version_of_pull_key(mark)))

@@ -10,9 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3reg.errors import DomainMismatch, DomainRefused, DomainUnclear, FormatUnknown, RecordDamaged, TemplateIdTaken
+from s3reg.errors import (
+    DomainMismatch,
+    DomainRefused,
+    DomainUnclear,
+    FormatUnknown,
+    HeadLost,
+    RecordDamaged,
+    TemplateIdTaken,
+)
 from s3reg.model.identity import Action
 from s3reg.model.names import MAIN_DOMAIN
+from s3reg.registry import lost
 from s3reg.registry.sight import check, head_of, sees
 
 if TYPE_CHECKING:
@@ -40,12 +49,16 @@ def place_of(asker: Identity, head: Head | None) -> Place:
 
 
 def read(records: Records, asker: Identity, template: TemplateId) -> Place:
-    """What is under the id now. Raises RecordDamaged, FormatUnknown, to who may know of it."""
+    """What is under the id now. Raises RecordDamaged, FormatUnknown, to who may; HeadLost to who has no limits."""
     try:
-        return place_of(asker, records.head(template))
+        head = records.head(template)
+        is_lost = head is None and lost.is_lost(records, template)
     except (RecordDamaged, FormatUnknown):
         head = head_of(records, asker, template)
         return Place(head, hidden=head is None)
+    if is_lost and asker.rights is None:
+        raise HeadLost(templates=template)
+    return Place(None, hidden=True) if is_lost else place_of(asker, head)
 
 
 def domain_of(asker: Identity, template: TemplateId, head: Head | None, wanted: Domain | None) -> Domain:

@@ -33,19 +33,19 @@ class Losses:
 
 
 def confirmed(records: Records, findings: Iterable[Damage]) -> Iterator[Damage]:
-    """The findings that still stand, under the tags that their versions have now."""
+    """The findings about versions that heads name still, under the tags that these have now; and those about heads."""
     heads: dict[TemplateId, Head | None] = {}
     for one in findings:
-        if one.version is not None and one.template is not None:
-            if one.template not in heads:
-                heads[one.template] = _head(records, one.template)
-            head = heads[one.template]
-            if head is None:
-                yield one
-            else:
-                yield from (_as_now(one, now) for now in walk.of(head) if now.entry.id == one.version)
-        elif _still(records, one):
+        if one.version is None or one.template is None:
             yield one
+            continue
+        if one.template not in heads:
+            heads[one.template] = _head(records, one.template)
+        head = heads[one.template]
+        if head is None:
+            yield one
+        else:
+            yield from (_as_now(one, now) for now in walk.of(head) if now.entry.id == one.version)
 
 
 def of_packs(records: Records, evidence: Evidence, bad: dict[str, BadPack]) -> Losses:
@@ -72,21 +72,6 @@ def _head(records: Records, template: TemplateId) -> Head | None:
         return records.head(template)
     except (RecordDamaged, FormatUnknown):
         return None
-
-
-def _still(records: Records, one: Damage) -> bool:
-    """Whether what stands by itself is bad still: a head, a session, a marker."""
-    try:
-        if one.what is What.HEAD:
-            assert one.template is not None
-            return records.head(one.template) is None
-        if one.what is What.SESSION:
-            records.session(fmt.session_of_key(one.key))
-        elif (found := records.read(one.key)) is not None:
-            fmt.read_marker(found.data)
-    except (RecordDamaged, FormatUnknown):
-        return True
-    return False
 
 
 def _of_version(named: Named, version: Version, evidence: Evidence, bad: dict[str, BadPack]) -> Iterator[Damage]:

@@ -19,6 +19,9 @@ from s3reg.model.template import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from s3reg.model.template import File
     from s3reg.registry.values import Proposal, ProposedFile
 
 LAYERS = frozenset({Role.IMAGE, Role.STATE})
@@ -32,12 +35,11 @@ def checked(proposal: Proposal) -> tuple[Proposal, dict[str, Any]]:
     """
     if len(proposal.files) > MOST_FILES:
         raise CommitInvalid(reason=f"it has {len(proposal.files)} files, more than {MOST_FILES}")
-    check_file_names((file.name, file.role) for file in proposal.files)
     for file in proposal.files:
         _check_file(file)
     _check_inline(proposal.files)
-    _check_parents({file.name: file for file in proposal.files if file.role in LAYERS})
-    values = _values(proposal.files)
+    configuration = check_layout(proposal.files)
+    values = config.parse(configuration.name, configuration.inline or b"")
     canonical = replace(
         proposal,
         tag=names.tag(proposal.tag),
@@ -46,6 +48,19 @@ def checked(proposal: Proposal) -> tuple[Proposal, dict[str, Any]]:
         arch=names.arch(proposal.arch),
     )
     return canonical, values
+
+
+def check_layout(files: Sequence[ProposedFile | File]) -> ProposedFile | File:
+    """The configuration of files that make a VM: names that can lie side by side, layers that stand on each other.
+
+    Raises NameInvalid, ParentUnknown, CommitInvalid.
+    """
+    check_file_names((file.name, file.role) for file in files)
+    _check_parents({file.name: file for file in files if file.role in LAYERS})
+    configs = [file for file in files if file.role is Role.CONFIG]
+    if len(configs) != 1 or configs[0].inline is None:
+        raise CommitInvalid(reason="a version has exactly one configuration, and it lies inline")
+    return configs[0]
 
 
 def _check_file(file: ProposedFile) -> None:
@@ -79,7 +94,7 @@ def _check_inline(files: tuple[ProposedFile, ...]) -> None:
         raise CommitInvalid(reason="its files are larger than anything can be")
 
 
-def _check_parents(layers: dict[str, ProposedFile]) -> None:
+def _check_parents(layers: dict[str, ProposedFile | File]) -> None:
     """Raise unless every layer stands on others of the version, down to one that has no parent."""
     grounded: set[str] = set()
     for name in layers:
@@ -93,10 +108,3 @@ def _check_parents(layers: dict[str, ProposedFile]) -> None:
             if below is not None and below not in layers:
                 raise ParentUnknown(name=above, parent=below)
         grounded.update(chain)
-
-
-def _values(files: tuple[ProposedFile, ...]) -> dict[str, Any]:
-    configs = [file for file in files if file.role is Role.CONFIG]
-    if len(configs) != 1 or configs[0].inline is None:
-        raise CommitInvalid(reason="a version has exactly one configuration, and it lies inline")
-    return config.parse(configs[0].name, configs[0].inline)

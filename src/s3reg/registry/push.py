@@ -14,6 +14,7 @@ from s3reg.errors import (
     SessionExpired,
     SessionNotFound,
     SessionTooLarge,
+    StoreUnavailable,
     TagTaken,
     TemplateIdTaken,
     TooBusy,
@@ -26,7 +27,7 @@ from s3reg.model.maps import LARGEST_MAP
 from s3reg.model.names import SessionId, VersionId
 from s3reg.model.packs import LARGEST_PACK
 from s3reg.model.template import Base, Session, SessionState
-from s3reg.registry import bases, lineage, setup
+from s3reg.registry import bases, damage, lineage, setup
 from s3reg.registry.lineage import is_new
 from s3reg.registry.sight import check
 from s3reg.registry.values import Opened, Opening
@@ -177,7 +178,8 @@ class Pushing:
         *used*, and the commit, on whichever replica, cannot find out again: a base that was purged since is fine if it
         was sound then, and one that was marked then is not, though the marker is gone. So the record says which are usable.
         """
-        usable, more = bases.inspect(self.records, session, wanted)
+        bad = damage.found_bad(self.records) if wanted else set()
+        usable, more = bases.inspect(self.records, session, wanted, bad)
         if usable:
 
             def note(now: Session, stat: Stat) -> Session:
@@ -197,18 +199,19 @@ class Pushing:
             bases=versions,
             map_links={ref: sign(fmt.map_key(session.domain, ref.sid, ref.sha256), seconds=seconds) for ref in refs},
             dropped=(*dropped, *more),
-            damaged=tuple(sorted(bases.damaged_packs(self.records, versions))),
+            damaged=tuple(sorted(bases.damaged_packs(versions, bad))),
         )
 
     def _chunk_log2(self, newest: Base | None, versions: Sequence[Version]) -> int:
         """The chunk size of the template's newest version, though it be no base; else of a base; else the default."""
-        first = self.records.versions([newest]) if newest else []
+        first = self.records.versions([newest], withheld=True) if newest else []
         for version in (*first, *versions):
             if version is None:
                 continue
             try:
                 found = self.evidence.chunk_log2(version)
-            except (RecordDamaged, FormatUnknown) as e:
+            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
+                # The last: so MinIO says of an object that rots, at every try. If it was away, one push is cut otherwise.
                 emit("map-unreadable", level=WARNING, template=version.template, version=version.id, reason=str(e))
                 continue
             if found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from logging import WARNING
@@ -14,6 +15,7 @@ from s3reg.errors import (
     PutUnsettled,
     RecordDamaged,
     SessionNotFound,
+    StoreUnavailable,
     TooBusy,
 )
 from s3reg.model import format as fmt
@@ -94,19 +96,33 @@ class Records:
                 raise RecordDamaged(what=f"version {vid} of template {template}", reason="its record is missing")
             return fmt.read_version(found.data, template, vid), len(found.data)
 
-        return self._versions.get((template, vid), read)
+        def read_again() -> tuple[Version, int]:
+            # What was garbled once on its way must not count as damaged: a head's size would say so for long.
+            with contextlib.suppress(RecordDamaged):
+                return read()
+            return read()
+
+        return self._versions.get((template, vid), read_again)
 
     def remember(self, version: Version, size: int) -> None:
         """Keep a version whose record of `size` bytes was just written, as if it had been read."""
         self._versions.get((version.template, version.id), lambda: (version, size))
 
-    def versions(self, wanted: Sequence[Base]) -> list[Version | None]:
-        """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read."""
+    def versions(self, wanted: Sequence[Base], *, withheld: bool = False) -> list[Version | None]:
+        """Each of the versions, in this order; None, and a line in the log, for one whose record cannot be read.
+
+        `withheld`: also for one that the store has, and does not give.
+        """
 
         def read(base: Base) -> Version | None:
             try:
                 return self.version(base.template, base.version)
-            except (RecordDamaged, FormatUnknown) as e:
+            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
+                if isinstance(e, StoreUnavailable):
+                    if not withheld:
+                        raise
+                    # So MinIO says of a record that rots, at every try. Where it has no stat either, the store is away.
+                    self.store.stat(fmt.version_key(base.template, base.version))
                 emit("version-unreadable", level=WARNING, template=base.template, version=base.version, reason=str(e))
                 return None
 
@@ -140,11 +156,12 @@ class Records:
         raise TooBusy(what=key)
 
     def change_head(
-        self, template: TemplateId, operation: str, change: Callable[[Head | None], Head | None]
+        self, template: TemplateId, operation: str | None, change: Callable[[Head | None], Head | None]
     ) -> Head | None:
         """Compare-and-swap of a template's head: what `change` makes of it, one generation on; the head as it is then.
 
         Done already if the head's operation ids hold `operation`: a lost answer, or the same call on another replica.
+        None for what may be done twice, which crowds out no id of a call that may not.
         `change` is called anew for each attempt, between reading the head and replacing it; what it returns as None, or
         raises, leaves the head as it is. Raises TooBusy.
         """

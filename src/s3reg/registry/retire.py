@@ -33,6 +33,12 @@ class Once:
     newest: str | None = None
     """The id of the newest version that the caller knows; None: whichever it is."""
 
+    def check(self, head: Head) -> None:
+        """Raise TemplateChanged if another one is the newest by now."""
+        latest = head.latest()
+        if self.newest is not None and (latest is None or latest.id != self.newest):
+            raise TemplateChanged(template=head.name)
+
 
 def revert(
     records: Records,
@@ -65,12 +71,12 @@ def untag(
     tag: str | None,
     number: int | None,
     version: VersionId | None,
-    operation: str,
+    once: Once,
 ) -> Retired:
     """The template without this one version; deleted with its last one.
 
     Found by tag or number, and then it has to be `version` where that is given; else by that id. Raises TemplateNotFound,
-    NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, VersionChanged, Forbidden, Invalid.
+    NameAmbiguous, TagNotFound, VersionNotFound, SelectorsDisagree, VersionChanged, TemplateChanged, Forbidden, Invalid.
     """
     if tag is None and number is None and version is None:
         raise Invalid(reason="say which version: by its tag, its number or its id")
@@ -79,12 +85,13 @@ def untag(
 
     def make(head: Head) -> Head:
         nonlocal gone, renumbered
+        once.check(head)
         entry = _meant(head, tag, number, version)
         gone, renumbered = (entry,), head.versions[head.number(entry) + 1 :]
         left = head.untag(entry, when=int(records.clock()), by=asker.name, keeps=records.limits.trash_seconds)
         return replace(left, size=records.union_size(left))
 
-    head = change(records, catalog, asker, ref, operation=operation, action=Action.DELETE_REVERT, make=make)
+    head = change(records, catalog, asker, ref, operation=once.operation, action=Action.DELETE_REVERT, make=make)
     return _retired(asker, head, gone, renumbered)
 
 
@@ -114,9 +121,7 @@ def _retire(
 
     def make(head: Head) -> Head:
         nonlocal gone
-        latest = head.latest()
-        if once.newest is not None and (latest is None or latest.id != once.newest):
-            raise TemplateChanged(template=head.name)
+        once.check(head)
         oldest = first(head)
         if oldest is None:
             return replace(head, size=0, deleted=True)

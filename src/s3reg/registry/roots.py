@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 AT_ONCE = 512
 """Records whose values are held at one time."""
+_VANISHED = "it was there a moment ago, and heads are never removed"
 
 
 class Why(enum.Enum):
@@ -121,6 +122,8 @@ class Roots:
     def heads(self) -> Iterator[Head]:
         """Those that are not as they were at the last look. Raises SweepStopped at what is none, or cannot be read."""
         listing = self._records.store.relist(fmt.HEADS, self._listing)
+        for key in self._etags.keys() - {stat.key for stat in listing.stats}:
+            raise SweepStopped(what=key, reason=_VANISHED)
         for some in _in_parts([stat for stat in listing.stats if self._etags.get(stat.key) != stat.etag]):
             self._told()
             for stat, head in zip(some, gather(self._head, some), strict=True):
@@ -149,7 +152,7 @@ class Roots:
         with stopping(stat.key):
             head = self._records.head(template)
         if head is None:
-            raise SweepStopped(what=stat.key, reason="it was there a moment ago, and heads are never removed")
+            raise SweepStopped(what=stat.key, reason=_VANISHED)
         return head
 
     # --- Versions ----------------------------------------------------------------------------------------------------
@@ -197,7 +200,8 @@ def stopping(what: str) -> Iterator[None]:
     try:
         yield
     except (RecordDamaged, FormatUnknown) as e:
-        raise SweepStopped(what=what, reason=str(e)) from e
+        reason = e.detail.get("reason", e) if e.detail.get("what") == what else e
+        raise SweepStopped(what=what, reason=str(reason)) from e
 
 
 def _bases(head: Head, entries: Iterable[Entry]) -> tuple[Base, ...]:

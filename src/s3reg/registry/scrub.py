@@ -1,5 +1,8 @@
 """Packs looked into: the checksum that the store keeps, and their bytes.
 
+A pack that looks bad, by its size, its seek table or its checksum, is read whole before that is told: what condemns it are
+its bytes, twice the same.
+
 Reading goes in rounds. The maps of a round's packs tell what chunk each frame has to give; only so many chunks are held at
 one time, whatever the store has, and only a few packs.
 """
@@ -17,11 +20,11 @@ from s3reg.model import format as fmt
 from s3reg.model import frames, maps, packs
 from s3reg.model.chunks import DIGEST_BYTES, chunk_length
 from s3reg.registry import damage, walk
-from s3reg.registry.damage import BadPack
+from s3reg.registry.damage import MISSING, NOTED, OTHER_FRAMES, BadPack
 from s3reg.registry.inventory import mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from s3reg.model.maps import FileMap
     from s3reg.model.names import Digest, SessionId
@@ -35,8 +38,6 @@ READERS = 4
 """Packs that are read at once: each may take 64 MiB of memory."""
 ROUND_BYTES = 32 * 1024**3
 """Of packs, whose chunks' digests are held at one time: half a million of them, where they are packed 4:1."""
-WHOLE = 100
-MISSING = "it is missing"
 _CHUNK = struct.Struct(f">III{DIGEST_BYTES}s")
 """Where its frame begins, how long that is, how long the chunk is, and its digest: in the order of the pack."""
 
@@ -49,23 +50,25 @@ class Scrub:
         records: Records,
         evidence: Evidence,
         inventory: Inventory,
+        noted: set[tuple[SessionId, Digest]],
         done: Checked,
         *,
         bad: dict[str, BadPack],
         told: Callable[[Checked], None],
     ) -> None:
-        self.recorded = damage.found_bad(records)
-        """Noted as bad before this check."""
         self.sound_again: set[tuple[SessionId, Digest]] = set()
-        """Of these, those that were read, and are sound."""
+        """Of those noted as bad before this check, those that were read, and are sound."""
+        self._noted = noted
         self._records = records
         self._evidence = evidence
         self._inventory = inventory
         self._done = done
         self._bad = bad
         self._told = told
-        self._suspects: set[str] = set()
-        """Those that reading may clear."""
+        self._settled: set[str] = set()
+        """Those that were read."""
+        self._unsure: set[str] = set()
+        """Packs of which not every chunk is known, for want of a map."""
 
     def look(self) -> None:
         """Compare the checksums that the store keeps with the packs' names."""
@@ -77,34 +80,45 @@ class Scrub:
                 return stat.key, MISSING
 
         for key, sha256 in walk.side_by_side(look, self._needed()):
+            self._done.looked += 1
             if sha256 is None:
                 self._done.unsummed += 1
             elif sha256 == MISSING:
                 self._bad.setdefault(key, BadPack(MISSING))
             elif sha256 != fmt.pack_of_key(key)[1]:
-                self._suspect(key, "the store's own checksum of it is not that of its name")
-            if fmt.pack_of_key(key) in self.recorded:
-                self._suspect(key, "it was found bad before; --read-data tells whether it is sound again")
+                self._bad.setdefault(key, BadPack("the store's own checksum of it is not that of its name"))
             self._told(self._done)
 
     def read(self, percent: float) -> None:
         """Read so many percent of the packs, and those that were noted as bad; see that every chunk decodes."""
         self._done.to_read = sum(stat.size for stat in self._chosen(percent))
-        some: dict[str, int] = {}
-        held = 0
-        for stat in self._chosen(percent):
-            some[stat.key] = stat.size
-            held += stat.size
-            if held >= ROUND_BYTES:
-                self._round(some)
-                some, held = {}, 0
-        if some:
+        for some in _rounds((stat.key, stat.size) for stat in self._chosen(percent)):
             self._round(some)
 
-    def _suspect(self, key: str, reason: str) -> None:
-        if key not in self._bad:
-            self._bad[key] = BadPack(reason)
-            self._suspects.add(key)
+    def confirm(self) -> None:
+        """Read the packs that look bad, but for those that were read already. Those that are sound are bad no more.
+
+        One that was noted before stays bad: only `read` is asked to clear it.
+        """
+        suspects = sorted(self._bad.keys() - self._settled)
+        for some in _rounds(row for row in walk.side_by_side(self._now, suspects) if row is not None):
+            for key, bad in self._looked_at(some):
+                if bad is None:
+                    del self._bad[key]
+                else:
+                    self._bad[key] = BadPack(self._bad[key].reason, bad.frames)
+        if left := self._noted - self.sound_again:
+            for stat in self._needed():
+                if fmt.pack_of_key(stat.key) in left:
+                    self._bad.setdefault(stat.key, BadPack(NOTED))
+
+    def _now(self, key: str) -> tuple[str, int] | None:
+        """A pack that looks bad and its size, as it is now; None: it is missing."""
+        try:
+            return key, self._records.store.stat(key).size
+        except ObjectNotFound:
+            self._bad[key] = BadPack(MISSING)
+            return None
 
     def _needed(self) -> Iterator[Stat]:
         return (stat for stat in self._records.store.list(fmt.PACKS) if self._inventory.needs(stat.key))
@@ -112,26 +126,28 @@ class Scrub:
     def _chosen(self, percent: float) -> Iterator[Stat]:
         for stat in self._needed():
             drawn = hash((self._done.seed, mark(stat.key))) % 10_000 < percent * 100
-            if drawn or fmt.pack_of_key(stat.key) in self.recorded:
+            if drawn or fmt.pack_of_key(stat.key) in self._noted:
                 yield stat
 
     def _round(self, some: dict[str, int]) -> None:
+        for key, bad in self._looked_at(some):
+            self._done.read.add(some[key])
+            if bad is None or bad.frames is not None:
+                # What the store did not give is asked for once more, at the end: it may have had too much to do.
+                self._settled.add(key)
+            if bad is not None:
+                self._bad[key] = bad
+            else:
+                self._bad.pop(key, None)
+                if fmt.pack_of_key(key) in self._noted and key not in self._unsure:
+                    self.sound_again.add(fmt.pack_of_key(key))
+            self._told(self._done)
+
+    def _looked_at(self, some: dict[str, int]) -> Iterator[tuple[str, BadPack | None]]:
+        """What is wrong with each of these packs, read whole."""
         chunks = self._chunks(some)
         with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(lambda key: self._looked_into(key, sorted(chunks[key])), some)
-            for (key, size), bad in zip(some.items(), found, strict=True):
-                self._done.read.add(size)
-                self._settle(key, bad)
-                self._told(self._done)
-
-    def _settle(self, key: str, bad: BadPack | None) -> None:
-        if bad is not None:
-            self._bad[key] = bad
-            return
-        if key in self._suspects:
-            self._bad.pop(key, None)
-        if fmt.pack_of_key(key) in self.recorded:
-            self.sound_again.add(fmt.pack_of_key(key))
+            yield from zip(some, pool.map(lambda key: self._looked_into(key, sorted(chunks[key])), some), strict=True)
 
     def _chunks(self, some: dict[str, int]) -> dict[str, set[bytes]]:
         """For each of these packs, the chunks that maps take from it."""
@@ -152,6 +168,7 @@ class Scrub:
                     data = self._evidence.map_bytes(version.domain, file.map)
                     file_map = maps.decode(data, size=file.size, digest=file.digest)
                 except (RecordDamaged, FormatUnknown):
+                    self._unsure.update(keys.values())
                     continue
                 wanted = [keys.get(pack) for pack in file_map.packs]
                 for pack, row in _rows(file_map):
@@ -172,13 +189,19 @@ class Scrub:
             data = memoryview(self._records.store.get(key).data)
         except ObjectNotFound:
             return BadPack(MISSING)
+        except RecordDamaged as e:
+            return BadPack(damage.reason(e))
         reasons = []
         if hashlib.sha256(data).hexdigest() != fmt.pack_of_key(key)[1]:
             reasons.append("its bytes are not those of its name")
         try:
-            packs.read_seek_table(bytes(data[-packs.TAIL_BYTES :]), len(data))
+            table = packs.read_seek_table(bytes(data[-packs.TAIL_BYTES :]), len(data))
         except RecordDamaged as e:
-            reasons.append(str(e.detail["reason"]))
+            reasons.append(damage.reason(e))
+        else:
+            there = set(zip(table.offsets(), table.compressed, table.raw, strict=True))
+            if any(_CHUNK.unpack(chunk)[:3] not in there for chunk in chunks):
+                reasons.append(OTHER_FRAMES)
         lost: set[tuple[int, bytes]] = set()
         for chunk in chunks:
             offset, length, raw, digest = _CHUNK.unpack(chunk)
@@ -186,6 +209,20 @@ class Scrub:
                 reasons += [] if lost else [flaw]
                 lost.add((offset, digest))
         return BadPack("; ".join(reasons), frozenset(lost)) if reasons else None
+
+
+def _rounds(rows: Iterable[tuple[str, int]]) -> Iterator[dict[str, int]]:
+    """Packs and their sizes, so many at a time as may be read together."""
+    some: dict[str, int] = {}
+    held = 0
+    for key, size in rows:
+        some[key] = size
+        held += size
+        if held >= ROUND_BYTES:
+            yield some
+            some, held = {}, 0
+    if some:
+        yield some
 
 
 def _rows(file_map: FileMap) -> Iterator[tuple[int, bytes]]:

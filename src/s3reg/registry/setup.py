@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from s3reg import crypto
-from s3reg.errors import FormatUnknown, RecordDamaged, StoreCopied
+from s3reg.errors import FormatUnknown, StoreCopied, StoreFormatDamaged
 from s3reg.model import format as fmt
 from s3reg.model import format_access
 from s3reg.model.format import StoreFormat
@@ -23,14 +23,14 @@ def prepare(records: Records, *, write: bool) -> StoreFormat:
     """What the store says it is; an empty one is made ours, if it may be written.
 
     Raises FormatUnknown for a format or feature that this release does not know, StoreCopied for a copy that is to be
-    written, RecordDamaged for a store that has lost its format.json.
+    written, StoreFormatDamaged for a store that has lost its format.json.
     """
     found = records.read(fmt.FORMAT_KEY)
     if found is not None:
         store = fmt.read_format(found.data)
     elif next(iter(records.store.list(fmt.HEADS)), None) is not None:
         # A new id and no features asked for: that would be a guess about somebody's templates.
-        raise RecordDamaged(what="the store", reason=f"it holds templates and no {fmt.FORMAT_KEY}")
+        raise StoreFormatDamaged(what="the store", reason=f"it holds templates and no {fmt.FORMAT_KEY}")
     elif write:
         fresh = StoreFormat(store=uuid.uuid4().hex, made_as=records.store.made_as)
         store = fmt.read_format(records.create(fmt.FORMAT_KEY, fmt.write_format(fresh)))

@@ -9,6 +9,7 @@ anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 from array import array
@@ -17,9 +18,17 @@ from dataclasses import replace
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged, S3regError, StoreCopied, SweepStopped
+from s3reg.errors import (
+    FormatUnknown,
+    HeadLost,
+    ObjectNotFound,
+    RecordDamaged,
+    S3regError,
+    StoreCopied,
+    SweepStopped,
+)
 from s3reg.model import format as fmt
-from s3reg.registry import expiry, lineage, setup
+from s3reg.registry import expiry, lineage, lost, setup
 from s3reg.registry.leavings import Leavings, damage_marks, foreign
 from s3reg.registry.roots import Roots, Why, stopping
 from s3reg.registry.sessions import under_way
@@ -28,10 +37,10 @@ from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from s3reg.model.format import StoreFormat
-    from s3reg.model.names import SessionId
+    from s3reg.model.names import SessionId, TemplateId
     from s3reg.model.template import Entry, Head, Session
     from s3reg.registry.records import Records
     from s3reg.registry.values import UnderWay
@@ -44,21 +53,29 @@ BATCH = 1000
 DEAD_SECONDS = 3600
 """So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there."""
 PUSHES_SHOWN = 100
+LOST_SHOWN = 10
 _END = ".json"
 """Of a version's key; what stands before it, and a pack's or map's last part, are hex digits."""
 TOLD_EACH = 5000
 """Objects listed between two tellings."""
 
 
-def sweep(records: Records, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
+def sweep(
+    records: Records,
+    *,
+    dry_run: bool = False,
+    gone: Collection[TemplateId] = (),
+    told: Callable[[Swept], None] = lambda _: None,
+) -> Swept:
     """Sweep once. `told` is called now and then, always with the same object, between steps; what it raises ends the sweep.
 
-    A dry run writes nothing, and goes by this machine's clock: to ask the store's, something must be written. Raises
-    SweepStopped at what cannot be read or is not known: from there on nothing goes. StoreCopied for a copy.
+    A dry run writes nothing, and goes by this machine's clock: to ask the store's, something must be written. `gone`: the
+    templates whose heads are lost for good. Raises SweepStopped at what cannot be read or is not known, HeadLost for what
+    has lost its head: from there on nothing goes. StoreCopied for a copy; HeadThere, TemplateNotFound for what lost none.
     """
     done = Swept(dry_run)
     told(done)
-    _Sweep(records, done, lambda: told(done)).run()
+    _Sweep(records, done, lambda: told(done)).run(gone)
     emit("swept", removed=done.removed, freed=done.freed, given_up=done.given_up, purged=done.purged, dry_run=dry_run)
     return done
 
@@ -109,7 +126,10 @@ class _Format:
         with stopping(fmt.FORMAT_KEY):
             found = self._records.read(fmt.FORMAT_KEY)
             if found is None:
-                raise RecordDamaged(what=fmt.FORMAT_KEY, reason="it is missing")
+                where = self._records.store.location
+                raise SweepStopped(
+                    what=fmt.FORMAT_KEY, reason=f"{where} has none: it is no store of s3reg, or has lost it"
+                )
             now = fmt.read_format(found.data)
             for feature in sorted((now.read | now.write | now.sweep) - setup.FEATURES):
                 raise FormatUnknown(what="the store", feature=f"feature {feature!r}")
@@ -130,15 +150,17 @@ class _Sweep:
         self._format = _Format(records)
         self._now = 0.0
         self._dropped: set[str] = set()
-        """Of a dry run, the heads that giving up pushes would make."""
+        """Of a dry run, the heads that giving up pushes, and lost heads, would make."""
         self._roots = Roots(records, lets_go=self._pretends, told=tell)
 
-    def run(self) -> None:
-        """Do it all."""
+    def run(self, gone: Collection[TemplateId]) -> None:
+        """Do it all; `gone`: the templates whose heads are lost for good."""
         done = self._done
         self._step("looking at the store")
         self._now = self._records.clock() if done.dry_run else _store_clock(self._records)
+        self._check_none_hidden()
         self._check_markers()
+        self._give_up_lost(gone)
         for head in self._roots.heads():
             done.heads += 1
             done.templates += not head.deleted
@@ -169,6 +191,14 @@ class _Sweep:
         """Whether a dry run takes this for gone from the trash."""
         return self._done.dry_run and expiry.lets_go(entry, self._now)
 
+    def _check_none_hidden(self) -> None:
+        """Raise SweepStopped at an object that lies above others: MinIO lists nothing of what is below it."""
+        for prefix in (fmt.HEADS, fmt.VERSIONS, fmt.SESSIONS, fmt.MARKERS):
+            above = prefix.rstrip("/")
+            with contextlib.suppress(ObjectNotFound):
+                self._records.store.stat(above)
+                raise SweepStopped(what=above, reason=f"an object of this name may hide all that lies under {prefix}")
+
     def _check_markers(self) -> None:
         """Those of sweeps that died go. Raises SweepStopped at what is no marker, or cannot be read."""
         for stat in self._records.store.list(fmt.MARKERS):
@@ -182,6 +212,16 @@ class _Sweep:
                 self._done.cleared["markers"] = self._done.cleared.get("markers", 0) + 1
                 if not self._done.dry_run:
                     self._records.store.delete([stat.key])
+
+    def _give_up_lost(self, gone: Collection[TemplateId]) -> None:
+        """What these templates have is what nobody needs from here on."""
+        for template in gone:
+            with stopping(fmt.head_key(template)):
+                lost.check_lost(self._records, template)
+        self._dropped = {fmt.head_key(template) for template in gone}
+        if not self._done.dry_run:
+            for template in gone:
+                lost.give_up(self._records, template)
 
     def _look_at_trash(self, head: Head) -> None:
         """What lies there too long is let go."""
@@ -217,10 +257,11 @@ class _Sweep:
         done, limits = self._done, self._records.limits
         found = self._roots.read_sessions()
         over = [one for one in found if expiry.is_over(*one, limits, self._now)]
+        self._check_have_heads({session.template for session, _ in over})
         if done.dry_run:
             found = [one for one in found if one not in over]
             done.given_up = len(over)
-            self._dropped = {fmt.head_key(session.template) for session, _ in over}
+            self._dropped |= {fmt.head_key(session.template) for session, _ in over}
         elif over:
             for session, stat in over:
                 self._go_on()
@@ -235,10 +276,12 @@ class _Sweep:
         done, roots = self._done, self._roots
         going, sizes = _Candidates(), {why: array("Q", (0, 0)) for why in Why}
         stored: Counter[SessionId | None] = Counter()
+        headless: dict[str, None] = {}
         for key, size in found:
             why = roots.why(key)
             if why is None:
-                self._check_has_head(key)
+                if not self._has_head(key):
+                    headless[key.split("/")[1]] = None
                 going.add(key, size)
                 done.unnamed += 1
                 done.unnamed_bytes += size
@@ -247,6 +290,7 @@ class _Sweep:
             sizes[why][1] += size
             if why is Why.PUSH:
                 stored[roots.uploader(key)] += size
+        _check_none_lost(headless)
         done.live, done.live_bytes = sizes[Why.LIVE]
         done.trash, done.trash_bytes = sizes[Why.TRASH]
         done.held_objects, done.held = sizes[Why.PUSH]
@@ -257,15 +301,17 @@ class _Sweep:
         done.pushes = [replace(one, stored=stored[one.id]) for one in gather(self._shown, shown)]
         return going
 
-    def _check_has_head(self, key: str) -> None:
-        """Raise SweepStopped for a version whose template has no head, though no push of it is under way.
-
-        A push that fails leaves a head, if only the one that fences it off: this one was removed from outside.
-        """
+    def _has_head(self, key: str) -> bool:
+        """Whether the version that this is, if it is one, has a head; if no push names it either, that was lost."""
         prefix, _, rest = key.partition("/")
         head = f"{fmt.HEADS}{rest.partition('/')[0]}.json"
-        if f"{prefix}/" == fmt.VERSIONS and not (self._roots.knows(head) or head in self._dropped):
-            raise SweepStopped(what=head, reason=f"it is gone, and {key} is there: heads are never removed")
+        return f"{prefix}/" != fmt.VERSIONS or self._roots.knows(head) or head in self._dropped
+
+    def _check_have_heads(self, templates: Collection[TemplateId]) -> None:
+        """Raise HeadLost before a push to one of these is fenced off: that would make a new head."""
+        headless = [template for template in templates if fmt.head_key(template) not in self._dropped]
+        with stopping(fmt.HEADS):
+            _check_none_lost([template for template in headless if lost.is_lost(self._records, template)])
 
     def _shown(self, found: tuple[Session, Stat]) -> UnderWay:
         with stopping(fmt.head_key(found[0].template)):
@@ -307,6 +353,13 @@ class _Sweep:
         except S3regError as e:
             # It keeps pushes from building on what it names, until another sweep takes it for dead.
             emit("marker-left-behind", level=WARNING, key=marker, reason=str(e))
+
+
+def _check_none_lost(templates: Collection[str]) -> None:
+    """Raise HeadLost if there are any."""
+    if templates:
+        some, more = sorted(templates)[:LOST_SHOWN], len(templates) - LOST_SHOWN
+        raise HeadLost(templates=", ".join(some) + (f" and {more} more" if more > 0 else ""))
 
 
 def _store_clock(records: Records) -> float:

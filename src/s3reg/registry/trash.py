@@ -55,7 +55,8 @@ def restore(
 
     Raises TemplateNotFound, NotInTrash, RestoreTagTaken, Forbidden; NameTaken where it was deleted.
     """
-    if not versions or (as_tag is not None and len(set(versions)) > 1):
+    versions = frozenset(versions)
+    if not versions or (as_tag is not None and len(versions) > 1):
         raise Invalid(reason="name the versions to restore; a tag can be given to one at a time")
 
     def make(head: Head) -> Head:
@@ -98,12 +99,13 @@ def _purged(
     records: Records, asker: Identity, template: TemplateId, versions: Collection[VersionId] | None, operation: str
 ) -> list[Trashed]:
     gone: list[Trashed] = []
+    named = None if versions is None else frozenset(versions)
 
     def make(head: Head) -> Head | None:
         nonlocal gone
-        going = [entry for entry in head.removed if versions is None or entry.id in versions]
+        going = [entry for entry in head.removed if named is None or entry.id in named]
         gone = [Trashed(head, entry) for entry in going]
-        return head.purge([entry.id for entry in going]) if going else None
+        return head.purge({entry.id for entry in going}) if going else None
 
     change_trash(records, asker, template, operation=operation, action=Action.DELETE_REVERT, make=make)
     if gone:

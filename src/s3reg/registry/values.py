@@ -119,6 +119,8 @@ class Committed:
     entry: Entry
     stored: int
     """Bytes of the packs that the push added."""
+    replaced: Entry | None
+    """Whose place it took by force, while the trash has that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,20 +208,15 @@ class Registry:
         number: int | None = None,
         operation: str,
         version: VersionId | None = None,
+        newest: str | None = None,
     ) -> Retired:
         """Take one version out, by tag or number, or by id; newer ones stay. With the last one goes the template.
 
         `version`: the id that it has to have. Raises VersionChanged where it has not; else as `revert`, and Invalid.
         """
+        once = retire.Once(names.operation_id(operation), newest)
         return retire.untag(
-            self._records,
-            self._catalog,
-            asker,
-            ref,
-            tag=tag,
-            number=number,
-            version=version,
-            operation=names.operation_id(operation),
+            self._records, self._catalog, asker, ref, tag=tag, number=number, version=version, once=once
         )
 
     def retag(self, asker: Identity, ref: str, *, tag: str, new: str, operation: str) -> Head:
@@ -339,12 +334,16 @@ class Registry:
         """When the versions of all templates, or of one, were last of use. Raises as `usage`."""
         return pulls.uses(self._records, self._catalog, asker, ref)
 
-    def sweep(self, *, dry_run: bool = False, told: Callable[[Swept], None] = lambda _: None) -> Swept:
+    def sweep(
+        self, *, dry_run: bool = False, lost: Iterable[str] = (), told: Callable[[Swept], None] = lambda _: None
+    ) -> Swept:
         """Remove what neither a push under way nor a head names. Any number at once, from anywhere.
 
-        `told` is called now and then with what was done so far. Raises SweepStopped, StoreCopied.
+        `lost`: ids of templates whose heads are gone for good. `told` is called now and then with what was done so far.
+        Raises SweepStopped, HeadLost, StoreCopied; HeadThere, TemplateNotFound, NameInvalid for an id of no lost one.
         """
-        return sweep.sweep(self._records, dry_run=dry_run, told=told)
+        gone = tuple(dict.fromkeys(map(names.template_id, lost)))
+        return sweep.sweep(self._records, dry_run=dry_run, gone=gone, told=told)
 
     def fsck(
         self,
@@ -362,7 +361,6 @@ class Registry:
         """
         return fsck.fsck(
             self._records,
-            Evidence(self._records),
             read_data=read_data,
             seed=seed,
             only=only,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged, TemplateNotFound
 from s3reg.model import format as fmt
 from s3reg.model import names
+from s3reg.registry import damage
+from s3reg.registry.damage import MISSING
 from s3reg.store.together import gather
 
 if TYPE_CHECKING:
@@ -63,50 +65,55 @@ class Unreadable(NamedTuple):
     """A head that cannot be read whole."""
 
     reason: str
-    name: str
+    name: str = ""
     """The template's, as far as it tells one."""
+    newer: bool = False
+    """It is of a newer release."""
+
+
+def head(records: Records, key: str) -> tuple[str, Head | Unreadable | None]:
+    """The head there, and its key; None for a key that is foreign."""
+    try:
+        template = fmt.template_of_head_key(key)
+    except NameInvalid:
+        return key, None
+    data = b""
+    try:
+        found = records.read(key)
+        if found is None:
+            return key, Unreadable(MISSING)
+        data = found.data
+        return key, fmt.read_head(data, template)
+    except (RecordDamaged, FormatUnknown) as e:
+        told = fmt.read_damaged_head(data, template, str(e))
+        return key, Unreadable(damage.reason(e), told.name if told else "", isinstance(e, FormatUnknown))
 
 
 def heads(records: Records) -> Iterator[tuple[str, Head | Unreadable | None]]:
     """Every head and its key; None for a key that is foreign."""
-
-    def read(key: str) -> tuple[str, Head | Unreadable | None]:
-        try:
-            template = fmt.template_of_head_key(key)
-        except NameInvalid:
-            return key, None
-        found = records.read(key)
-        if found is None:
-            return key, Unreadable("it is missing", "")
-        try:
-            return key, fmt.read_head(found.data, template)
-        except (RecordDamaged, FormatUnknown) as e:
-            told = fmt.read_damaged_head(found.data, template, str(e))
-            return key, Unreadable(str(e.detail.get("reason", e)), told.name if told else "")
-
-    return side_by_side(read, (stat.key for stat in records.store.list(fmt.HEADS)))
+    return side_by_side(lambda stat: head(records, stat.key), records.store.list(fmt.HEADS))
 
 
 def versions(records: Records) -> Iterator[Named]:
     """Every version that a head names, those in the trash too."""
-    for _, head in heads(records):
-        if head is not None and not isinstance(head, Unreadable):
-            yield from of(head)
+    for _, found in heads(records):
+        if found is not None and not isinstance(found, Unreadable):
+            yield from of(found)
 
 
 def version(records: Records, named: Named) -> Version | None:
     """The version's record; None where it cannot be read."""
-    head, entry = named
+    template, vid = named.head.id, named.entry.id
     try:
-        found = records.read(fmt.version_key(head.id, entry.id))
-        return None if found is None else fmt.read_version(found.data, head.id, entry.id)
+        found = records.read(fmt.version_key(template, vid))
+        return None if found is None else fmt.read_version(found.data, template, vid)
     except (RecordDamaged, FormatUnknown):
         return None
 
 
-def of(head: Head) -> Iterator[Named]:
+def of(one: Head) -> Iterator[Named]:
     """The versions that this head names."""
-    return (Named(head, entry) for entry in (*head.versions, *head.removed))
+    return (Named(one, entry) for entry in (*one.versions, *one.removed))
 
 
 def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

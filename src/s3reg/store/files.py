@@ -5,7 +5,8 @@
                                           so that `a` and `a/b` lie side by side
     <root>/.tmp/                          objects being written
     <root>/.locks/00 … ff                 one is locked while an object whose key hashes to it is put in place or removed
-    <root>/.locks/clock                   empty: touched to ask the file system for its time
+    <root>/.locks/clock                   empty: touched to ask the file system for its time, locked to read a directory
+    <root>/.locks/reserve                 blocks for the moment when the disk is full (reserve.py)
     <root>/.locks/<turn>                  whose time is when one of many processes did last what is done once in a while
 
 An object is written aside, synced and renamed into place: a crash leaves the old object or the new one. What a precondition
@@ -24,6 +25,7 @@ import os
 import secrets
 import time
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from s3reg.errors import (
@@ -39,19 +41,18 @@ from s3reg.errors import (
 )
 from s3reg.store import ABSENT, Absent, Link, Listing, Match, Object, Room, Stat, check_key, durable, links, paths
 from s3reg.store.files_list import GONE, Folders, etag_of, stat_of
+from s3reg.store.reserve import FULL, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-_TMP, _LOCKS, _CLOCK = ".tmp", ".locks", "clock"
+_TMP, _LOCKS, _CLOCK, _RESERVE = ".tmp", ".locks", "clock", "reserve"
 _LEFTOVER_SECONDS = 24 * 3600
 """A temporary file that nobody wrote to for so long belongs to a process that died."""
 _PIECE = 1 << 20
 _MOST_TRIES = 100
 """To rename into a directory that others prune meanwhile."""
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _VANISHED = "the directory is gone, or its volume is not mounted"
 
 
@@ -73,15 +74,18 @@ class _Temp(NamedTuple):
 class FilesStore:
     """An object store in the directory `root`, which is made if it is missing.
 
-    `secret` signs links; it may come later with `sign_with`, because it is itself a record of the store. A directory that
-    cannot be written is good for reading: puts then raise StoreReadOnly.
+    `secret` signs links; it may come later with `sign_with`, because it is itself a record of the store. `clearing`: key
+    prefixes of what frees room, and is written on a full disk too. A directory that cannot be written is good for reading:
+    puts then raise StoreReadOnly.
     """
 
     made_as = "directory"
     """Always the same: a directory may be moved, and a copied one cannot be told from a moved one."""
 
-    def __init__(self, root: Path, *, secret: bytes | None = None) -> None:
+    def __init__(self, root: Path, *, secret: bytes | None = None, clearing: tuple[str, ...] = ()) -> None:
         self._root = os.path.abspath(root)
+        self._clearing = clearing
+        self._reserve = Reserve(Path(self._root, _LOCKS, _RESERVE))
         self.location = f"directory {self._root}"
         self._secret = secret
         self._ready = False
@@ -115,10 +119,10 @@ class FilesStore:
         with self._writing():
             # Looked at twice: a loser of a race should not have to write and sync first.
             self._check(key, path, only_if)
-            with self._temp() as temp:
-                with open(temp.fd, "wb", buffering=0, closefd=False) as file:
-                    durable.write(file, data)
-                return self._place(key, path, temp, only_if)
+            if isinstance(only_if, Match) or key.startswith(self._clearing):
+                # It takes room for a moment only, or frees some.
+                return self._reserve.spent(len(data), lambda: self._put(key, path, data, only_if))
+            return self._put(key, path, data, only_if, needs=len(data))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See the port."""
@@ -134,6 +138,8 @@ class FilesStore:
                 folders.add(os.path.dirname(path))
             for folder in folders:
                 self._prune(folder)
+            if folders:
+                self._reserve.is_whole()
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """See the port. One directory at a time is read, in order."""
@@ -175,8 +181,11 @@ class FilesStore:
             # Empty: it was made just now. Of later than now: the clock was set back.
             if found.st_size and 0 <= now - found.st_mtime < seconds:
                 return False
-            file.truncate(0)
-            file.write(b"1")
+            if found.st_size:
+                # A full disk, which a sweep may help, has no room to write.
+                os.utime(file.fileno())
+            else:
+                self._reserve.spent(1, lambda: file.write(b"1"))
             return True
 
     # --- For the API, which serves the links ---
@@ -210,6 +219,7 @@ class FilesStore:
         """
         path = self._path(key)
         with self._writing(), self._temp() as temp:
+            self._reserve.check(size)
             digest, left = hashlib.sha256(), size
             with open(temp.fd, "wb", buffering=0, closefd=False) as file:
                 while piece := stream.read(_PIECE if left else 1):
@@ -231,6 +241,13 @@ class FilesStore:
 
     # --- Writing ---
 
+    def _put(self, key: str, path: str, data: bytes, only_if: Absent | Match | None, *, needs: int = 0) -> str:
+        with self._temp() as temp:
+            self._reserve.check(needs)
+            with open(temp.fd, "wb", buffering=0, closefd=False) as file:
+                durable.write(file, data)
+            return self._place(key, path, temp, only_if)
+
     def _make_ready(self) -> None:
         """Make what is ours in the root, and remove what processes that died left behind."""
         with self._writing():
@@ -238,6 +255,7 @@ class FilesStore:
                 if not os.path.isdir(folder):
                     os.makedirs(folder, mode=0o700, exist_ok=True)
             self._ready = True
+            self._reserve.is_whole()
             with os.scandir(f"{self._root}/{_TMP}") as entries:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
@@ -275,7 +293,8 @@ class FilesStore:
         with self._lock(key):
             before = self._check(key, path, only_if)
             etag = self._stamp(temp.fd, before)
-            made = self._rename(temp.path, path)
+            with contextlib.nullcontext() if before is None else self._folders.replacing():
+                made = self._rename(temp.path, path)
         try:
             # Its time was set after the first sync. A journal keeps its order, so this mostly finds nothing left to do.
             durable.sync(temp.fd)
@@ -376,6 +395,6 @@ class FilesStore:
         except OSError as e:
             if e.errno in _READ_ONLY:
                 raise StoreReadOnly(store=self.location, reason=e.strerror) from e
-            if e.errno in _FULL:
+            if e.errno in FULL:
                 raise StoreFull(store=self.location) from e
             raise StoreUnavailable(store=self.location, reason=e.strerror) from e

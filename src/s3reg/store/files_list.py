@@ -4,12 +4,16 @@ Whatever is put in place or removed changes its directory's time, which the file
 ticks, every few milliseconds on Linux: two changes within a tick leave one time. So before directories are read, the
 clock is asked, by touching a file. Those whose times it has passed show any later change; those whose times it has not are
 read again the next time.
+
+What is put in another's place while its directory is read may be given neither as it was nor as it is: btrfs and tmpfs
+put it behind all others, where a reader that began before does not look. So no directory is read while that happens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import time
@@ -41,7 +45,7 @@ class _Read:
 class Folders:
     """The directories below `root`. `check_alive` raises if the store itself is gone; `location` names it in texts.
 
-    `touched` is a file whose times may be set; where that fails, nothing is trusted.
+    `touched` is a file whose times may be set, and that may be locked; where that fails, nothing is trusted.
     """
 
     def __init__(
@@ -73,6 +77,23 @@ class Folders:
         stats = tuple(self._walk(prefix, "", folders))
         settled = all(times is None or max(times[2:]) < passed for times in folders.values())
         return Listing(stats, _Read(folders, began + TRUSTED_SECONDS) if settled else None)
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[None]:
+        """While an object is put in another's place."""
+        with self._held(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, kind: int) -> Iterator[None]:
+        """Those who replace hold it together; who reads a directory, alone: that is short, and the others are many."""
+        with contextlib.ExitStack() as held:
+            # Where nothing can be locked, nothing can be replaced from here either.
+            with contextlib.suppress(OSError):
+                fd = os.open(self._touched, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                held.callback(os.close, fd)
+                fcntl.flock(fd, kind)
+            yield
 
     def _is_unchanged(self, traces: _Read) -> bool:
         return self._clock() < traces.until and all(
@@ -131,7 +152,9 @@ class Folders:
     def _entries(self, directory: str) -> Sequence[tuple[str, str]]:
         """What lies in a directory, in the order of keys: names, those of directories with a slash, and file names."""
         try:
-            return sorted((name, entry) for entry in os.listdir(directory) if (name := paths.name_of(entry)))
+            with self._held(fcntl.LOCK_EX):
+                found = os.listdir(directory)
+            return sorted((name, entry) for entry in found if (name := paths.name_of(entry)))
         except OSError as e:
             if e.errno not in GONE:
                 raise StoreUnavailable(store=self._location, reason=e.strerror) from e

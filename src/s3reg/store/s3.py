@@ -6,7 +6,6 @@ would meet its own first try and report that somebody else had won. Links are si
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import threading
@@ -24,7 +23,6 @@ import botocore.httpsession
 import botocore.session
 import botocore.utils
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
 
 from s3reg.errors import (
     ObjectNotFound,
@@ -36,44 +34,20 @@ from s3reg.errors import (
 )
 from s3reg.store import Absent, Link, Listing, Match, Object, Stat, check_key, s3_answers, s3_list, signing
 from s3reg.store.s3_answers import Place, Refusal
+from s3reg.store.s3_failures import CONNECT_SECONDS, refusal_of, translated
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ATTEMPTS = 3
 """How often a read is tried."""
-CONNECT_SECONDS = 3
 READ_SECONDS = 10.0
 DELETE_KEYS = 1000
 """The most that one DeleteObjects takes."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _AGENT = "s3reg"
 _GIVEN = {s3_answers.OK, s3_answers.PARTIAL, s3_answers.NO_RANGE}
-
-_NO_CREDENTIALS = (
-    failures.NoCredentialsError,
-    failures.PartialCredentialsError,
-    failures.CredentialRetrievalError,
-    failures.MetadataRetrievalError,
-    failures.TokenRetrievalError,
-    failures.NoAuthTokenError,
-    failures.SSOError,
-    failures.ProfileNotFound,
-    failures.ConfigParseError,
-    RuntimeError,  # botocore's word for fresh credentials that are expired already
-)
-_NOT_SENT = (failures.EndpointConnectionError, failures.ConnectTimeoutError, failures.ProxyConnectionError)
-_UNSURE = (failures.HTTPClientError, failures.SSLError, failures.IncompleteReadError, ResponseParserError)
-_WORDS = {
-    failures.EndpointConnectionError: "no connection; the address may be wrong",
-    failures.ConnectTimeoutError: f"no connection within {CONNECT_SECONDS} seconds",
-    failures.ProxyConnectionError: "no connection to the proxy that the environment names",
-    failures.ReadTimeoutError: "no answer in time",
-    failures.ConnectionClosedError: "the connection ended before an answer",
-    failures.NoCredentialsError: "none were found",
-    failures.PartialCredentialsError: "only a part of them was found",
-    failures.ProfileNotFound: "AWS_PROFILE names no profile",
-}
 
 
 class S3Store:
@@ -159,12 +133,15 @@ class S3Store:
                     Bucket=self._bucket, Key=self._root + key, ChecksumMode="ENABLED"
                 )
             except failures.ClientError as e:
-                if _refusal(e).status != s3_answers.NOT_FOUND:
+                if refusal_of(e).status != s3_answers.NOT_FOUND:
                     raise
                 # An answer to HEAD has no body: whether the key or the bucket is missing, the bucket must tell.
                 self._here.repeats.head_bucket(Bucket=self._bucket)
                 raise ObjectNotFound(key=key) from e
-        return _stat(key, answer, answer["ContentLength"])
+        try:
+            return _stat(key, answer, answer["ContentLength"])
+        except (KeyError, AttributeError) as e:
+            raise StoreUnavailable(store=self.location, reason="HeadObject: the answer is no object's") from e
 
     def put(self, key: str, data: bytes, *, only_if: Absent | Match | None = None) -> str:
         """See the port."""
@@ -177,6 +154,12 @@ class S3Store:
         with self._translated("PutObject", key, only_if):
             client = self._here.once if condition else self._here.repeats
             answer = client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, **condition)
+        if "ETag" not in answer:
+            # Somebody between us and the store says that all is well. Whether it is, only the store can tell.
+            unclear = "PutObject: the answer is no store's"
+            if only_if is None:
+                raise StoreUnavailable(store=self.location, reason=unclear)
+            raise PutUnsettled(key=key, reason=unclear)
         return s3_answers.etag_of(answer["ETag"])
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -348,20 +331,10 @@ class S3Store:
         opened = self._opened.get(os.getpid())
         return Place(self.location, self._bucket, self._region or "?" if opened is None else opened.region)
 
-    @contextlib.contextmanager
-    def _translated(self, operation: str, key: str = "", only_if: Absent | Match | None = None) -> Iterator[None]:
-        """Whatever boto3 raises, as one of our errors. Their texts hold no URL and nothing of what was sent."""
-        try:
-            yield
-        except failures.ClientError as e:
-            raise s3_answers.error_of(_refusal(e), self._place, key=key, only_if=only_if) from e
-        except _NO_CREDENTIALS as e:
-            raise StoreDenied(store=self.location, reason=_reason(e)) from e
-        except (failures.BotoCoreError, ResponseParserError) as e:
-            unsure = isinstance(e, _UNSURE) and not isinstance(e, _NOT_SENT) and not _distrusted(e)
-            if only_if is not None and unsure:
-                raise PutUnsettled(key=key, reason=_reason(e)) from e
-            raise StoreUnavailable(store=self.location, reason=f"{operation}: {_reason(e)}") from e
+    def _translated(
+        self, operation: str, key: str = "", only_if: Absent | Match | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        return translated(lambda: self._place, operation, key, only_if)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,22 +353,6 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _refusal(e: failures.ClientError) -> Refusal:
-    error, about = e.response.get("Error", {}), e.response.get("ResponseMetadata", {})
-    region = about.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
-    return Refusal(e.operation_name, int(about.get("HTTPStatusCode", 0)), str(error.get("Code", "")), region)
-
-
 def _stat(key: str, answer: dict[str, Any], size: int) -> Stat:
     sha256 = s3_answers.sha256_of(answer.get("ChecksumSHA256"))
     return Stat(key, s3_answers.etag_of(answer["ETag"]), size, answer["LastModified"].timestamp(), sha256)
-
-
-def _reason(e: Exception) -> str:
-    if _distrusted(e):
-        return "its TLS certificate is not trusted; name its CA with the CA bundle setting"
-    return next((words for kind, words in _WORDS.items() if isinstance(e, kind)), type(e).__name__)
-
-
-def _distrusted(e: Exception) -> bool:
-    return isinstance(e, failures.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(e)

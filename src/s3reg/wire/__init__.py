@@ -392,6 +392,21 @@ class CommitRequestSchema(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A version whose place another took by force."""
+
+    version: str
+    until: int
+    """When it may go for good, in seconds since 1970: with the first sweep from then on."""
+
+
+class ReplacedSchema(Message):
+    makes = Replaced
+    version = Named(names.version_id, required=True)
+    until = count(required=True)
+
+
+@dataclass(frozen=True, slots=True)
 class CommitAnswer:
     """The version as it is now listed."""
 
@@ -404,6 +419,8 @@ class CommitAnswer:
     """Bytes of its images and states."""
     stored: int
     """Bytes of the packs that this push added."""
+    replaced: Replaced | None = None
+    """What it took the place of, while the trash has that."""
 
 
 class CommitAnswerSchema(Message):
@@ -415,6 +432,7 @@ class CommitAnswerSchema(Message):
     tag = fields.String(required=True)
     size = count(required=True)
     stored = count(required=True)
+    replaced = fields.Nested(ReplacedSchema, load_default=None, allow_none=True)
 
 
 # --- Listing and pull ------------------------------------------------------------------------------------------------

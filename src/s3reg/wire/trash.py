@@ -31,6 +31,8 @@ class Untag:
     number: int | None = None
     version: str | None = None
     """Its id: if the tag or number is another version's, nothing is removed."""
+    newest: str | None = None
+    """The id of the newest version that the caller knows: if another one is, nothing is removed."""
 
 
 class UntagSchema(Message):
@@ -40,6 +42,7 @@ class UntagSchema(Message):
     tag = Named(names.tag, load_default=None, allow_none=True)
     number = count(load_default=None, allow_none=True)
     version = Named(names.version_id, load_default=None, allow_none=True)
+    newest = Named(names.version_id, load_default=None, allow_none=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,8 @@ class UsedTemplate:
 
     template: str
     name: str
+    domain: str
+    """Empty where a damaged record does not tell it."""
     versions: tuple[Used, ...]
     damaged: str | None = None
     """Why its record cannot be read whole; nothing should be done on its word."""
@@ -170,6 +172,7 @@ class UsedTemplateSchema(Message):
     makes = UsedTemplate
     template = Named(names.template_id, required=True)
     name = fields.String(required=True)
+    domain = fields.String(required=True)
     versions = fields.List(fields.Nested(UsedSchema), required=True)
     damaged = fields.String(load_default=None, allow_none=True)
 
