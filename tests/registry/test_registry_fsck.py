@@ -259,6 +259,11 @@ def test_a_share_of_the_packs_is_chosen_by_a_seed_and_the_same_again(node, store
     assert read(7) == read(7) != read(8)
 
 
+@pytest.mark.usefixtures("pushed")
+def test_of_few_packs_one_is_read_whatever_the_share(fsck):
+    assert [fsck(read_data=0.01, seed=seed).read.count for seed in range(4)] == [1, 1, 1, 1]
+
+
 class _Reading:
     """The store; which packs were read whole, it notes."""
 

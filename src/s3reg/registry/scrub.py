@@ -65,6 +65,8 @@ class Scrub:
         self._done = done
         self._bad = bad
         self._told = told
+        self._most = 0.0
+        """What is drawn below this is read."""
         self._settled: set[str] = set()
         """Those that were read."""
         self._unsure: set[str] = set()
@@ -90,9 +92,11 @@ class Scrub:
             self._told(self._done)
 
     def read(self, percent: float) -> None:
-        """Read so many percent of the packs, and those that were noted as bad; see that every chunk decodes."""
-        self._done.to_read = sum(stat.size for stat in self._chosen(percent))
-        for some in _rounds((stat.key, stat.size) for stat in self._chosen(percent)):
+        """Read so many percent of the packs, one at least, and those noted as bad; see that every chunk decodes."""
+        first = min((self._drawn(stat) for stat in self._needed()), default=0)
+        self._most = max(first + 1, percent * 100)
+        self._done.to_read = sum(stat.size for stat in self._chosen())
+        for some in _rounds((stat.key, stat.size) for stat in self._chosen()):
             self._round(some)
 
     def confirm(self) -> None:
@@ -123,10 +127,13 @@ class Scrub:
     def _needed(self) -> Iterator[Stat]:
         return (stat for stat in self._records.store.list(fmt.PACKS) if self._inventory.needs(stat.key))
 
-    def _chosen(self, percent: float) -> Iterator[Stat]:
+    def _drawn(self, stat: Stat) -> int:
+        """The same for a pack and a seed, from 0 to 9,999."""
+        return hash((self._done.seed, mark(stat.key))) % 10_000
+
+    def _chosen(self) -> Iterator[Stat]:
         for stat in self._needed():
-            drawn = hash((self._done.seed, mark(stat.key))) % 10_000 < percent * 100
-            if drawn or fmt.pack_of_key(stat.key) in self._noted:
+            if self._drawn(stat) < self._most or fmt.pack_of_key(stat.key) in self._noted:
                 yield stat
 
     def _round(self, some: dict[str, int]) -> None:
