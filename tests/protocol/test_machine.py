@@ -29,7 +29,7 @@ DONE = {
 DONE_BY_MANY = {
     *DONE,
     *("add base", "commit: SessionExpired", "commit: SessionNotFound", "commit: TagTaken", "commit: NameTaken"),
-    *("heartbeat: SessionExpired", "upload: SessionNotFound", "upload: SessionExpired", "sweep: taken for dead"),
+    *("heartbeat: SessionExpired", "upload: SessionNotFound", "upload: SessionExpired"),
     *("restore: NotInTrash", "restore: RestoreTagTaken", "restore: NameTaken", "retag: NewTagTaken", "read: gone"),
     *("open: TagTaken", "open: NameTaken", "delete: TemplateNotFound"),
     *(f"{verb}: {how}" for verb in VERBS for how in ("again", "left")),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Before, Counting, LosesAnswer
+from faults import Before, Counting, FailsOnCall, LosesAnswer
 from registry.askers import guest
 from registry.material import (
     BASE,
@@ -29,6 +29,7 @@ from s3reg.errors import (
     RecordDamaged,
     SessionExpired,
     SessionNotFound,
+    StoreUnavailable,
     TagTaken,
 )
 from s3reg.model import format as fmt
@@ -400,3 +401,12 @@ def test_a_push_reuses_the_chunks_of_its_bases(node, store):
     assert [entry.tag for entry in done.head.versions] == ["v1", "v2"]
     assert done.head.size == first.head.size + new.size
     check_sound(store)
+
+
+@pytest.mark.parametrize("what", [fmt.VERSIONS, fmt.MAPS])
+def test_one_answer_that_did_not_come_costs_a_push_neither_its_base_nor_its_chunk_size(node, store, what):
+    """Without its base it would send all of the disk again."""
+    done = node.push(BASE, "v1")
+    once = FailsOnCall(store, 1, StoreUnavailable(store="the store", reason="503"), verb="get", prefix=what)
+    opened = Pusher(Registry(once), store).open(BASE, "v2")
+    assert [version.id for version in opened.bases] == [done.entry.id]

@@ -22,6 +22,7 @@ from s3reg.model.chunks import chunk_count, chunk_length
 from s3reg.model.packs import TAIL_BYTES, PackRef
 from s3reg.model.template import PackUse
 from s3reg.registry.recent import Recent
+from s3reg.registry.withheld import given
 from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
@@ -121,7 +122,7 @@ class Evidence:
     def chunk_log2(self, version: Version) -> int | None:
         """The chunk size of a version's largest mapped file; None where every file lies inline.
 
-        Raises RecordDamaged, FormatUnknown.
+        Raises RecordDamaged, also where the store has the map and does not give it; FormatUnknown.
         """
         largest = max((file for file in version.files if file.map), key=lambda file: file.size, default=None)
         if largest is None or largest.map is None:
@@ -129,7 +130,9 @@ class Evidence:
         ref, size, digest = largest.map, largest.size, largest.digest
 
         def read() -> tuple[int, int]:
-            return maps.decode(self.map_bytes(version.domain, ref), size=size, digest=digest).chunk_log2, 1
+            key = fmt.map_key(version.domain, ref.sid, ref.sha256)
+            data = given(self._records.store, key, lambda: self.map_bytes(version.domain, ref))
+            return maps.decode(data, size=size, digest=digest).chunk_log2, 1
 
         return self._chunk_sizes.get(ref, read)
 

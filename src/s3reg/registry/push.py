@@ -14,7 +14,6 @@ from s3reg.errors import (
     SessionExpired,
     SessionNotFound,
     SessionTooLarge,
-    StoreUnavailable,
     TagTaken,
     TemplateIdTaken,
     TooBusy,
@@ -210,8 +209,7 @@ class Pushing:
                 continue
             try:
                 found = self.evidence.chunk_log2(version)
-            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
-                # The last: so MinIO says of an object that rots, at every try. If it was away, one push is cut otherwise.
+            except (RecordDamaged, FormatUnknown) as e:
                 emit("map-unreadable", level=WARNING, template=version.template, version=version.id, reason=str(e))
                 continue
             if found is not None:

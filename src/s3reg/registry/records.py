@@ -15,13 +15,13 @@ from s3reg.errors import (
     PutUnsettled,
     RecordDamaged,
     SessionNotFound,
-    StoreUnavailable,
     TooBusy,
 )
 from s3reg.model import format as fmt
 from s3reg.model.bounded import LARGEST_RECORD, LARGEST_SIZE
 from s3reg.model.template import Base, union_bytes
 from s3reg.registry.recent import Recent
+from s3reg.registry.withheld import given
 from s3reg.store import ABSENT, Match
 from s3reg.store.together import gather
 from s3reg.telemetry import emit
@@ -116,13 +116,11 @@ class Records:
 
         def read(base: Base) -> Version | None:
             try:
-                return self.version(base.template, base.version)
-            except (RecordDamaged, FormatUnknown, StoreUnavailable) as e:
-                if isinstance(e, StoreUnavailable):
-                    if not withheld:
-                        raise
-                    # So MinIO says of a record that rots, at every try. Where it has no stat either, the store is away.
-                    self.store.stat(fmt.version_key(base.template, base.version))
+                if not withheld:
+                    return self.version(base.template, base.version)
+                key = fmt.version_key(base.template, base.version)
+                return given(self.store, key, lambda: self.version(base.template, base.version))
+            except (RecordDamaged, FormatUnknown) as e:
                 emit("version-unreadable", level=WARNING, template=base.template, version=base.version, reason=str(e))
                 return None
 

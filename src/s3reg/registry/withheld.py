@@ -6,14 +6,34 @@ directory's disk gives EIO. To HEAD both answer as before.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, TypeVar
 
-from s3reg.errors import RecordDamaged, StoreUnavailable
+from s3reg.errors import ObjectNotFound, RecordDamaged, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from s3reg.store import Absent, Link, Listing, Match, Object, ObjectStore, Room, Stat
+
+T = TypeVar("T")
+
+
+def given(store: ObjectStore, key: str, read: Callable[[], T]) -> T:
+    """What `read` gives of the object `key`: asked twice, because once may be chance, and what is given up costs much.
+
+    Raises what `read` raises; RecordDamaged if the store has the object and does not give it, StoreUnavailable if it says
+    nothing of it either.
+    """
+    try:
+        return read()
+    except StoreUnavailable:
+        with contextlib.suppress(ObjectNotFound):  # which the second try says better
+            store.stat(key)
+    try:
+        return read()
+    except StoreUnavailable as e:
+        raise RecordDamaged(what=key, reason=f"the store does not give it: {e.detail['reason']}") from e
 
 
 class Withholding:
@@ -26,12 +46,7 @@ class Withholding:
 
     def get(self, key: str, *, first: int = 0, length: int | None = None) -> Object:
         """As the store's. Raises RecordDamaged besides."""
-        try:
-            return self._store.get(key, first=first, length=length)
-        except StoreUnavailable as e:
-            # Where it says nothing of this very object either, it does not answer: that is no damage.
-            self._store.stat(key)
-            raise RecordDamaged(what=key, reason=f"the store does not give it: {e.detail['reason']}") from e
+        return given(self._store, key, lambda: self._store.get(key, first=first, length=length))
 
     def stat(self, key: str) -> Stat:
         """As the store's."""
