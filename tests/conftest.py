@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,6 +22,10 @@ UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.to
 hypothesis.settings.register_profile("sample", derandomize=True, **UNTIMED)
 hypothesis.settings.register_profile("campaign", max_examples=2000, **UNTIMED)
 hypothesis.settings.load_profile("campaign" if os.environ.get("S3REG_TEST_CAMPAIGN") else "sample")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what it runs in the background, and so would each command here start that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _not_tested: set[str] = set()
 _lacking: dict[str, set[str]] = defaultdict(set)
