@@ -11,15 +11,15 @@ resource "aws_security_group" "balancer" {
 }
 
 locals {
-  comers = length(var.ingress_cidrs) > 0 ? var.ingress_cidrs : [local.vpc_cidr]
+  ingress_cidrs = length(var.ingress_cidrs) > 0 ? var.ingress_cidrs : [local.vpc_cidr]
 }
 
 resource "aws_vpc_security_group_ingress_rule" "balancer" {
-  for_each = { for rule in setproduct(range(length(local.comers)), [80, 443]) : "${rule[0]}-${rule[1]}" => rule }
+  for_each = { for rule in setproduct(range(length(local.ingress_cidrs)), [80, 443]) : "${rule[0]}-${rule[1]}" => rule }
 
   security_group_id = aws_security_group.balancer.id
   description       = each.value[1] == 443 ? "HTTPS" : "HTTP, which is sent to HTTPS"
-  cidr_ipv4         = local.comers[each.value[0]]
+  cidr_ipv4         = local.ingress_cidrs[each.value[0]]
   ip_protocol       = "tcp"
   from_port         = each.value[1]
   to_port           = each.value[1]

@@ -170,25 +170,6 @@ resource "aws_s3_bucket_policy" "this" {
 
 # --- Replication ------------------------------------------------------------------------------------------------------
 
-data "aws_iam_policy_document" "replication_trust" {
-  count = var.replication == null ? 0 : 1
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["s3.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account]
-    }
-  }
-}
-
 data "aws_iam_policy_document" "replication" {
   count = var.replication == null ? 0 : 1
 
@@ -231,7 +212,7 @@ resource "aws_iam_role" "replication" {
 
   name_prefix        = "${var.name}-copy-"
   description        = "Copies the templates of ${var.name} to another bucket."
-  assume_role_policy = data.aws_iam_policy_document.replication_trust[0].json
+  assume_role_policy = data.aws_iam_policy_document.trust["s3"].json
 
   tags = merge(var.tags, { Name = "${var.name}-copy" })
 }

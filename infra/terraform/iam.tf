@@ -1,15 +1,17 @@
 # Three roles: what starts a task, what a replica may do, what a sweep may do. Only a sweep may remove packs.
 
-data "aws_iam_policy_document" "tasks" {
+# By service, who may take on a role; each for this account only, so that no other's tasks are mistaken for ours.
+data "aws_iam_policy_document" "trust" {
+  for_each = toset(["ecs-tasks", "s3", "scheduler", "vpc-flow-logs"])
+
   statement {
     actions = ["sts:AssumeRole"]
 
     principals {
       type        = "Service"
-      identifiers = ["ecs-tasks.amazonaws.com"]
+      identifiers = ["${each.key}.amazonaws.com"]
     }
 
-    # So that no other account's tasks are mistaken for ours.
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
@@ -20,7 +22,7 @@ data "aws_iam_policy_document" "tasks" {
 
 # --- What starts a task -------------------------------------------------------------------------------------------------
 
-data "aws_iam_policy_document" "start" {
+data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Image"
     actions   = ["ecr:GetAuthorizationToken"]
@@ -40,18 +42,18 @@ data "aws_iam_policy_document" "start" {
   }
 }
 
-resource "aws_iam_role" "start" {
-  name_prefix        = "${var.name}-start-"
+resource "aws_iam_role" "execution" {
+  name_prefix        = "${var.name}-execution-"
   description        = "Starts the tasks of ${var.name}: fetches the image, writes logs."
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
+  assume_role_policy = data.aws_iam_policy_document.trust["ecs-tasks"].json
 
-  tags = merge(var.tags, { Name = "${var.name}-start" })
+  tags = merge(var.tags, { Name = "${var.name}-execution" })
 }
 
-resource "aws_iam_role_policy" "start" {
-  name   = "start"
-  role   = aws_iam_role.start.id
-  policy = data.aws_iam_policy_document.start.json
+resource "aws_iam_role_policy" "execution" {
+  name   = "execution"
+  role   = aws_iam_role.execution.id
+  policy = data.aws_iam_policy_document.execution.json
 }
 
 # --- What the registry does ---------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ resource "aws_iam_role" "task" {
 
   name_prefix        = "${var.name}-${each.key}-"
   description        = each.key == "web" ? "A replica of ${var.name}; the links it signs can do no more." : "The sweep of ${var.name}."
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
+  assume_role_policy = data.aws_iam_policy_document.trust["ecs-tasks"].json
 
   tags = merge(var.tags, { Name = "${var.name}-${each.key}" })
 }

@@ -81,7 +81,7 @@ resource "aws_vpc_endpoint" "s3" {
 
 locals {
   # What a replica asks besides S3, and what Fargate asks to start it.
-  asked = concat(["ecr.api", "ecr.dkr", "logs", "secretsmanager"], local.has_kms ? ["kms"] : [])
+  interface_endpoints = concat(["ecr.api", "ecr.dkr", "logs", "secretsmanager"], local.has_kms ? ["kms"] : [])
 }
 
 resource "aws_security_group" "endpoints" {
@@ -110,7 +110,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = var.create_vpc && !local.is_nat ? toset(local.asked) : toset([])
+  for_each = var.create_vpc && !local.is_nat ? toset(local.interface_endpoints) : toset([])
 
   vpc_id              = local.vpc_id
   service_name        = "com.amazonaws.${local.region}.${each.key}"
@@ -208,25 +208,6 @@ resource "aws_cloudwatch_log_group" "flows" {
   tags = merge(var.tags, { Name = "${var.name}-flows" })
 }
 
-data "aws_iam_policy_document" "flows_trust" {
-  count = local.has_flow_logs ? 1 : 0
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["vpc-flow-logs.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account]
-    }
-  }
-}
-
 data "aws_iam_policy_document" "flows" {
   count = local.has_flow_logs ? 1 : 0
 
@@ -241,7 +222,7 @@ resource "aws_iam_role" "flows" {
 
   name_prefix        = "${var.name}-flows-"
   description        = "Writes the flow logs of ${var.name}."
-  assume_role_policy = data.aws_iam_policy_document.flows_trust[0].json
+  assume_role_policy = data.aws_iam_policy_document.trust["vpc-flow-logs"].json
 
   tags = merge(var.tags, { Name = "${var.name}-flows" })
 }

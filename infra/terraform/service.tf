@@ -108,7 +108,7 @@ resource "aws_ecs_task_definition" "web" {
   network_mode             = "awsvpc"
   cpu                      = var.cpu
   memory                   = var.memory
-  execution_role_arn       = aws_iam_role.start.arn
+  execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.task["web"].arn
 
   runtime_platform {
@@ -202,7 +202,7 @@ resource "aws_ecs_service" "this" {
     ignore_changes = [desired_count]
   }
 
-  depends_on = [aws_lb_listener.https, aws_iam_role_policy.task, aws_iam_role_policy.start]
+  depends_on = [aws_lb_listener.https, aws_iam_role_policy.task, aws_iam_role_policy.execution]
 }
 
 # --- As many as requests need --------------------------------------------------------------------------------------------

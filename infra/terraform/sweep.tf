@@ -6,7 +6,7 @@ resource "aws_ecs_task_definition" "gc" {
   network_mode             = "awsvpc"
   cpu                      = 512
   memory                   = 1024
-  execution_role_arn       = aws_iam_role.start.arn
+  execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.task["gc"].arn
 
   runtime_platform {
@@ -31,24 +31,7 @@ resource "aws_ecs_task_definition" "gc" {
   tags = merge(var.tags, { Name = "${var.name}-gc" })
 }
 
-data "aws_iam_policy_document" "timer_trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["scheduler.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account]
-    }
-  }
-}
-
-data "aws_iam_policy_document" "timer" {
+data "aws_iam_policy_document" "scheduler" {
   statement {
     sid       = "Run"
     actions   = ["ecs:RunTask"]
@@ -64,7 +47,7 @@ data "aws_iam_policy_document" "timer" {
   statement {
     sid       = "As"
     actions   = ["iam:PassRole"]
-    resources = [aws_iam_role.start.arn, aws_iam_role.task["gc"].arn]
+    resources = [aws_iam_role.execution.arn, aws_iam_role.task["gc"].arn]
 
     condition {
       test     = "StringEquals"
@@ -74,18 +57,18 @@ data "aws_iam_policy_document" "timer" {
   }
 }
 
-resource "aws_iam_role" "timer" {
-  name_prefix        = "${var.name}-timer-"
+resource "aws_iam_role" "scheduler" {
+  name_prefix        = "${var.name}-scheduler-"
   description        = "Starts the sweeps of ${var.name}."
-  assume_role_policy = data.aws_iam_policy_document.timer_trust.json
+  assume_role_policy = data.aws_iam_policy_document.trust["scheduler"].json
 
-  tags = merge(var.tags, { Name = "${var.name}-timer" })
+  tags = merge(var.tags, { Name = "${var.name}-scheduler" })
 }
 
-resource "aws_iam_role_policy" "timer" {
+resource "aws_iam_role_policy" "scheduler" {
   name   = "run"
-  role   = aws_iam_role.timer.id
-  policy = data.aws_iam_policy_document.timer.json
+  role   = aws_iam_role.scheduler.id
+  policy = data.aws_iam_policy_document.scheduler.json
 }
 
 resource "aws_scheduler_schedule" "gc" {
@@ -101,7 +84,7 @@ resource "aws_scheduler_schedule" "gc" {
 
   target {
     arn      = aws_ecs_cluster.this.arn
-    role_arn = aws_iam_role.timer.arn
+    role_arn = aws_iam_role.scheduler.arn
 
     ecs_parameters {
       task_definition_arn = aws_ecs_task_definition.gc.arn_without_revision

@@ -359,6 +359,7 @@ class TestSending:
     def test_a_put_whose_answer_was_lost_is_done_when_its_key_turns_out_taken(self):
         with Line(resets(), answers(412)) as line:
             line.send()
+            assert len(line.server.requests) == 2
 
     @pytest.mark.parametrize(("status", "code"), [(412, b"PreconditionFailed"), (403, b"AccessDenied")])
     def test_an_answer_before_the_body_was_read_counts(self, status, code):
