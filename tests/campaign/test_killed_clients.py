@@ -75,6 +75,7 @@ def resumed(site, n, moment):
         assert began.wait(60)
         child[0].kill()
 
+    site.mend()  # so that only this push is counted
     rule = Nth(n, kills(kill, moment), lambda passage: (passage.method, passage.kind) == ("PUT", "packs"))
     site.outer.rule = rule
     child.append(site.on_node(machine.library, *command))
