@@ -32,6 +32,7 @@ def test_the_environment_spells_every_setting():
         "S3REG_ROOT_TOKEN_PREVIOUS": PREVIOUS,
         "S3REG_ROOT_TOKEN_FILE": "/run/token",
         "S3REG_ROOT_TOKEN_SECRET": "registry/root",
+        "S3REG_ROOT_TOKEN_PARAMETER": "/registry/root",
         "S3REG_AUTHORIZATION": "on",
         "S3REG_LOGIN_SECONDS": "600",
         "S3REG_LOGIN_SECRET_SECONDS": "20",
@@ -48,15 +49,20 @@ def test_the_environment_spells_every_setting():
         "S3REG_SWEEP_SECONDS": "3600",
         "S3REG_WORKERS": "3",
         "S3REG_THREADS": "8",
+        "S3REG_MAX_REQUESTS": "5000",
+        "S3REG_DRAIN_SECONDS": "15",
+        "S3REG_METRICS_LISTEN": "0.0.0.0:9090",
+        "S3REG_TRACES": "http://collector:4318",
         "S3REG_LOG_LEVEL": "DEBUG",
         "S3REG_LOG_FORMAT": "json",
     }
     assert set(spelled) == {row.variable for row in settings.table()}
     assert dataclasses.astuple(settings.read(spelled)) == (
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
-        TOKEN, PREVIOUS, "/run/token", "registry/root", True, 600, 20, "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem",
-        "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb-verify",
-        60, 1048576, 0, 86_400, 3600, 3, 8, "debug", "json",
+        TOKEN, PREVIOUS, "/run/token", "registry/root", "/registry/root", True, 600, 20,
+        "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem", "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))),
+        "alb-verify", 60, 1048576, 0, 86_400, 3600, 3, 8, 5000, 15, "0.0.0.0:9090",
+        "http://collector:4318", "debug", "json",
     )  # fmt: skip
 
 

@@ -46,7 +46,9 @@ ELSEWHERE = frozenset(
     }
 )
 """Variables that other parts of s3reg read."""
-CLOSING = frozenset({"root_token", "root_token_file", "root_token_secret", "authorization", "client_crl"})
+ROOT_TOKEN_SOURCES = ("root_token", "root_token_file", "root_token_secret", "root_token_parameter")
+"""Where the root token may come from; one of them."""
+CLOSING = frozenset({*ROOT_TOKEN_SOURCES, "authorization", "client_crl"})
 """Without these more is open. One that is set to nothing is a secret that did not arrive, and nobody's wish."""
 _TESTS = "S3REG_TEST_"
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -143,6 +145,12 @@ class Settings:
         "Of the secret in AWS Secrets Manager that is the root token; read again every minute.",
         _text,
     )
+    root_token_parameter: str | None = _of(
+        None,
+        "NAME or ARN",
+        "Of the SecureString in AWS Systems Manager that has them as the file has; read again every minute.",
+        _text,
+    )
     authorization: bool = _of(
         False, "yes or no", "An API key or certificate may do only what its groups permit; without: everything.", _truth
     )
@@ -197,6 +205,24 @@ class Settings:
     )
     workers: int | None = _of(None, "processes", "Server processes; default: one for each core.", _whole(1, 1024))
     threads: int = _of(32, "threads", "Requests that one process works on at once.", _whole(1, 1024))
+    max_requests: int = _of(
+        100_000,
+        "requests",
+        "A server process is replaced after about as many, each after another number; 0: never.",
+        _whole(0, 10**9),
+    )
+    drain_seconds: int = _of(
+        0,
+        "seconds",
+        "How long a registry that was told to end says so on /readyz and goes on taking requests.",
+        _whole(0, 3600),
+    )
+    metrics_listen: str | None = _of(
+        None, "HOST:PORT", "Serve /metrics and the health paths there too, without asking who asks.", _text
+    )
+    traces: str | None = _of(
+        None, "URL", "Where traces are sent, by OTLP over HTTP; takes the extra s3reg[traces].", _web_address
+    )
     log_level: str = _of("info", ", ".join(LEVELS), "The least important events to write.", _choice(*LEVELS))
     log_format: str = _of(
         "plain", ", ".join(FORMATS), "Lines for people, or one JSON object a line.", _choice(*FORMATS)
@@ -205,7 +231,7 @@ class Settings:
     @property
     def guarded(self) -> bool:
         """Whether access control is on: there is a root token."""
-        return any((self.root_token, self.root_token_file, self.root_token_secret))
+        return any(getattr(self, name) for name in ROOT_TOKEN_SOURCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +296,13 @@ def check(read: Settings) -> None:
 
 
 def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
-    sources = [name for name in ("root_token", "root_token_file", "root_token_secret") if getattr(read, name)]
+    sources = [name for name in ROOT_TOKEN_SOURCES if getattr(read, name)]
     spelled = " and ".join(PREFIX + name.upper() for name in sources)
     yield "root_token", len(sources) > 1, f"the root token comes from one place, and {spelled} are set"
     yield (
         "root_token_previous",
         read.root_token_previous is not None and read.root_token is None,
-        "it goes with S3REG_ROOT_TOKEN; a file has it in its second line, Secrets Manager keeps it itself",
+        "it goes with S3REG_ROOT_TOKEN; a file or parameter has it in its second line, Secrets Manager keeps it itself",
     )
     yield (
         "no_auth",
@@ -287,7 +313,7 @@ def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
         yield (
             name,
             bool(getattr(read, name)) and not read.guarded,
-            "access control is off: it is turned on by a root token, S3REG_ROOT_TOKEN, _FILE or _SECRET",
+            "access control is off: it is turned on by a root token, S3REG_ROOT_TOKEN, _FILE, _SECRET or _PARAMETER",
         )
     yield "tls_key", read.tls_key is not None and read.tls_cert is None, "it has no certificate: set S3REG_TLS_CERT"
     yield (

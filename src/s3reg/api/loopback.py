@@ -44,6 +44,7 @@ def served(settings: Settings, store: ObjectStore) -> Iterator[Served]:
         root_token_previous=None,
         root_token_file=None,
         root_token_secret=None,
+        root_token_parameter=None,
         client_ca=None,
         client_crl=None,
         authorization=False,
