@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,10 @@ def test_it_says_in_one_line_what_went(s3reg, folder, store):
     done = s3reg("gc", folder)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("\n") == 1
-    assert done.out.startswith("3 objects removed, ")
+    size = r"[\d.]+ (?:bytes|[kM]B)"
+    trash, push = r"\(s3reg trash list\)", r"\(s3reg sessions list\)"
+    stays = rf"stays: {size} for \d templates?, {size} for the trash {trash}, {size} for 1 push under way {push}"
+    assert re.fullmatch(rf"3 objects removed, {size}; {stays}\n", done.out)
     assert len(before - keys(store)) == 3
     check_sound(store)
     assert s3reg("gc", folder).out.startswith("0 objects removed, 0 bytes; ")

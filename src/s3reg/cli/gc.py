@@ -133,9 +133,19 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 
 def _summary(done: Swept) -> str:
     """One line."""
-    stays = f"{decimal(done.live_bytes + done.trash_bytes + done.held)} stay"
     objects, *besides = _went(done) or ["0 objects removed, 0 bytes"]
-    return "; ".join((objects, stays, *besides))
+    return "; ".join((objects, _stays(done), *besides))
+
+
+def _stays(done: Swept) -> str:
+    """How much is there for what: who asks why a store is so big should not have to ask again."""
+    whys = [
+        (done.live_bytes, done.templates, f"for {counted(done.templates, 'template')}"),
+        (done.trash_bytes, done.trash_versions, "for the trash (s3reg trash list)"),
+        (done.held, done.sessions, f"for {counted(done.sessions, 'push', 'pushes')} under way (s3reg sessions list)"),
+    ]
+    told = ", ".join(f"{decimal(size)} {why}" for size, count, why in whys if size or count)
+    return f"stays: {told or 'nothing'}"
 
 
 def _went(done: Swept) -> list[str]:
