@@ -22,7 +22,7 @@ MAY_IMPORT = {  # part of s3reg -> parts that it may import, besides itself
     "settings": {"errors"},
     "model": {"errors"},
     "wire": {"model", "errors"},
-    "store": {"crypto", "errors"},
+    "store": {"crypto", "telemetry", "errors"},
     "auth": {"store", "model", "crypto", "telemetry", "errors"},
     "registry": {"store", "model", "crypto", "telemetry", "errors"},
     "api": {"registry", "auth", "store", "wire", "model", "crypto", "telemetry", "settings", "errors"},

@@ -3,23 +3,32 @@
 `emit("session-opened", session=sid)` is the only way anything of ours is written. What looks like a credential — a signed
 URL's query, an Authorization header, a private key, a field called `password` — is blanked here, whoever logged it: the
 libraries' lines pass through the same formatter, tracebacks included.
+
+What is done for a request carries the request's id, which each of its lines has (`of_request`); so must threads that are
+started for it (`carried`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import logging
 import re
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, ParamSpec, TextIO, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
 
 WITHHELD: Final = "[withheld]"
 LONGEST_VALUE = 2000
 """Characters of one value; a hostile name must not fill the disk."""
 
 _LOG = logging.getLogger("s3reg")
+_REQUEST: contextvars.ContextVar[str | None] = contextvars.ContextVar("request", default=None)
 _SECRET_FIELDS = re.compile(r"(?i)password|passwd|secret|token|signature|credential|authorization|cookie|private.?key")
 # A query that signs something, ours or a vendor's (V4, V2, Google's, Azure's), goes as a whole: a URL keeps its key.
 _SIGNED_QUERY = re.compile(
@@ -44,6 +53,32 @@ _WORDS = (
 """Without one of which none of these patterns fits: most texts are looked through for these only, which takes a moment."""
 
 
+def request_id() -> str | None:
+    """The id of the request that is worked on; None: it is none."""
+    return _REQUEST.get()
+
+
+@contextlib.contextmanager
+def of_request(known: str | None) -> Iterator[None]:
+    """What is done meanwhile, in this thread, is done for the request of this id; None: for none."""
+    before = _REQUEST.set(known)
+    try:
+        yield
+    finally:
+        _REQUEST.reset(before)
+
+
+def carried(function: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
+    """`function` for other threads: what it does there is done for what is worked on here and now."""
+    here = contextvars.copy_context()
+
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> Value:
+        # A copy each: no two threads may run in one.
+        return here.copy().run(function, *arguments, **named)
+
+    return run
+
+
 def emit(event: str, *, level: int = logging.INFO, trouble: BaseException | None = None, **fields: Any) -> None:
     """Write one event: a short name in words-and-hyphens, and what there is to know of it.
 
@@ -51,7 +86,7 @@ def emit(event: str, *, level: int = logging.INFO, trouble: BaseException | None
     """
     if not _LOG.isEnabledFor(level):
         return
-    told = {name: _told(name, value) for name, value in fields.items()}
+    told = {name: _told(name, value) for name, value in fields.items()} | _request()
     line = " ".join([event, *(f"{name}={_plain(value)}" for name, value in told.items())])
     _LOG.log(level, line, exc_info=trouble, extra={"event": event, "fields": told})
 
@@ -118,7 +153,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "event": getattr(record, "event", "library"),
             "logger": record.name,
-            **getattr(record, "fields", {"message": redact(record.getMessage())}),
+            **getattr(record, "fields", {"message": redact(record.getMessage()), **_request()}),
         }
         if record.exc_info:
             known["traceback"] = redact(self.formatException(record.exc_info))
@@ -126,7 +161,15 @@ class _Json(logging.Formatter):
 
 
 def _said(record: logging.LogRecord) -> str:
-    return record.getMessage() if hasattr(record, "event") else f"{record.name}: {record.getMessage()!r}"
+    if hasattr(record, "event"):
+        return record.getMessage()
+    return " ".join([f"{record.name}: {record.getMessage()!r}", *(f"{name}={id_}" for name, id_ in _request().items())])
+
+
+def _request() -> dict[str, str]:
+    """What each line of a request has."""
+    known = _REQUEST.get()
+    return {} if known is None else {"request": known}
 
 
 def _when(record: logging.LogRecord) -> str:

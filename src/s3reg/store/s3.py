@@ -24,6 +24,7 @@ import botocore.session
 import botocore.utils
 from botocore.config import Config
 
+from s3reg import __version__
 from s3reg.errors import (
     ObjectNotFound,
     PutUnsettled,
@@ -34,7 +35,8 @@ from s3reg.errors import (
 )
 from s3reg.store import Absent, Link, Listing, Match, Object, Stat, check_key, s3_answers, s3_list, signing
 from s3reg.store.s3_answers import Place, Refusal
-from s3reg.store.s3_failures import CONNECT_SECONDS, refusal_of, translated
+from s3reg.store.s3_failures import CONNECT_SECONDS, refusal_of, told, translated
+from s3reg.telemetry import request_id
 
 if TYPE_CHECKING:
     import contextlib
@@ -46,7 +48,6 @@ READ_SECONDS = 10.0
 DELETE_KEYS = 1000
 """The most that one DeleteObjects takes."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_AGENT = "s3reg"
 _GIVEN = {s3_answers.OK, s3_answers.PARTIAL, s3_answers.NO_RANGE}
 
 
@@ -172,7 +173,8 @@ class S3Store:
             codes = {str(one.get("Code", "")) for one in answer.get("Errors", [])} - {"NoSuchKey"}
             for code in sorted(codes):
                 status = s3_answers.FORBIDDEN if code == "AccessDenied" else s3_answers.OK
-                raise s3_answers.error_of(Refusal("DeleteObjects", status, code), self._place)
+                about = answer["ResponseMetadata"]["HTTPHeaders"]
+                raise told(Refusal("DeleteObjects", status, code, ids=s3_answers.ids_of(about)), self._place)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """See the port."""
@@ -197,15 +199,14 @@ class S3Store:
         with self._translated(operation, key):
             name = self._root + key if key else ""
             url, headers = self._here.signers.now().requests.request(name, query or {}, now=self._clock())
-            headers |= {"user-agent": _AGENT, **(asked or {})}
+            headers |= {"user-agent": _agent(), **(asked or {})}
             answer = self._here.http.send(botocore.awsrequest.AWSRequest("GET", url, headers).prepare())
         if int(answer.headers.get("Content-Length", len(answer.content))) != len(answer.content):
             raise StoreUnavailable(store=self.location, reason=f"{operation}: the answer ended too early")
         if answer.status_code in _GIVEN:
             return answer
-        region = answer.headers.get("x-amz-bucket-region")
-        refusal = s3_answers.read_refusal(operation, answer.status_code, answer.content, region)
-        raise s3_answers.error_of(refusal, self._place, key=key)
+        refusal = s3_answers.read_refusal(operation, answer.status_code, answer.content, answer.headers)
+        raise told(refusal, self._place, key=key)
 
     def room(self) -> None:
         """See the port."""
@@ -302,7 +303,6 @@ class S3Store:
                 response_checksum_validation="when_required",
                 ignore_configured_endpoint_urls=True,
                 tcp_keepalive=True,
-                user_agent_extra=_AGENT,
             )
             client = session.client(
                 "s3", endpoint_url=self._endpoint, region_name=region, verify=self._verify, config=config
@@ -311,6 +311,7 @@ class S3Store:
             # Costs a round trip on every put, and a second where a proxy does not answer it.
             events.unregister("before-call.s3", botocore.handlers.add_expect_header)
             events.register_last("before-parameter-build.s3", _stay_in_region)
+            events.register_last("request-created.s3", _say_who)
             clients.append(client)
         endpoint = clients[0].meta.endpoint_url
         http = botocore.httpsession.URLLib3Session(
@@ -346,6 +347,18 @@ class _Opened:
     once: Any
     http: botocore.httpsession.URLLib3Session
     signers: signing.Rotating
+
+
+def _agent() -> str:
+    """Who asks, for the store's own log: with the id of the request that it is asked for."""
+    known = request_id()
+    return f"s3reg/{__version__}" + (f" id/{known}" if known else "")
+
+
+def _say_who(request: Any, **_: Any) -> None:
+    # Once it is signed: this header never is. One that is set is added to those of its name.
+    del request.headers["User-Agent"]
+    request.headers["User-Agent"] = _agent()
 
 
 def _stay_in_region(context: dict[str, Any], **_: Any) -> None:

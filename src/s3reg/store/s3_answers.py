@@ -64,6 +64,8 @@ class Refusal:
     """S3's word for it; the status where there is none, as in answers to HEAD."""
     region: str | None = None
     """Where the bucket lies, if the server said so."""
+    ids: tuple[str, str] = ("", "")
+    """What the store calls the request in its own log: x-amz-request-id, x-amz-id-2."""
 
     @property
     def words(self) -> str:
@@ -103,14 +105,20 @@ def _error_of_store(refusal: Refusal, place: Place) -> S3regError:
     return StoreUnavailable(store=place.store, reason=refusal.words)
 
 
-def read_refusal(operation: str, status: int, body: bytes, region: str | None) -> Refusal:
-    """A refusal from its XML body, or from the bare status where the body is none."""
+def read_refusal(operation: str, status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
+    """A refusal from its XML body, or from the bare status where the body is none; header names in any case."""
+    region, ids = headers.get("x-amz-bucket-region"), ids_of(headers)
     try:
         root, space = parse(body)
     except ValueError:
-        return Refusal(operation, status, str(status), region)
+        return Refusal(operation, status, str(status), region, ids)
     code = root.findtext(f"{space}Code") or str(status)
-    return Refusal(operation, status, code, region or root.findtext(f"{space}Region"))
+    return Refusal(operation, status, code, region or root.findtext(f"{space}Region"), ids)
+
+
+def ids_of(headers: Mapping[str, str]) -> tuple[str, str]:
+    """How the store names a request: AWS support asks for both."""
+    return headers.get("x-amz-request-id", ""), headers.get("x-amz-id-2", "")
 
 
 def parse(body: bytes) -> tuple[ET.Element, str]:

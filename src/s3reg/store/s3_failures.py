@@ -1,16 +1,28 @@
-"""What boto3 raises, as one of our errors. Their texts hold no URL and nothing of what was sent."""
+"""What boto3 raises, as one of our errors. Their texts hold no URL and nothing of what was sent.
+
+Each trouble with a store is a line in the log, with the ids that the store gave the request.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions as failures
 from botocore.parsers import ResponseParserError
 
-from s3reg.errors import PutUnsettled, StoreDenied, StoreUnavailable
+from s3reg.errors import (
+    BucketMissing,
+    PreconditionFailed,
+    PutUnsettled,
+    S3regError,
+    StoreDenied,
+    StoreUnavailable,
+)
 from s3reg.store import s3_answers
 from s3reg.store.s3_answers import Place, Refusal
+from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,21 +65,40 @@ def translated(
     try:
         yield
     except failures.ClientError as e:
-        raise s3_answers.error_of(refusal_of(e), place(), key=key, only_if=only_if) from e
+        raise told(refusal_of(e), place(), key=key, only_if=only_if) from e
     except _NO_CREDENTIALS as e:
+        _tell(operation, reason=_reason(e))
         raise StoreDenied(store=place().store, reason=_reason(e)) from e
     except (failures.BotoCoreError, ResponseParserError) as e:
+        _tell(operation, reason=_reason(e))
         unsure = isinstance(e, _UNSURE) and not isinstance(e, _NOT_SENT) and not _distrusted(e)
         if only_if is not None and unsure:
             raise PutUnsettled(key=key, reason=_reason(e)) from e
         raise StoreUnavailable(store=place().store, reason=f"{operation}: {_reason(e)}") from e
 
 
+def told(refusal: Refusal, place: Place, *, key: str = "", only_if: Absent | Match | None = None) -> S3regError:
+    """`s3_answers.error_of`; what is a trouble is logged: not what is absent, or taken."""
+    error = s3_answers.error_of(refusal, place, key=key, only_if=only_if)
+    absent = refusal.status == s3_answers.NOT_FOUND and not isinstance(error, BucketMissing)
+    if not absent and not isinstance(error, PreconditionFailed):
+        request, host = refusal.ids
+        _tell(refusal.operation, status=refusal.status, code=refusal.code, amz_request_id=request, amz_id_2=host)
+    return error
+
+
+def _tell(operation: str, **facts: Any) -> None:
+    known: dict[str, Any] = {name: value for name, value in facts.items() if value not in {"", None}}
+    emit("store-trouble", level=logging.WARNING, operation=operation, **known)
+
+
 def refusal_of(e: failures.ClientError) -> Refusal:
     """What the store says no with."""
     error, about = e.response.get("Error", {}), e.response.get("ResponseMetadata", {})
-    region = about.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
-    return Refusal(e.operation_name, int(about.get("HTTPStatusCode", 0)), str(error.get("Code", "")), region)
+    headers = about.get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or error.get("Region")
+    status, code = int(about.get("HTTPStatusCode", 0)), str(error.get("Code", ""))
+    return Refusal(e.operation_name, status, code, region, s3_answers.ids_of(headers))
 
 
 def _reason(e: Exception) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import unquote_plus
 from s3reg.errors import StoreUnavailable
 from s3reg.store import Listing, Stat
 from s3reg.store.s3_answers import etag_of, parse
+from s3reg.telemetry import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ class Bucket:
         old = before.traces.all
         ends = (*(stretch.after for stretch in old[1:]), None)
         with ThreadPoolExecutor(min(AT_ONCE, len(old))) as pool:
-            new = tuple(pool.map(self._now, [prefix] * len(old), old, ends))
+            new = tuple(pool.map(carried(self._now), [prefix] * len(old), old, ends))
         if all(one is other for one, other in zip(new, old, strict=True)):
             return before
         stats = tuple(stat for stretch in new for stat in stretch.stats)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from s3reg.telemetry import carried
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -21,4 +23,4 @@ def gather(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     if len(jobs) < 2:  # noqa: PLR2004 - a single one needs no thread
         return [function(job) for job in jobs]
     with ThreadPoolExecutor(min(READERS, len(jobs))) as pool:
-        return list(pool.map(function, jobs))
+        return list(pool.map(carried(function), jobs))
