@@ -75,7 +75,7 @@ def main() -> int:
 
 def make_vm(folder: Path) -> None:
     """A VM's files: data that compresses like a disk's, and holes."""
-    dice = random.Random(1)  # noqa: S311 - the same sample every time
+    dice = random.Random(1)
     make_disk(folder / "system.img", 96 * MIB, 24, dice)
     make_disk(folder / "data.img", 48 * MIB, 8, dice)
     make_disk(folder / "memory.state", 16 * MIB, 12, dice)
@@ -95,7 +95,7 @@ def make_disk(path: Path, size: int, filled: int, dice: random.Random) -> None:
 
 def change_vm(folder: Path) -> tuple[int, int]:
     """Rewrite some blocks, as a few minutes of use would; gives how many bytes, and in how many chunks they lie."""
-    dice = random.Random(2)  # noqa: S311 - the same changes every time
+    dice = random.Random(2)
     changed, chunks = 0, set()
     for name, writes in (("system.img", 12), ("data.img", 4), ("memory.state", 2)):
         with (folder / name).open("r+b") as file:
@@ -175,7 +175,7 @@ def step(text: str) -> None:
 def run(*arguments: str | Path) -> None:
     """Show a command and run it; its failure is ours."""
     shown(*arguments)
-    done = subprocess.run([s3reg, *map(str, arguments)], check=False)  # noqa: S603 - our own program
+    done = subprocess.run([s3reg, *map(str, arguments)], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
 
@@ -184,7 +184,7 @@ def push(url: str, tag: str) -> dict[str, int]:
     """Push, and give what the command says of it to programs."""
     command = ("--library", RUN / "node-a", "-a", url, "push", NAME, "-t", tag)
     shown(*command)
-    done = subprocess.run([s3reg, "-j", *map(str, command)], stdout=subprocess.PIPE, check=False)  # noqa: S603 - as above
+    done = subprocess.run([s3reg, "-j", *map(str, command)], stdout=subprocess.PIPE, check=False)
     answer = json.loads(done.stdout.splitlines()[-1])
     if answer["status"] != "OK":
         raise SystemExit(answer["message"])
@@ -206,7 +206,7 @@ def serving() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     command = ("serve", "--store", RUN / "store", "--listen", address)
     shown(*command)
     with (RUN / "registry.log").open("wb") as log:
-        server = subprocess.Popen([s3reg, *map(str, command)], stdout=log, stderr=log)  # noqa: S603 - our own program
+        server = subprocess.Popen([s3reg, *map(str, command)], stdout=log, stderr=log)
     try:
         await_answer(f"http://{address}/readyz", server)
         console.print(f"it answers at http://{address}; its log is {RUN / 'registry.log'}")
@@ -231,7 +231,7 @@ def await_answer(url: str, server: subprocess.Popen[bytes]) -> None:
     """Wait until the registry is ready."""
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
             return
         time.sleep(0.1)
     raise SystemExit("the registry did not start:\n" + (RUN / "registry.log").read_text(errors="replace")[-2000:])
