@@ -242,17 +242,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_arrival(path: Path) -> Arrival | None:
-    """The arrival written down at `path`; None if there is none, or it cannot be read. Raises FormatUnknown."""
-    raw = _load(path)
-    try:
-        return None if raw is None else _arrival(raw)
-    except (KeyError, TypeError, ValueError, NameInvalid):
-        return None
-
-
 def read_plan(path: Path) -> Plan | None:
-    """The plan written down at `path`; as `read_arrival`."""
+    """The plan written down at `path`; None if there is none, or it cannot be read. Raises FormatUnknown."""
     raw = _load(path)
     try:
         return None if raw is None else _plan(raw)

@@ -99,11 +99,6 @@ class Staging:
                 self.discard()
                 raise
 
-    def completed(self) -> tuple[StagedFile, ...] | None:
-        """The files, if an earlier `publish` got so far that all are here, verified, and only the publishing is missing."""
-        arrival = arriving.read_arrival(self.folder / "complete.json")
-        return arrival.files if arrival else None
-
     def publish(
         self,
         files: Sequence[StagedFile],
