@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
+from s3reg.api.readiness import Readiness
 from s3reg.auth.certificates import Certificates
 from s3reg.auth.gate import Gate
 from s3reg.auth.roottoken import RootTokens
-from s3reg.errors import AccessOff, SettingInvalid, StoreCopied
+from s3reg.errors import AccessOff, SettingInvalid, StoreCopied, StoreFormatDamaged
 from s3reg.model import format as fmt
 from s3reg.registry import Limits, Registry
 from s3reg.store.files import FilesStore
+from s3reg.store.observed import Observed
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from s3reg.model.identity import Identity
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
+    from s3reg.store.observed import Observer, Signing
 
 _S3 = "s3://"
 _CLEARING = (fmt.HEADS, fmt.MARKERS, fmt.CHECK)
@@ -46,14 +49,20 @@ class Wiring:
         *,
         prepared: bool = False,
         clock: Callable[[], float] = time.time,
+        observers: Sequence[Observer] = (),
+        signings: Sequence[Signing] = (),
     ) -> None:
         self.settings = settings
         self.store = store or open_store(settings)
-        self._registry = registry_over(self.store, settings)
+        """As it was opened: what kind of store it is, is asked of this one."""
+        self.observed = Observed(self.store, observers, signings)
+        """The same, whose calls are told of: what anything is asked of."""
+        self._registry = registry_over(self.observed, settings)
         self._prepared = prepared
         self._secret: bytes | None = None
         self.gate = self._gate(clock) if settings.guarded else None
         """Who may come in; None: access control is off."""
+        self.readiness = Readiness(self._look, clock)
 
     def _gate(self, clock: Callable[[], float]) -> Gate:
         told = self.settings
@@ -65,7 +74,7 @@ class Wiring:
         )
         crl = None if told.client_crl is None else Path(told.client_crl)
         return Gate(
-            self.store,
+            self.observed,
             secret=self._login_secret,
             roots=roots,
             certificates=None if told.client_ca is None else Certificates(Path(told.client_ca), crl, clock),
@@ -98,6 +107,11 @@ class Wiring:
                 self.store.sign_with(self._signing_secret())
             self._prepared = True
         return self._registry
+
+    def _look(self) -> None:
+        """One small read of the store; raises why nothing can be served from it."""
+        if not self.registry().status().store:
+            raise StoreFormatDamaged(what="the store", reason=f"its {fmt.FORMAT_KEY} is gone")
 
     def _login_secret(self) -> bytes:
         self.registry()
