@@ -20,6 +20,8 @@ MAY_IMPORT = {  # part of s3reg -> parts that it may import, besides itself
     "crypto": {"errors"},
     "telemetry": {"errors"},
     "settings": {"errors"},
+    "configfile": {"settings", "errors"},
+    "configuration": {"configfile", "settings", "telemetry", "errors"},
     "model": {"errors"},
     "wire": {"model", "errors"},
     "store": {"crypto", "telemetry", "errors"},
@@ -35,18 +37,19 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "werkzeug": ("api/",),
     "apispec": ("api/",),
     "gunicorn": ("cli/",),
+    "prometheus_client": ("api/metrics.py",),
     "boto3": ("store/s3.py", "auth/secretsmanager.py"),
     "botocore": ("store/s3.py", "store/s3_failures.py", "auth/secretsmanager.py"),
     "urllib3": ("client/", "store/s3", "store/check.py"),
     "marshmallow": ("wire/", "api/"),
-    "yaml": ("settings.py", "model/config.py", "client/"),
+    "yaml": ("configfile.py", "model/config.py", "client/"),
     "zstandard": ("model/", "client/"),
     "cryptography": ("crypto.py", "auth/certificates.py", "auth/chain.py", "auth/revocation.py"),
     "click": ("cli/",),
     "rich": ("cli/", "client/progress.py"),
 }
 SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "base", "core"}
-NOT_ON_A_NODE = {"flask", "werkzeug", "boto3", "botocore", "gunicorn", "apispec"}
+NOT_ON_A_NODE = {"flask", "werkzeug", "boto3", "botocore", "gunicorn", "apispec", "prometheus_client"}
 
 
 def imports(source: str, where: str) -> set[str]:

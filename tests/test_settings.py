@@ -6,14 +6,14 @@ import secrets
 
 import pytest
 
-from s3reg import settings
+from s3reg import configuration, settings
 from s3reg.errors import SettingInvalid
 
 TOKEN, PREVIOUS = secrets.token_urlsafe(), secrets.token_urlsafe()
 
 
 def test_without_anything_every_setting_has_its_default():
-    read = settings.read({})
+    read = configuration.read({})
     assert read == settings.Settings()
     assert (read.listen, read.link_seconds, read.workers, read.s3_path_style) == ("127.0.0.1:8089", 3600, None, None)
 
@@ -57,32 +57,32 @@ def test_the_environment_spells_every_setting():
         "S3REG_LOG_FORMAT": "json",
     }
     assert set(spelled) == {row.variable for row in settings.table()}
-    assert dataclasses.astuple(settings.read(spelled)) == (
+    assert dataclasses.astuple(configuration.read(spelled)) == (
         "s3://bucket/prefix", "https://minio:9000", "https://s3.example.com", False, "/etc/ca.pem", True, "[::1]:80", True,
         TOKEN, PREVIOUS, "/run/token", "registry/root", "/registry/root", True, 600, 20,
-        "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem", "/etc/crl.pem", tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))),
-        "alb-verify", 60, 1048576, 0, 86_400, 3600, 3, 8, 5000, 15, "0.0.0.0:9090",
-        "http://collector:4318", "debug", "json",
+        "/etc/tls.pem", "/etc/tls.key", "/etc/clients.pem", "/etc/crl.pem",
+        tuple(map(ipaddress.ip_network, ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"))), "alb-verify",
+        60, 1048576, 0, 86_400, 3600, 3, 8, 5000, 15, "0.0.0.0:9090", "http://collector:4318", "debug", "json",
     )  # fmt: skip
 
 
 def test_a_flag_wins_over_the_environment():
-    assert settings.read({"S3REG_STORE": "/env"}, store="/flag").store == "/flag"
-    assert settings.read({"S3REG_STORE": "/env"}, store=None).store == "/env"
+    assert configuration.read({"S3REG_STORE": "/env"}, store="/flag").store == "/flag"
+    assert configuration.read({"S3REG_STORE": "/env"}, store=None).store == "/env"
 
 
 def test_an_empty_variable_counts_as_absent():
-    assert settings.read({"S3REG_S3_ENDPOINT": "", "S3REG_THREADS": ""}) == settings.Settings()
+    assert configuration.read({"S3REG_S3_ENDPOINT": "", "S3REG_THREADS": ""}) == settings.Settings()
 
 
 @pytest.mark.parametrize("name", sorted(settings.CLOSING))
 def test_a_setting_that_closes_the_registry_is_not_left_empty(name):
     """As by a shell that found no such secret: else the registry would be open, and nobody would know."""
     with pytest.raises(SettingInvalid, match="S3REG_" + name.upper()):
-        settings.read({"S3REG_" + name.upper(): ""})
+        configuration.read({"S3REG_" + name.upper(): ""})
     if name != "root_token":
         with pytest.raises(SettingInvalid, match="--" + name.replace("_", "-")):
-            settings.read({}, **{name: ""})
+            configuration.read({}, **{name: ""})
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_a_setting_that_closes_the_registry_is_not_left_empty(name):
 )
 def test_an_unknown_variable_is_refused_with_the_nearest_name(name, near):
     with pytest.raises(SettingInvalid) as e:
-        settings.read({name: "x"})
+        configuration.read({name: "x"})
     assert name in str(e.value)
     assert near in str(e.value)
 
 
 def test_what_other_parts_and_the_tests_read_is_let_be():
     others = {"S3REG_LIBRARY": "/lib", "S3REG_REGISTRY": "http://r", "S3REG_TEST_S3": "x", "S3REG_MINIO": "/bin/minio"}
-    assert settings.read({**others, "HOME": "/root"}) == settings.Settings()
+    assert configuration.read({**others, "HOME": "/root"}) == settings.Settings()
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_what_other_parts_and_the_tests_read_is_let_be():
 )
 def test_a_value_that_is_not_of_its_kind_is_refused_by_name(name, text):
     with pytest.raises(SettingInvalid) as e:
-        settings.read({f"S3REG_{name.upper()}": text})
+        configuration.read({f"S3REG_{name.upper()}": text})
     assert f"S3REG_{name.upper()}" in str(e.value)
     with pytest.raises(SettingInvalid) as e:
-        settings.read({}, **{name: text})
+        configuration.read({}, **{name: text})
     assert f"--{name.replace('_', '-')}" in str(e.value)
 
 
@@ -144,14 +144,14 @@ def test_a_value_that_is_not_of_its_kind_is_refused_by_name(name, text):
 def test_a_secret_has_no_flag_and_is_shown_nowhere(name):
     (row,) = [row for row in settings.table() if row.name == name]
     assert row.flag is None
-    read = settings.read({row.variable: TOKEN})
+    read = configuration.read({row.variable: TOKEN})
     assert getattr(read, name) == TOKEN
     assert TOKEN not in repr(read) + str(read)
 
 
 @pytest.mark.parametrize("token", [':@/%+"' * 2, " blanks around ", "пароль-é-日本語", "\udcff" * 10])
 def test_s26_a_token_of_any_characters_is_taken_as_it_is(token):
-    assert settings.read({"S3REG_ROOT_TOKEN": token}).root_token == token
+    assert configuration.read({"S3REG_ROOT_TOKEN": token}).root_token == token
 
 
 @pytest.mark.parametrize("name", ["root_token", "root_token_file", "root_token_secret"])

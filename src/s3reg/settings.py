@@ -1,15 +1,15 @@
 """Every setting of a registry, once: name, default, unit and meaning.
 
-The field `s3_endpoint` is the environment's `S3REG_S3_ENDPOINT` and the flag `--s3-endpoint`; a flag wins. Credentials are
-no settings of ours: boto3 finds them where every AWS tool does. An empty variable counts as absent, unless more were open
-without it; an unknown `S3REG_…` variable is refused, because a misspelt one would otherwise be a setting that silently does
-nothing. A secret has no flag, because every user of a machine sees the flags of its processes; it is shown nowhere.
+The field `s3_endpoint` is the environment's `S3REG_S3_ENDPOINT`, the flag `--s3-endpoint`, and a file's line
+`s3_endpoint: …`; `configuration.py` reads them. Credentials are no settings of ours: boto3 finds them where every AWS tool
+does. A secret has no flag, because every user of a machine sees the flags of its processes, and no line in the file, which
+people commit; it is shown nowhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import enum
 import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from s3reg.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
@@ -50,12 +50,24 @@ ROOT_TOKEN_SOURCES = ("root_token", "root_token_file", "root_token_secret", "roo
 """Where the root token may come from; one of them."""
 CLOSING = frozenset({*ROOT_TOKEN_SOURCES, "authorization", "client_crl"})
 """Without these more is open. One that is set to nothing is a secret that did not arrive, and nobody's wish."""
-_TESTS = "S3REG_TEST_"
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-def _text(text: str) -> str:
-    return text
+class Native(enum.Enum):
+    """What a value is in YAML."""
+
+    TEXT = "a text, in quotes if it looks like a number, a date, or yes or no"
+    WHOLE = "a whole number, without quotes"
+    TRUTH = "true or false, without quotes"
+    TEXTS = "a list of texts, like [10.0.0.7, 10.1.0.0/16]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sort:
+    """What a value may be."""
+
+    native: Native
+    parse: Callable[[str], Any]
 
 
 def _truth(text: str) -> bool:
@@ -65,22 +77,22 @@ def _truth(text: str) -> bool:
         raise ValueError("write yes or no") from None
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def _whole(least: int, most: int) -> _Sort:
     def parse(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
             raise ValueError(f"write a whole number from {least} to {most}")
         return int(text)
 
-    return parse
+    return _Sort(Native.WHOLE, parse)
 
 
-def _choice(*allowed: str) -> Callable[[str], str]:
+def _choice(*allowed: str) -> _Sort:
     def parse(text: str) -> str:
         if text.lower() not in allowed:
             raise ValueError(f"write one of {', '.join(allowed)}")
         return text.lower()
 
-    return parse
+    return _Sort(Native.TEXT, parse)
 
 
 def _web_address(text: str) -> str:
@@ -100,8 +112,14 @@ def _networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def _of(default: Any, unit: str, meaning: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
-    told = {"unit": unit, "meaning": meaning, "parse": parse, "secret": secret}
+_TEXT = _Sort(Native.TEXT, str)
+_TRUTH = _Sort(Native.TRUTH, _truth)
+_WEB_ADDRESS = _Sort(Native.TEXT, _web_address)
+_NETWORKS = _Sort(Native.TEXTS, _networks)
+
+
+def _of(default: Any, unit: str, meaning: str, sort: _Sort, *, secret: bool = False) -> Any:
+    told = {"unit": unit, "meaning": meaning, "sort": sort, "secret": secret}
     return field(default=default, repr=not secret, metadata=told)
 
 
@@ -110,68 +128,68 @@ class Settings:
     """What a registry is told when it starts."""
 
     store: str | None = _of(
-        None, "DIR or s3://BUCKET[/PREFIX]", "Where everything is kept: a directory, or a bucket.", _text
+        None, "DIR or s3://BUCKET[/PREFIX]", "Where everything is kept: a directory, or a bucket.", _TEXT
     )
     s3_endpoint: str | None = _of(
-        None, "URL", "The S3 server; default: AWS, in the region that the AWS variables say.", _web_address
+        None, "URL", "The S3 server; default: AWS, in the region that the AWS variables say.", _WEB_ADDRESS
     )
     s3_signing_endpoint: str | None = _of(
-        None, "URL", "The S3 server as nodes reach it, where that differs: links point there.", _web_address
+        None, "URL", "The S3 server as nodes reach it, where that differs: links point there.", _WEB_ADDRESS
     )
     s3_path_style: bool | None = _of(
-        None, "yes or no", "Buckets in the path instead of the host name; default: yes with an own endpoint.", _truth
+        None, "yes or no", "Buckets in the path instead of the host name; default: yes with an own endpoint.", _TRUTH
     )
-    s3_ca_bundle: str | None = _of(None, "FILE", "Certificates (PEM) that the S3 server's is checked against.", _text)
-    s3_insecure: bool = _of(False, "yes or no", "Do not check the S3 server's certificate.", _truth)
-    listen: str = _of("127.0.0.1:8089", "HOST:PORT", "Where to serve; port 0 takes any free one.", _text)
+    s3_ca_bundle: str | None = _of(None, "FILE", "Certificates (PEM) that the S3 server's is checked against.", _TEXT)
+    s3_insecure: bool = _of(False, "yes or no", "Do not check the S3 server's certificate.", _TRUTH)
+    listen: str = _of("127.0.0.1:8089", "HOST:PORT", "Where to serve; port 0 takes any free one.", _TEXT)
     no_auth: bool = _of(
-        False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _truth
+        False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _TRUTH
     )
     root_token: str | None = _of(
-        None, "text", "The root token, of at least 10 characters: turns access control on.", _text, secret=True
+        None, "text", "The root token, of at least 10 characters: turns access control on.", _TEXT, secret=True
     )
     root_token_previous: str | None = _of(
-        None, "text", "The root token before it, which is valid too until this is taken away.", _text, secret=True
+        None, "text", "The root token before it, which is valid too until this is taken away.", _TEXT, secret=True
     )
     root_token_file: str | None = _of(
         None,
         "FILE",
         "Has the root token in its first line, the one before it in its second; read again on change.",
-        _text,
+        _TEXT,
     )
     root_token_secret: str | None = _of(
         None,
         "NAME or ARN",
         "Of the secret in AWS Secrets Manager that is the root token; read again every minute.",
-        _text,
+        _TEXT,
     )
     root_token_parameter: str | None = _of(
         None,
         "NAME or ARN",
         "Of the SecureString in AWS Systems Manager that has them as the file has; read again every minute.",
-        _text,
+        _TEXT,
     )
     authorization: bool = _of(
-        False, "yes or no", "An API key or certificate may do only what its groups permit; without: everything.", _truth
+        False, "yes or no", "An API key or certificate may do only what its groups permit; without: everything.", _TRUTH
     )
     login_seconds: int = _of(300, "seconds", "How long an API key's login works.", _whole(10, 86_400))
     login_secret_seconds: int = _of(
         10, "seconds", "How long a node has to answer what it was handed at its login.", _whole(1, 600)
     )
     tls_cert: str | None = _of(
-        None, "FILE", "The server's certificate and its intermediates (PEM): serve TLS; read again on change.", _text
+        None, "FILE", "The server's certificate and its intermediates (PEM): serve TLS; read again on change.", _TEXT
     )
     tls_key: str | None = _of(
-        None, "FILE", "Its private key (PEM, not encrypted); default: it is in the certificate's file.", _text
+        None, "FILE", "Its private key (PEM, not encrypted); default: it is in the certificate's file.", _TEXT
     )
     client_ca: str | None = _of(
-        None, "FILE", "Certificates (PEM) of the CAs whose client certificates are taken; read again on change.", _text
+        None, "FILE", "Certificates (PEM) of the CAs whose client certificates are taken; read again on change.", _TEXT
     )
     client_crl: str | None = _of(
-        None, "FILE", "Revocation lists (PEM, or one in DER) of all these CAs; read again on change.", _text
+        None, "FILE", "Revocation lists (PEM, or one in DER) of all these CAs; read again on change.", _TEXT
     )
     proxies: tuple[Network, ...] = _of(
-        (), "ADDRESSES", "Proxies, by address or network: believed when they say who connected to them.", _networks
+        (), "ADDRESSES", "Proxies, by address or network: believed when they say who connected to them.", _NETWORKS
     )
     proxy_certificates: str | None = _of(
         None,
@@ -218,10 +236,10 @@ class Settings:
         _whole(0, 3600),
     )
     metrics_listen: str | None = _of(
-        None, "HOST:PORT", "Serve /metrics and the health paths there too, without asking who asks.", _text
+        None, "HOST:PORT", "Serve /metrics and the health paths there too, without asking who asks.", _TEXT
     )
     traces: str | None = _of(
-        None, "URL", "Where traces are sent, by OTLP over HTTP; takes the extra s3reg[traces].", _web_address
+        None, "URL", "Where traces are sent, by OTLP over HTTP; takes the extra s3reg[traces].", _WEB_ADDRESS
     )
     log_level: str = _of("info", ", ".join(LEVELS), "The least important events to write.", _choice(*LEVELS))
     log_format: str = _of(
@@ -241,12 +259,19 @@ class Setting:
     name: str
     variable: str
     flag: str | None
-    """None: it is a secret, and stands in the environment only."""
+    """None: it is a secret, and stands in the environment only, not in the file either."""
     default: Any
     unit: str
     meaning: str
+    native: Native
+    """What it is in the file."""
     parse: Callable[[str], Any]
     """Text to value; raises ValueError with what to write instead. A secret's takes any text: what is wrong is repeated."""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value is shown nowhere."""
+        return self.flag is None
 
     @property
     def is_switch(self) -> bool:
@@ -257,6 +282,7 @@ class Setting:
 def table() -> Iterator[Setting]:
     """Every setting, in the order of `Settings`."""
     for row in dataclasses.fields(Settings):
+        sort = row.metadata["sort"]
         yield Setting(
             row.name,
             PREFIX + row.name.upper(),
@@ -264,35 +290,22 @@ def table() -> Iterator[Setting]:
             row.default,
             row.metadata["unit"],
             row.metadata["meaning"],
-            row.metadata["parse"],
+            sort.native,
+            sort.parse,
         )
-
-
-def read(environ: Mapping[str, str], **overrides: str | None) -> Settings:
-    """The settings that the environment and the flags (by field name; None: not given) spell. Raises SettingInvalid."""
-    rows = list(table())
-    _refuse_unknown(environ, {row.variable for row in rows})
-    values = {}
-    for row in rows:
-        flag = overrides.get(row.name)
-        text = environ.get(row.variable, "") if flag is None else flag
-        if not text:
-            if row.name in CLOSING and (flag is not None or row.variable in environ):
-                name = row.variable if flag is None else str(row.flag)
-                raise SettingInvalid(name=name, reason="it is empty; leave it out, if more is to be open")
-            continue
-        try:
-            values[row.name] = row.parse(text)
-        except ValueError as e:
-            raise SettingInvalid(name=row.variable if flag is None else row.flag, reason=f"{text!r}: {e}") from None
-    return Settings(**values)
 
 
 def check(read: Settings) -> None:
     """Raise SettingInvalid if two settings contradict each other, or one lacks another that it stands on."""
+    for trouble in contradictions(read):
+        raise trouble
+
+
+def contradictions(read: Settings) -> Iterator[SettingInvalid]:
+    """All that `check` finds; the setting at fault is `name`, as a variable."""
     for name, wrong, reason in _contradictions(read):
         if wrong:
-            raise SettingInvalid(name=PREFIX + name.upper(), reason=reason)
+            yield SettingInvalid(name=PREFIX + name.upper(), reason=reason)
 
 
 def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
@@ -332,10 +345,3 @@ def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
         read.proxy_certificates is not None and read.client_ca is None,
         "the certificates are checked against S3REG_CLIENT_CA, which is not set",
     )
-
-
-def _refuse_unknown(environ: Mapping[str, str], known: set[str]) -> None:
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known | ELSEWHERE and not name.startswith(_TESTS):
-            near = difflib.get_close_matches(name, known | ELSEWHERE, n=1, cutoff=0.0)
-            raise SettingInvalid(name=name, reason=f"there is no such setting; {near[0]} is the nearest")

@@ -5,7 +5,7 @@ import os
 import click
 import pytest
 
-from s3reg import settings
+from s3reg import configuration
 from s3reg.cli.environment import VARIABLES
 from s3reg.cli.main import SERVER_COMMANDS, program
 from s3reg.cli.options import SHARED, Asked
@@ -160,7 +160,7 @@ def test_every_variable_of_a_node_is_one_that_a_registry_lets_pass_and_is_shown(
     for row in VARIABLES:
         assert row.names[0].startswith("S3REG_")
         assert all(name in told for name in row.names)
-        settings.read(dict.fromkeys(row.names, "info"))
+        configuration.read(dict.fromkeys(row.names, "info"))
 
 
 @pytest.mark.parametrize(("words", "shown"), [(["--debug"], True), (["--log-level", "Debug"], True), ([], False)])

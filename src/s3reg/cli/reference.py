@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from s3reg import errors, settings
+from s3reg import configuration, errors, settings
 from s3reg.api import create_app, needs
 from s3reg.cli.environment import VARIABLES
 from s3reg.cli.main import PIPE_CLOSED, TERMINATED, program
@@ -27,6 +27,28 @@ if TYPE_CHECKING:
 TITLE = """# Reference
 
 Printed from the code by `make reference`; a test keeps it true. What the words mean and why: [design.md](design.md).
+"""
+
+_ABOUT_SETTINGS = """\
+Of `s3reg serve`, and of `config`, `store check`, `gc`, `fsck` and `adopt` as far as they concern a store: as an option,
+in the environment, or in a file that `--config FILE` or `S3REG_CONFIG` names. The option wins over the environment and
+that over the file, each setting by itself. Credentials come from where every AWS tool takes them.
+
+The file is YAML and has the variables' names, without `S3REG_` and in small letters:
+
+```yaml
+store: s3://my-bucket
+listen: 0.0.0.0:8089
+root_token_file: /run/secrets/root-token
+authorization: true
+proxies: [10.0.0.7, 10.1.0.0/16]
+threads: 32
+```
+
+Numbers and true or false stand without quotes; a text needs them only where it looks like one of these. A path counts from
+where the command runs. A secret (what has no option below) has no place in the file: say where it lies, `root_token_file`,
+`root_token_secret` or `root_token_parameter`. What is unknown, there twice, or of another sort is refused with its line.
+`s3reg config show` says what counts, and who said it; `s3reg config check`, whether a registry could start with it.
 """
 
 
@@ -65,7 +87,8 @@ def _walk(context: click.Context, path: str) -> Iterator[tuple[str, click.Comman
 
 def _own(option: click.Parameter) -> bool:
     """Neither one of the shared options nor a setting of the registry: those have tables of their own."""
-    return not (option.name or "").startswith("shared_") and option.name not in {row.name for row in settings.table()}
+    of_settings = {configuration.NAME, *(row.name for row in settings.table())}
+    return not (option.name or "").startswith("shared_") and option.name not in of_settings
 
 
 def _option(option: click.Option) -> tuple[str, str]:
@@ -79,8 +102,7 @@ def _spelled(spellings: Sequence[str], metavar: str | None) -> str:
 
 def _settings() -> Iterator[str]:
     yield "## Settings of a registry\n"
-    yield "Of `s3reg serve` and `s3reg store check`, as an option or in the environment; the option wins."
-    yield "Credentials come from where every AWS tool takes them.\n"
+    yield _ABOUT_SETTINGS
     rows = [
         (
             f"`{row.flag}`" if row.flag else "",

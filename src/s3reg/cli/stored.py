@@ -47,5 +47,5 @@ def _read(context: click.Context) -> Settings:
     """The settings that the command line names so far. Raises SettingInvalid."""
     # Where the word is an option's, click was in the midst of that and knows the store as a word only.
     url = context.params.get("url") or next(iter(context.args), None)
-    told = {name: text for name, text in context.params.items() if name.startswith(("store", "s3_"))}
+    told = {name: text for name, text in context.params.items() if name.startswith(("store", "s3_", "config"))}
     return flags.read(told, url, quietly=True)
