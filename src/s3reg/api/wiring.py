@@ -51,13 +51,14 @@ class Wiring:
         clock: Callable[[], float] = time.time,
         observers: Sequence[Observer] = (),
         signings: Sequence[Signing] = (),
+        dropped: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.store = store or open_store(settings)
         """As it was opened: what kind of store it is, is asked of this one."""
         self.observed = Observed(self.store, observers, signings)
         """The same, whose calls are told of: what anything is asked of."""
-        self._registry = registry_over(self.observed, settings)
+        self._registry = registry_over(self.observed, settings, dropped)
         self._prepared = prepared
         self._secret: bytes | None = None
         self.gate = self._gate(clock) if settings.guarded else None
@@ -151,7 +152,7 @@ def gate() -> Gate:
     return found
 
 
-def registry_over(store: ObjectStore, settings: Settings) -> Registry:
+def registry_over(store: ObjectStore, settings: Settings, dropped: Callable[[int], None] = lambda _: None) -> Registry:
     """The registry over a store, as it is: nothing is written, or asked, before a verb is called."""
     limits = Limits(
         session_bytes=settings.session_bytes,
@@ -159,7 +160,7 @@ def registry_over(store: ObjectStore, settings: Settings) -> Registry:
         trash_seconds=settings.trash_seconds,
         event_seconds=settings.event_seconds,
     )
-    return Registry(store, limits=limits)
+    return Registry(store, limits=limits, dropped=dropped)
 
 
 def open_store(settings: Settings) -> ObjectStore:

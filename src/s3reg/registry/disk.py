@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from s3reg.store import Room
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from s3reg.model.identity import Identity
+    from s3reg.model.template import Head
     from s3reg.registry.catalog import Catalog
     from s3reg.store import ObjectStore
 
@@ -23,4 +26,9 @@ def room(store: ObjectStore, catalog: Catalog, asker: Identity) -> Room:
     found = store.room() if asker.domains() is None else None
     if found is not None:
         return found
-    return Room(free=BOUNDLESS, total=BOUNDLESS + sum(head.size for head in catalog.templates(asker)))
+    return boundless(catalog.templates(asker))
+
+
+def boundless(heads: Iterable[Head]) -> Room:
+    """The room of a store that has no end, in which these templates are."""
+    return Room(free=BOUNDLESS, total=BOUNDLESS + sum(head.size for head in heads))

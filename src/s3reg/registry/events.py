@@ -65,10 +65,14 @@ class Wanted:
 
 
 class Events:
-    """Writes events in a thread of its own, those that wait together in one object."""
+    """Writes events in a thread of its own, those that wait together in one object.
 
-    def __init__(self, records: Records) -> None:
+    `dropped` is told how many could not be kept, each time.
+    """
+
+    def __init__(self, records: Records, dropped: Callable[[int], None] = lambda _: None) -> None:
         self._records = records
+        self._told_dropped = dropped
         self._waiting: deque[Event] = deque()
         self._counts: Counter[EventKind] = Counter()
         self._under_way = 0
@@ -80,6 +84,7 @@ class Events:
         event = _made(self._records.clock(), kind, by, said)
         with self._changed:
             if self._counts[kind] >= WAITING[kind]:
+                self._told_dropped(1)
                 return False
             self._counts[kind] += 1
             self._waiting.append(event)
@@ -96,7 +101,7 @@ class Events:
             self._changed.wait_for(lambda: not self._waiting and not self._under_way, seconds)
             left = len(self._waiting) + self._under_way
         if left:
-            _dropped(left, "the process ends, and the store has not taken them")
+            self._dropped(left, "the process ends, and the store has not taken them")
 
     def _write_on(self) -> None:
         while True:
@@ -108,10 +113,14 @@ class Events:
                 setup.prepare(self._records, write=True)
                 self._records.store.put(fmt.events_key(batch[0]), fmt.write_events(batch))
             except Exception as e:  # noqa: BLE001 - whatever it is, it must not be the end of all later events
-                _dropped(len(batch), repr(e))
+                self._dropped(len(batch), repr(e))
             with self._changed:
                 self._under_way = 0
                 self._changed.notify_all()
+
+    def _dropped(self, count: int, reason: str) -> None:
+        self._told_dropped(count)
+        emit("event-dropped", level=WARNING, count=count, reason=reason)
 
     def _next(self) -> list[Event]:
         """What goes into one object, taken from what waits."""
@@ -200,7 +209,3 @@ def _year(key: str) -> int:
 def _made(now: float, kind: EventKind, by: str, said: dict[str, Any]) -> Event:
     microseconds = int(now % 1 * 1_000_000)
     return Event(f"{microseconds:05x}{secrets.token_hex(14)[1:]}", int(now), kind, by, said)
-
-
-def _dropped(count: int, reason: str) -> None:
-    emit("event-dropped", level=WARNING, count=count, reason=reason)

@@ -51,17 +51,25 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Templates in a store, and the verbs that list, push and pull them. Safe to share between threads."""
+    """Templates in a store, and the verbs that list, push and pull them. Safe to share between threads.
+
+    `dropped` is told of events that could not be kept: how many.
+    """
 
     def __init__(
-        self, store: ObjectStore, *, limits: Limits | None = None, clock: Callable[[], float] = time.time
+        self,
+        store: ObjectStore,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+        dropped: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
         self.clock = clock
         self._records = Records(store, self.limits, clock)
         self._catalog = Catalog(self._records)
-        self._events = Events(self._records)
+        self._events = Events(self._records, dropped)
         self._accounts = Accounts(self._records, self._catalog)
         self._pushing = Pushing(self._records, self._catalog, Evidence(self._records))
 
