@@ -64,6 +64,7 @@ NEEDS: dict[str, Need] = {
     "health.livez": _PUBLIC,
     "health.readyz": _PUBLIC,
     "health.welcome": _INDEX,
+    "metrics.show": _LIST,
     "objects.read": _PUBLIC,
     "objects.create": _PUBLIC,
     "tap.hand": _PUBLIC,
