@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST = 1024**2
 """Bytes."""
+_DEEPEST = 8
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -70,25 +71,31 @@ def _scalar(node: yaml.Node, native: Native) -> str:
 def lines(path: Path) -> list[Line]:
     """All settings of the file, in its order, a name as often as it is there. Raises Unreadable."""
     text = _contents(path)
-    loader = None
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
+        _refuse_depth(text)
+        node = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as e:
         raise Unreadable(f"this is no YAML: {_problem(e)}", _number(e.problem_mark or e.context_mark)) from None
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, int(e.position)) + 1
         raise Unreadable("this is no YAML: it has a character that cannot be written so", line) from None
-    except RecursionError:
-        raise Unreadable("this is no file of settings: it is nested too deep") from None
-    finally:
-        if loader is not None:
-            loader.dispose()
     if node is None or node.tag == f"{_TAG}null":
         return []
     if not isinstance(node, yaml.MappingNode):
         raise Unreadable("write NAME: VALUE in each line, like store: /var/lib/s3reg", _number(node.start_mark))
     return [_line(key, value) for key, value in node.value]
+
+
+def _refuse_depth(text: str) -> None:
+    """Raise Unreadable if it is nested deeper than any setting: of a thousand brackets PyYAML makes seconds of work."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise Unreadable("this is no file of settings: it is nested too deep", event.start_mark.line + 1)
 
 
 def _line(key: yaml.Node, value: yaml.Node) -> Line:
