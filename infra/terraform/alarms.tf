@@ -57,11 +57,11 @@ resource "aws_cloudwatch_metric_alarm" "unhealthy" {
   tags = merge(var.tags, { Name = "${var.name}-unhealthy" })
 }
 
-# A sweep that ended well leaves one line.
+# A sweep that ended well leaves one line, a trial of one the same.
 resource "aws_cloudwatch_log_metric_filter" "swept" {
   name           = "${var.name}-swept"
   log_group_name = aws_cloudwatch_log_group.this.name
-  pattern        = "{ $.event = \"swept\" }"
+  pattern        = "{ ($.event = \"swept\") && ($.dry_run IS FALSE) }"
 
   metric_transformation {
     namespace = "s3reg/${var.name}"

@@ -64,17 +64,17 @@ resource "aws_lb_target_group" "this" {
   target_type          = "ip"
   protocol             = "HTTP"
   port                 = local.port
-  deregistration_delay = 45
+  deregistration_delay = local.end_seconds
   # A plan of a large template costs more than a status.
   load_balancing_algorithm_type = "least_outstanding_requests"
 
   health_check {
     path                = "/readyz"
     matcher             = "200"
-    interval            = 10
+    interval            = local.check_seconds
     timeout             = 5
     healthy_threshold   = 2
-    unhealthy_threshold = 3
+    unhealthy_threshold = local.misses
   }
 
   tags = merge(var.tags, { Name = var.name })

@@ -28,7 +28,8 @@ locals {
   certificate_arn = var.create_certificate ? aws_acm_certificate_validation.this[0].certificate_arn : var.certificate_arn
   host            = coalesce(var.domain_name, aws_lb.this.dns_name)
 
-  port = 8089
+  port         = 8089
+  metrics_port = 9089
 
   # Which actions the registry and its sweep need below which prefixes: a test of the registry holds this file to the
   # calls that the code makes.

@@ -58,6 +58,21 @@ output "service_name" {
   value       = aws_ecs_service.this.name
 }
 
+output "release_command" {
+  description = "What to run before a release: s3reg store check as a task, with the roles and in the network of a replica. Its log stream web/web/… says what it found."
+  value = join(" ", [
+    "aws ecs run-task --region ${local.region} --cluster ${aws_ecs_cluster.this.name} --launch-type FARGATE",
+    "--task-definition ${aws_ecs_task_definition.web.family}",
+    "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", local.private)}],securityGroups=[${aws_security_group.replicas.id}],assignPublicIp=DISABLED}'",
+    "--overrides '{\"containerOverrides\":[{\"name\":\"web\",\"command\":[\"store\",\"check\"]}]}'",
+  ])
+}
+
+output "metrics_port" {
+  description = "Where each replica serves /metrics to metrics_cidrs."
+  value       = local.metrics_port
+}
+
 output "task_role_arns" {
   description = "Of the replicas (web) and the sweep (gc): to be named in the policy of a key or bucket of yours."
   value       = { for name, role in aws_iam_role.task : name => role.arn }

@@ -43,6 +43,17 @@ resource "aws_vpc_security_group_ingress_rule" "replicas" {
   to_port                      = local.port
 }
 
+resource "aws_vpc_security_group_ingress_rule" "metrics" {
+  for_each = toset(var.metrics_cidrs)
+
+  security_group_id = aws_security_group.replicas.id
+  description       = "Prometheus"
+  cidr_ipv4         = each.key
+  ip_protocol       = "tcp"
+  from_port         = local.metrics_port
+  to_port           = local.metrics_port
+}
+
 resource "aws_vpc_security_group_egress_rule" "replicas" {
   security_group_id = aws_security_group.replicas.id
   description       = "S3 and the rest of AWS"
@@ -53,6 +64,13 @@ resource "aws_vpc_security_group_egress_rule" "replicas" {
 }
 
 locals {
+  # A replica that was told to end says so on /readyz until the balancer has noticed, and takes requests still; then it has
+  # 30 s for those under way, and a few more for its events. Nobody may cut that short.
+  check_seconds = 10
+  misses        = 3
+  drain_seconds = try(tonumber(var.settings["S3REG_DRAIN_SECONDS"]), local.check_seconds * local.misses + 5)
+  end_seconds   = local.drain_seconds + 50
+
   environment = merge(
     {
       AWS_REGION              = local.region
@@ -62,17 +80,23 @@ locals {
       S3REG_AUTHORIZATION     = var.authorization ? "yes" : "no"
       S3REG_PROXIES           = join(",", local.balancer_cidrs)
       S3REG_LOG_FORMAT        = "json"
+      S3REG_DRAIN_SECONDS     = tostring(local.drain_seconds)
+      # A machine of Fargate shows more processors than are sold. Two at least: one is replaced while the other answers.
+      S3REG_WORKERS = tostring(max(2, ceil(var.cpu / 1024)))
     },
+    length(var.metrics_cidrs) == 0 ? {} : { S3REG_METRICS_LISTEN = "0.0.0.0:${local.metrics_port}" },
     var.client_ca == null ? {} : {
       S3REG_CLIENT_CA          = "/run/s3reg/client-ca.pem"
       S3REG_PROXY_CERTIFICATES = "alb-passthrough"
     },
     var.settings,
   )
-  # A sweep serves nobody: of the settings it gets those that it has.
-  sweep_environment = { for name in ["AWS_REGION", "S3REG_STORE", "S3REG_LOG_FORMAT", "S3REG_EVENT_SECONDS", "S3REG_LOG_LEVEL"] :
+  # A sweep serves nobody: of the settings it gets those that it has. Commands are quieter than a registry: without the level
+  # there is no line that says that it ended well, and an alarm every day.
+  sweep_environment = merge({ S3REG_LOG_LEVEL = "info" }, {
+    for name in ["AWS_REGION", "S3REG_STORE", "S3REG_LOG_FORMAT", "S3REG_EVENT_SECONDS"] :
     name => local.environment[name] if contains(keys(local.environment), name)
-  }
+  })
   balancer_cidrs = [for subnet in data.aws_subnet.balancer : subnet.cidr_block]
 
   logs = {
@@ -128,17 +152,16 @@ resource "aws_ecs_task_definition" "web" {
       logConfiguration = merge(local.logs, { options = merge(local.logs.options, { awslogs-stream-prefix = "client-ca" }) })
     })],
     [merge(local.hardened, {
-      name      = "web"
-      essential = true
-      command   = ["serve"]
-      # Longer than the 30 s that a replica gives to requests under way.
-      stopTimeout  = 60
+      name         = "web"
+      essential    = true
+      command      = ["serve"]
+      stopTimeout  = local.end_seconds
       environment  = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
-      portMappings = [{ containerPort = local.port, protocol = "tcp" }]
+      portMappings = [for port in concat([local.port], length(var.metrics_cidrs) == 0 ? [] : [local.metrics_port]) : { containerPort = port, protocol = "tcp" }]
       mountPoints  = concat(local.scratch, var.client_ca == null ? [] : [merge(local.ca, { readOnly = true })])
       dependsOn    = var.client_ca == null ? [] : [{ containerName = "client-ca", condition = "SUCCESS" }]
       healthCheck = {
-        command     = ["CMD", "python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:${local.port}/livez', timeout=4)"]
+        command     = ["CMD", "python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', ${local.port}, timeout=4); c.request('GET', '/livez'); raise SystemExit(c.getresponse().status != 200)"]
         interval    = 15
         timeout     = 5
         retries     = 3

@@ -32,15 +32,30 @@ resource "aws_ecs_task_definition" "gc" {
 }
 
 data "aws_iam_policy_document" "scheduler" {
+  # The newest revision is asked for by a name without one.
   statement {
     sid       = "Run"
     actions   = ["ecs:RunTask"]
-    resources = ["${aws_ecs_task_definition.gc.arn_without_revision}:*"]
+    resources = [aws_ecs_task_definition.gc.arn_without_revision, "${aws_ecs_task_definition.gc.arn_without_revision}:*"]
 
     condition {
       test     = "ArnEquals"
       variable = "ecs:cluster"
       values   = [aws_ecs_cluster.this.arn]
+    }
+  }
+
+  # A task that is to have tags is not started by who may not give it any:
+  # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
+  statement {
+    sid       = "Tags"
+    actions   = ["ecs:TagResource"]
+    resources = ["arn:${local.partition}:ecs:${local.region}:${local.account}:task/${aws_ecs_cluster.this.name}/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ecs:CreateAction"
+      values   = ["RunTask"]
     }
   }
 

@@ -256,9 +256,14 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Of one replica, in MiB, as Fargate sells it with that much cpu."
+  description = "Of one replica, in MiB, as Fargate sells it with that much cpu: two to eight times as much."
   type        = number
   default     = 2048
+
+  validation {
+    condition     = var.memory >= 2 * var.cpu && var.memory <= 8 * var.cpu
+    error_message = "memory: two to eight MiB for each 1/1024 of a vCPU in cpu."
+  }
 }
 
 variable "cpu_architecture" {
@@ -286,6 +291,11 @@ variable "settings" {
   validation {
     condition     = alltrue([for name in keys(var.settings) : startswith(name, "S3REG_")])
     error_message = "settings: their names begin with S3REG_."
+  }
+
+  validation {
+    condition     = try(tonumber(var.settings["S3REG_DRAIN_SECONDS"]), 0) <= 70
+    error_message = "settings: S3REG_DRAIN_SECONDS is 70 at most: Fargate gives a task 120 s to end, of which 50 are for requests under way."
   }
 
   validation {
@@ -351,6 +361,11 @@ variable "ingress_cidrs" {
   validation {
     condition     = alltrue([for cidr in var.ingress_cidrs : can(cidrhost(cidr, 0))])
     error_message = "ingress_cidrs: networks like 10.0.0.0/8."
+  }
+
+  validation {
+    condition     = var.internal || length(var.ingress_cidrs) > 0
+    error_message = "ingress_cidrs: who may connect from outside? The addresses by which your nodes reach the internet."
   }
 }
 
@@ -467,6 +482,17 @@ variable "log_days" {
   description = "How long logs are kept, the audit among them."
   type        = number
   default     = 365
+}
+
+variable "metrics_cidrs" {
+  description = "Networks from which Prometheus may read /metrics of each replica, at port 9089, without saying who it is; empty: nobody."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.metrics_cidrs : can(cidrhost(cidr, 0))])
+    error_message = "metrics_cidrs: networks like 10.0.0.0/8."
+  }
 }
 
 variable "alarm_topics" {

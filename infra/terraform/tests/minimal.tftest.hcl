@@ -80,6 +80,54 @@ run "makes_everything" {
   }
 
   assert {
+    condition     = local.drain_seconds > aws_lb_target_group.this.health_check[0].interval * aws_lb_target_group.this.health_check[0].unhealthy_threshold
+    error_message = "A replica says that it ends until the load balancer has noticed."
+  }
+
+  assert {
+    condition     = tonumber(aws_lb_target_group.this.deregistration_delay) >= local.drain_seconds + 30
+    error_message = "The load balancer cuts no request that a replica still works on."
+  }
+
+  assert {
+    condition = alltrue([
+      aws_appautoscaling_policy.requests.target_tracking_scaling_policy_configuration[0].predefined_metric_specification[0].predefined_metric_type == "ALBRequestCountPerTarget",
+      aws_appautoscaling_target.this.max_capacity == 6,
+    ])
+    error_message = "There are more replicas when there are more requests."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].rollback
+    error_message = "A release that does not come up is taken back."
+  }
+
+  assert {
+    condition     = toset([for rule in aws_s3_bucket_lifecycle_configuration.this[0].rule : try(rule.filter[0].prefix, null) if length(rule.expiration) > 0]) == toset(["check/", "auth/spent/"])
+    error_message = "Nothing ends by its age but scratch."
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.balancer : "${rule.cidr_ipv4} ${rule.to_port}"]) == toset(["10.42.0.0/16 80", "10.42.0.0/16 443"])
+    error_message = "Only from the VPC does one reach the load balancer."
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.gc.schedule_expression == "rate(1 day)" && aws_scheduler_schedule.gc.target[0].ecs_parameters[0].launch_type == "FARGATE"
+    error_message = "A sweep runs every day."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.overdue.period * aws_cloudwatch_metric_alarm.overdue.evaluation_periods == 48 * 3600 && aws_cloudwatch_metric_alarm.overdue.treat_missing_data == "breaching"
+    error_message = "Two days without a sweep are an alarm, and so is a sweep that never said anything."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.this.retention_in_days == 365
+    error_message = "The audit is kept for a year."
+  }
+
+  assert {
     condition     = aws_lb_listener.http.default_action[0].type == "redirect" && aws_lb_listener.https.protocol == "HTTPS"
     error_message = "HTTP is sent to HTTPS."
   }
@@ -128,6 +176,52 @@ run "lets_nobody_do_more_than_is_needed" {
       one.readonlyRootFilesystem && one.user == "65532:65532" && one.linuxParameters.capabilities.drop == ["ALL"]
     ])
     error_message = "As nobody, on a file system that cannot be written to, with no capability."
+  }
+
+  assert {
+    condition = alltrue([
+      for one in jsondecode(aws_ecs_task_definition.web.container_definitions) :
+      one.stopTimeout == local.drain_seconds + 50 && one.stopTimeout <= 120 && one.command == ["serve"] if one.name == "web"
+    ])
+    error_message = "A replica is given the time to end, and Fargate gives that much."
+  }
+
+  assert {
+    condition = alltrue([
+      for one in jsondecode(aws_iam_role_policy.scheduler.policy).Statement :
+      !contains(flatten([one.Resource]), "*") && length(one.Condition) == 1
+    ])
+    error_message = "What starts sweeps starts nothing else."
+  }
+
+  assert {
+    condition = alltrue([
+      for action in ["ecs:RunTask", "ecs:TagResource", "iam:PassRole"] :
+      contains(flatten([for one in jsondecode(aws_iam_role_policy.scheduler.policy).Statement : one.Action]), action)
+    ])
+    error_message = "What starts a sweep may start it, with its roles and its tags."
+  }
+
+  assert {
+    condition = alltrue([
+      for one in concat(
+        jsondecode(data.aws_iam_policy_document.execution.json).Statement,
+        jsondecode(aws_iam_role_policy.task["web"].policy).Statement,
+        jsondecode(aws_iam_role_policy.task["gc"].policy).Statement,
+        jsondecode(aws_iam_role_policy.scheduler.policy).Statement,
+      ) : alltrue([for action in flatten([one.Action]) : !strcontains(action, "*")])
+    ])
+    error_message = "No role has an action with a wildcard."
+  }
+
+  assert {
+    condition     = contains(jsondecode(aws_ecs_task_definition.gc.container_definitions)[0].environment, { name = "S3REG_LOG_LEVEL", value = "info" })
+    error_message = "A sweep says that it ended well."
+  }
+
+  assert {
+    condition     = aws_secretsmanager_secret_version.root_token[0].secret_string == null
+    error_message = "The root token is in no state."
   }
 
   assert {
