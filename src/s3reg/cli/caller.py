@@ -117,6 +117,11 @@ class Caller(gthread.TConn):  # type: ignore[misc]  # gunicorn has no types
         self._looked, self._wanted, self.due = 0, None, None
         return True
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of a request has come, or of TLS before it."""
+        return bool(self._came) or isinstance(self.sock, ssl.SSLSocket)
+
     def _has_shaken_hands(self) -> bool:
         if not self.cfg.is_ssl:
             return True

@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import resource
 import selectors
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -21,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as refused
 from gunicorn.workers import gthread
 
-from s3reg.api import audit, headers
+from s3reg.api import audit, headers, health
+from s3reg.cli.arbiter import FINISH_SECONDS
 from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
+from s3reg.cli.ending import Ending, Flag
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
 LONGEST_PATH = 200
-FINISH_SECONDS = 5.0
-"""For the events that wait for the store when a worker ends."""
 MOST_FILES = 65_536
 """Files and sockets that a worker may have open, if the system lets it: a thousand connections are more than the usual."""
 _STATUS: dict[type[Exception], tuple[int, str]] = {
@@ -47,9 +50,22 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     limits = Limits()
     wsgi: Any
+    alive: bool
+    max_requests: int
+    sockets: list[Any]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        # gunicorn would stop taking connections when it is enough, and start another worker when this one has ended.
+        self._enough, self.max_requests = self.max_requests, sys.maxsize
+        self.ending = Ending()
+        """The replica's own takes its place before the fork."""
+        self.serves = Flag()
+        """It takes connections. For the arbiter, like the next two."""
+        self.is_spent = Flag()
+        """It has answered as many requests as one worker may."""
+        self.is_leaving = False
+        """It was told to end."""
         self.callers: set[Caller] = set()
         """All connections that are open."""
         self._leaving: deque[Caller] = deque()
@@ -65,32 +81,58 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         """The application; what it answers is sent in pieces, each of which must be taken in time."""
         super().load_wsgi()
         self._app = self.wsgi
-        self.wsgi = in_pieces(self._app)
+        health.ending(self._app, self.ending.told.__bool__)
+        self.wsgi = in_pieces(self._app, self.ending.told)
 
     def run(self) -> None:
         """Serve until told to end, then give the store what waits for it."""
+        self.serves.set()
         try:
             super().run()
+            self._see_out()
         finally:
             for conn in list(self.callers):
                 conn.close()
             audit.finish(self._app, FINISH_SECONDS)
 
-    def accept(self, listener: Any) -> None:
-        """Take a connection, and wait with the poller for what it brings."""
+    def is_parent_alive(self) -> bool:
+        """Whether there is an arbiter; without one, the worker ends as if it were told to."""
+        self.alive = self.alive and bool(super().is_parent_alive())
+        return self.alive
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take connections, or none for now; of a worker that ends, for ever: all ports of the replica are free then."""
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        listeners, self.sockets = self.sockets, []
+        for listener in listeners:
+            # If all workers end, nobody else takes what waits here: closed upon it, the system would reset it.
+            while (self.ending.over or self.ppid != os.getppid()) and self.accept(listener):
+                pass
+            listener.close()
+
+    def accept(self, listener: Any) -> bool:
+        """Take a connection, and wait with the poller for what it brings. False if there was none."""
         try:
             sock, client = listener.accept()
         except OSError:
-            return  # it is gone already, or another worker was faster
+            return False  # it is gone already, or another worker was faster
         self.nr_conns += 1
         conn = Caller(self.cfg, sock, client, listener.getsockname(), self)
         self.callers.add(conn)
+        self._wait_for(conn)
+        return True
+
+    def _wait_for(self, conn: Caller) -> None:
         self.pending_conns.append(conn)
-        self.poller.register(sock, selectors.EVENT_READ, functools.partial(self.on_pending_socket_readable, conn))
+        self.poller.register(conn.sock, selectors.EVENT_READ, functools.partial(self.on_pending_socket_readable, conn))
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One round of the poller."""
         super().wait_for_and_dispatch_events(min(timeout, self.limits.tick_seconds))
+        # SIGTERM may have come before there was anybody to take it.
+        self.alive = self.alive and not self.ending.over
 
     def handle(self, conn: Caller) -> Any:
         """Work on a request, in a thread, or give the connection back if it is not all here."""
@@ -115,6 +157,18 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         except TimeoutError:
             emit("client-too-slow", peer=conn.client[0], path=req.path[:LONGEST_PATH])
             return False
+        finally:
+            if self.nr >= self._enough:
+                self.is_spent.set()
+
+    def finish_request(self, conn: Caller, fs: Future[Any]) -> None:
+        """What comes after a thread's work, in the poller's."""
+        if fs.cancelled() or fs.exception() is not None or fs.result() is not gthread._DEFER:  # noqa: SLF001 - as in `handle`
+            super().finish_request(conn, fs)
+            return
+        # gunicorn would forget, once the worker ends, that this is a request that has begun to come.
+        conn.sock.setblocking(False)
+        self._wait_for(conn)
 
     def murder_pending(self) -> None:
         """Close what is late."""
@@ -133,7 +187,17 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
-            conn.due = min(conn.due or deadline, deadline)
+            if not conn.has_begun:
+                conn.due = min(conn.due or deadline, deadline)
+
+    def _see_out(self) -> None:
+        """Give clients a moment to read the last answers: a connection that is closed upon what they still send is reset."""
+        until = time.monotonic() + self.limits.tick_seconds
+        for conn in self._leaving:
+            while (left := until - time.monotonic()) > 0:
+                conn.sock.settimeout(left)
+                if _is_gone(conn):
+                    break
 
     def let_go(self, conn: Caller) -> None:
         """Close the connection after its client has: nobody's time but the poller's."""
@@ -202,16 +266,17 @@ def _is_gone(conn: Caller) -> bool:
     return not data or conn.room <= 0
 
 
-def in_pieces(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def in_pieces(app: Callable[..., Iterable[bytes]], last: Flag) -> Callable[..., Iterable[bytes]]:
     """`app`, whose answers come in pieces; a file is left to gunicorn, which sends it in pieces anyway.
 
     An answer before the end of its request's body says that the connection ends: else a client sends the next request there.
+    So does each answer once it is to be the `last`: the next request may go elsewhere.
     """
 
     def answer(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         found = app(environ, start)
         response = start.__self__
-        if not response.req.unreader.is_at_end(environ["wsgi.input"]):
+        if last or not response.req.unreader.is_at_end(environ["wsgi.input"]):
             response.force_close()
         return found if isinstance(found, environ["wsgi.file_wrapper"]) else _pieces(found)
 

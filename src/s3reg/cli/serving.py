@@ -20,6 +20,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from s3reg.api import create_app
+from s3reg.cli.arbiter import FINISH_SECONDS, SPARE_SECONDS, Replica
 from s3reg.cli.daily import Daily
 from s3reg.cli.exposure import check_exposure
 from s3reg.errors import ListenFailed, SettingInvalid
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from s3reg.api.wiring import Wiring
+    from s3reg.cli.patience import PatientWorker
     from s3reg.cli.tls import Tls
     from s3reg.settings import Settings
 
 BACKLOG = 2048
 GRACE_SECONDS = 30
+"""For requests under way, when their process is to end."""
+HUNG_SECONDS = 30
+"""After so long without a sign of life a worker is killed, and another one started."""
+JITTER = 5
+"""A worker takes up to a fifth more requests than it must: else all of them would be replaced at once."""
 KEEPALIVE_SECONDS = 75
 """Longer than the 60 s after which load balancers usually drop an idle connection: the other way round, one of them
 would now and then send a request into a connection that was just closed."""
@@ -98,7 +105,7 @@ def url_of(sock: socket.socket, settings: Settings) -> str:
 def serve(settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
     """Serve at `sock`, which becomes gunicorn's, until the process is told to end; `ready` is called when it listens.
 
-    SIGTERM ends it gracefully: requests under way get 30 s. Ends in SystemExit.
+    SIGTERM ends it gracefully: it says so for `drain_seconds`, then requests under way get 30 s. Ends in SystemExit.
     """
     _Server(settings, sock, tls, ready).run()
 
@@ -124,7 +131,11 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "threads": settings.threads,
             "worker_connections": 1000 + settings.threads,
             "keepalive": KEEPALIVE_SECONDS,
-            "graceful_timeout": GRACE_SECONDS,
+            "timeout": HUNG_SECONDS,
+            "max_requests": settings.max_requests,
+            "max_requests_jitter": settings.max_requests // JITTER,
+            # The arbiter's, which kills what is there after that; a worker's own is shorter: it writes its events then.
+            "graceful_timeout": GRACE_SECONDS + FINISH_SECONDS + SPARE_SECONDS,
             "limit_request_line": LONGEST_REQUEST_LINE,
             "limit_request_field_size": LARGEST_HEADER,
             "logger_class": _Log,
@@ -132,6 +143,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             # What a proxy says is believed in one place, api/peer.py; gunicorn would believe everybody on this machine.
             "forwarded_allow_ips": "",
             "when_ready": lambda arbiter: _tell(arbiter, ready),
+            "pre_fork": _share,
+            "post_fork": _shorten,
             "worker_exit": self._end_daily,
         }
         if tls is not None:
@@ -147,6 +160,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         """Where gunicorn asks for its settings. Its own files and environment are not looked at: ours are the settings."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Serve, until told to end."""
+        Replica(self, self._settings.drain_seconds).run()
 
     def load(self) -> Any:
         """Where gunicorn asks for the application: in each worker, after the fork, so that no two share a connection."""
@@ -164,6 +181,15 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         del arbiter, worker
         if self._daily is not None:
             self._daily.end()
+
+
+def _share(arbiter: Replica, worker: PatientWorker) -> None:
+    worker.ending = arbiter.ending
+
+
+def _shorten(arbiter: Replica, worker: PatientWorker) -> None:
+    del arbiter
+    worker.cfg.set("graceful_timeout", GRACE_SECONDS)
 
 
 def _spare_collections() -> None:
