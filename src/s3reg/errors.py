@@ -56,6 +56,8 @@ class S3regError(Exception):
     kind: ClassVar[Kind] = Kind.INTERNAL
     says: ClassVar[str] = "something went wrong inside s3reg: {reason}"
     remedy: ClassVar[str] = "look into the log; if it happens again, report it with the log lines around it"
+    request_id: str | None = None
+    """On a node: what the request is called that a registry answered so, in its log too."""
 
     def __init__(self, /, **detail: Any) -> None:
         self.detail = detail
@@ -538,7 +540,7 @@ class RootTokenUnreadable(S3regError):
     code = "root-token-unreadable"
     kind = Kind.UNAVAILABLE
     says = "the root token cannot be read from {source!r}: {reason}"
-    remedy = "write it there again, as docs/reference.md says of S3REG_ROOT_TOKEN_FILE and S3REG_ROOT_TOKEN_SECRET"
+    remedy = "write it there, as docs/reference.md says of S3REG_ROOT_TOKEN_FILE, _SECRET and _PARAMETER"
 
 
 class RegistryUnready(S3regError):
@@ -713,6 +715,16 @@ class StoreUnavailable(S3regError):
     remedy = "check its address and the network, or that its volume is mounted, then try again"
 
 
+class StoreBusy(StoreUnavailable):
+    """The store asks for fewer requests: S3's SlowDown."""
+
+    code = "store-busy"
+    says = "the store {store} asks for fewer requests: {reason}"
+    remedy = (
+        "try again in a few seconds; if it stays, the store needs more processors or disks, or fewer who ask it at once"
+    )
+
+
 class StoreDenied(S3regError):
     """The store refuses the registry's own credentials."""
 
@@ -720,6 +732,28 @@ class StoreDenied(S3regError):
     kind = Kind.UNAVAILABLE
     says = "the store {store} refuses our credentials: {reason}"
     remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the role, and the bucket's policy"
+
+
+class CredentialsMissing(StoreDenied):
+    """There are no credentials to sign requests to the store with."""
+
+    code = "credentials-missing"
+    says = "there are no credentials for the store {store}: {reason}"
+    remedy = (
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in AWS_PROFILE, or give the machine or task "
+        "a role, and see that its metadata service answers"
+    )
+
+
+class CredentialsExpired(StoreDenied):
+    """The credentials for the store have ended, and no fresh ones came."""
+
+    code = "credentials-expired"
+    says = "the credentials for the store {store} have expired: {reason}"
+    remedy = (
+        "a role's come from the metadata service or STS: see that it answers and that the role is still there; "
+        "those in the environment or a file are renewed by whoever put them there: then start the registry anew"
+    )
 
 
 class StoreClockWrong(StoreDenied):

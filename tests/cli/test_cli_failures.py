@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,7 +90,9 @@ def test_two_registries_at_once_are_refused(s3reg, registry):
 def test_an_error_for_a_program_is_json_and_nothing_else(s3reg, registry):
     done = s3reg("-j", "-a", registry, "describe", "nothing")
     assert done.err == ""
-    assert done.answer == {
+    answer = done.answer
+    assert re.fullmatch("[0-9a-f]{16}-1", answer.pop("request_id"))
+    assert answer == {
         "status": "ERROR",
         "body": {},
         "message": "nothing: not found",

@@ -1,6 +1,7 @@
 """HTTP in, HTTP out: parse, ask the registry, render.
 
-everything        guard.py      who asks, and may they; needs.py says what each route needs
+everything        requestlog.py its id, and its line in the log
+                  guard.py      who asks, and may they; needs.py says what each route needs
 /tap/v1/*         tap.py        the login of API keys
 /registry/* /log  anka.py       as the clients of an Anka registry expect it; selectors.py reads, shapes.py answers
 /v1/apikey        apikeys.py    API keys; /api/v1/apikey too
@@ -14,6 +15,7 @@ everything        guard.py      who asks, and may they; needs.py says what each 
                   usage.py      what templates take on the store
 /objects/*        objects.py    signed links of a store in a directory
 /livez /readyz /  health.py
+/metrics          metrics.py    what all workers counted (tally.py), and what there is (stock.py)
 """
 
 from __future__ import annotations
@@ -35,16 +37,19 @@ from s3reg.api import (
     guard,
     headers,
     health,
+    metrics,
     objects,
     peer,
     permissions,
     render,
+    requestlog,
     sessions,
     tap,
     transfer,
     trash,
     usage,
 )
+from s3reg.api.tally import Board
 from s3reg.api.wiring import Wiring
 from s3reg.store import links
 from s3reg.store.files import FilesStore
@@ -52,6 +57,7 @@ from s3reg.store.files import FilesStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from s3reg.api.tally import Tally
     from s3reg.settings import Settings
     from s3reg.store import ObjectStore
 
@@ -59,11 +65,16 @@ _SLASHES = re.compile(r"/{2,}")
 
 
 def create_app(
-    settings: Settings, store: ObjectStore | None = None, *, clock: Callable[[], float] = time.time
+    settings: Settings,
+    store: ObjectStore | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    tally: Tally | None = None,
 ) -> Flask:
     """The WSGI application over the store that the settings name, or over `store`. To be made after a fork.
 
-    `clock`: what access control takes for the time, in seconds since 1970.
+    `clock`: what access control takes for the time, in seconds since 1970. `tally`: what this process counts with; default:
+    one that it shares with nobody.
 
     Touches the network with the first request only. Raises SettingInvalid, and what opening the store raises.
     """
@@ -72,10 +83,19 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
-    held = Wiring(settings, store, clock=clock)
+    counted = metrics.Metrics(tally or Board().tally(0))
+    held = Wiring(
+        settings,
+        store,
+        clock=clock,
+        observers=[counted.called],
+        signings=[counted.signed],
+        dropped=counted.dropped,
+    )
     app.extensions["s3reg"] = held
+    metrics.install(app, metrics.Page(counted, held), served=settings.metrics_listen is None)
     render.install_errors(app)
-    render.install_log(app)
+    requestlog.install(app)
     headers.install(app)
     audit.install(app)
     peer.install(app, clock)
@@ -84,7 +104,7 @@ def create_app(
         app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)
-    app.wsgi_app = _tidy_paths(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap it
+    app.wsgi_app = requestlog.named(_tidy_paths(app.wsgi_app))  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
 

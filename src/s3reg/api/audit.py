@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 from s3reg.api import peer
 from s3reg.api.wiring import wiring
 from s3reg.errors import S3regError
-from s3reg.telemetry import emit, redact
+from s3reg.telemetry import emit, of_request, redact, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,15 +86,16 @@ def _tell(answer: Response) -> Response:
         deed, refused = _deed(), answer.status_code in REFUSALS
         if _is_told_each(answer.status_code) if refused else deed:
             facts = _facts(answer, deed or _endpoint().rpartition(".")[2])
-            _note(_who(), facts, event=refused or deed != LOGIN)
+            _note(who(), facts, event=refused or deed != LOGIN)
     except Exception as e:  # noqa: BLE001 - whatever it is, the answer is right
-        emit("audit-failed", level=logging.ERROR, trouble=e, request=g.get("request"))
+        emit("audit-failed", level=logging.ERROR, trouble=e)
     return answer
 
 
 def _tell_counted(*, everything: bool = False) -> None:
-    for address, count in _refusals().counted(everything=everything):
-        _note(NOBODY, {"address": address, "deed": "refused", "more": count}, event=True)
+    with of_request(None):  # it is about others than the one at hand
+        for address, count in _refusals().counted(everything=everything):
+            _note(NOBODY, {"address": address, "deed": "refused", "more": count}, event=True)
 
 
 def _is_told_each(status: int) -> bool:
@@ -134,7 +135,7 @@ def _facts(answer: Response, deed: str) -> dict[str, Any]:
         "status": answer.status_code,
         "code": g.get("code"),
         "reason": None if g.get("reason") is None else _told(g.reason),
-        "request": g.get("request"),
+        "request": request_id(),
     }
     return {name: value for name, value in known.items() if value is not None}
 
@@ -151,7 +152,8 @@ def _endpoint() -> str:
     return request.endpoint or ""
 
 
-def _who() -> str:
+def who() -> str:
+    """The asker of the request at hand."""
     asker: Identity | None = g.get("asker")
     return asker.name if asker else g.get("about", {}).get("by", NOBODY)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, RequestEntityTooLarge
@@ -30,7 +28,7 @@ from s3reg.errors import (
     VersionNotFound,
 )
 from s3reg.store import links
-from s3reg.telemetry import emit
+from s3reg.telemetry import emit, request_id
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -45,8 +43,6 @@ _TOLD_WHY = {Kind.FORBIDDEN, Kind.UNAUTHENTICATED}
 """Refusals of which the log says why: which permission lacks, what a certificate has."""
 ANKA_LIST = ('{"status":"OK","body":', ',"message":""}')
 """What `anka` puts around a body."""
-_PROBES = {"/livez", "/readyz"}
-"""Asked every few seconds by whatever watches the process."""
 
 _ANKA_STATUS = {Kind.NOT_FOUND: 400, Kind.CONFLICT: 400, Kind.EXPIRED: 400}
 """Where Anka's clients expect another status than ours: to them, what is not there is bad input (facts of its registry)."""
@@ -57,12 +53,6 @@ def install_errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _of_http)
     app.register_error_handler(S3regError, failure)
     app.register_error_handler(Exception, _unexpected)
-
-
-def install_log(app: Flask) -> None:
-    """Give every request its number and its line in the log."""
-    app.before_request(_begin)
-    app.after_request(_log_line)
 
 
 def native(value: object, status: int = 200) -> Response:
@@ -151,7 +141,7 @@ def _presentable(error: S3regError) -> S3regError:
     """`error` as the other end may see it, logged where it is not the other end's own."""
     if error.kind.status < _SERVER_FAULT or isinstance(error, AccessOff):
         return error
-    emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code=error.code)
+    emit("request-failed", level=logging.ERROR, trouble=error, code=error.code)
     if error.kind is Kind.UNAVAILABLE and not _is_known():
         return RegistryUnready(reason=f"its {_more()}")
     return _hidden() if error.kind is Kind.INTERNAL else error
@@ -167,7 +157,7 @@ def _hidden() -> S3regError:
 
 
 def _more() -> str:
-    return f"log tells more under request {g.get('request')}"
+    return f"log tells more under request {request_id()}"
 
 
 def _of_http(error: HTTPException) -> Response:
@@ -192,25 +182,9 @@ def _of_http(error: HTTPException) -> Response:
 
 def _unexpected(error: BaseException) -> Response:
     """A defect of ours."""
-    emit("request-failed", level=logging.ERROR, trouble=error, request=g.get("request"), code="internal")
+    emit("request-failed", level=logging.ERROR, trouble=error, code="internal")
     hidden = _hidden()
     g.code = hidden.code
     if _is_native():
         return native({"error": hidden.as_dict()}, _SERVER_FAULT)
     return native({"status": "FAIL", "message": "Internal server error"}, _SERVER_FAULT)
-
-
-def _begin() -> None:
-    g.request = secrets.token_hex(4)
-    g.started = time.monotonic()
-
-
-def _log_line(answer: Response) -> Response:
-    """One line for each request. Signed links and whatever else a query holds stay out of it: the path tells enough."""
-    told: dict[str, Any] = {"status": answer.status_code, "bytes": answer.content_length}
-    if "started" in g:
-        told |= {"ms": round((time.monotonic() - g.started) * 1000, 1), "request": g.request}
-    level = logging.DEBUG if request.path in _PROBES else logging.INFO
-    path = request.path[:_LONGEST_PATH]
-    emit("request", level=level, method=request.method, path=path, peer=request.remote_addr, **told)
-    return answer

@@ -140,7 +140,7 @@ def _answered(context: click.Context, ask: Callable[[Connection], list[str]]) ->
     asked: Asked = context.obj
 
     def run() -> list[str]:
-        connection = Connection(asked.chosen().access, tries=1, stall=SECONDS)
+        connection = Connection(asked.chosen().access, tries=1, stall=SECONDS, ids=asked.ids)
         with contextlib.closing(connection):
             return ask(connection)
 

@@ -123,7 +123,7 @@ def export(asked: Asked, vm: str, folder: Path) -> None:
 @contextlib.contextmanager
 def connected(asked: Asked, pace: Pace | None = None, *, tries: int = TRIES) -> Iterator[Connection]:
     """The registry that was asked for."""
-    connection = Connection(asked.chosen().access, pace=pace, tries=tries)
+    connection = Connection(asked.chosen().access, pace=pace, tries=tries, ids=asked.ids)
     try:
         yield connection
     finally:

@@ -19,6 +19,7 @@ import click
 from s3reg.cli import candidates, environment
 from s3reg.client.login import ROOT, keepable, root_token, whole_path
 from s3reg.client.remotes import ADDRESS_VARIABLES, Remote, Remotes, remotes_path, with_environment
+from s3reg.client.requestids import RequestIds
 from s3reg.errors import Invalid
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Asked:
     log_level: str | None = None
     only_default: bool = False
     """Leave out of account which registry the environment names."""
+    ids: RequestIds = field(default_factory=RequestIds)
+    """What the command's requests are called."""
 
     @property
     def talkative(self) -> bool:

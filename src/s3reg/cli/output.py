@@ -68,26 +68,34 @@ def give(answer: Answer, *, machine_readable: bool, code: int = 0) -> None:
 
 
 def give_error(error: S3regError, exit_code: int, *, machine_readable: bool) -> None:
-    """Print the error: two lines on stderr for people, the object on stdout for programs."""
+    """Print the error: two or three lines on stderr for people, the object on stdout for programs."""
     name = type(error).__name__
-    tell_failure(str(error), error.next_step, exit_code, name, machine_readable=machine_readable)
+    tell_failure(
+        str(error), error.next_step, exit_code, name, machine_readable=machine_readable, request=error.request_id
+    )
 
 
-def tell_failure(message: str, next_step: str, exit_code: int, name: str, *, machine_readable: bool) -> None:
-    """Print a failure that may have no class of ours; `name` is what `exception_type` says."""
+def tell_failure(
+    message: str, next_step: str, exit_code: int, name: str, *, machine_readable: bool, request: str | None = None
+) -> None:
+    """Print a failure that may have no class of ours; `name` is what `exception_type` says.
+
+    `request`: the id of the request that a registry answered so, for whoever looks into its log.
+    """
     message, next_step = plain(message), plain(next_step)
     if machine_readable:
-        sys.stdout.write(failure(message, next_step, exit_code, name))
+        sys.stdout.write(failure(message, next_step, exit_code, name, request))
         sys.stdout.flush()
         return
     sys.stderr.write(f"s3reg: {message}\n")
-    if next_step:
-        sys.stderr.write(f"       {next_step}\n")
+    for more in (next_step, request and f"(request {request})"):
+        if more:
+            sys.stderr.write(f"       {more}\n")
 
 
-def failure(message: str, next_step: str, exit_code: int, name: str) -> str:
+def failure(message: str, next_step: str, exit_code: int, name: str, request: str | None = None) -> str:
     """A failure as a program reads it."""
-    more = {"exception_type": name, "remedy": next_step}
+    more = {"exception_type": name, "remedy": next_step, **({"request_id": request} if request else {})}
     return json.dumps({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
 
 

@@ -7,6 +7,9 @@ credential is gone) raises LinkRefused: the caller asks the registry for a fresh
 
 A transfer that was given up sets the event that it handed in as `stop`: whoever waits, sends or receives for it ends soon.
 
+Each request has an id of its own. It goes along as `X-Request-Id`, and to a store, where that header would be a stranger's,
+in the user agent; an error that comes of an answer has it as `request_id`.
+
 What proves who asks (client/login.py) goes with the calls of the API, and nowhere else: a link brings its own proof, and
 leads to whoever keeps the store. URLs of links are credentials too: none is ever part of an error's text.
 """
@@ -31,8 +34,17 @@ from s3reg.client.address import address_of
 from s3reg.client.answers import Again, Found, check_wanted
 from s3reg.client.flow import SLICE, Flow
 from s3reg.client.pace import Pace
+from s3reg.client.requestids import RequestIds, agent
 from s3reg.client.sockets import Sockets, pool
-from s3reg.errors import AnswerInvalid, CertificateRefused, RegistryUnreachable, RequestInvalid, TooManyFailures
+from s3reg.errors import (
+    AnswerInvalid,
+    CertificateRefused,
+    RegistryUnreachable,
+    RequestInvalid,
+    S3regError,
+    TooManyFailures,
+)
+from s3reg.wire import requestid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +95,8 @@ class Connection:
     """A registry, and the store it signs for. Safe to share between threads.
 
     `pause(stop, seconds)` is how it waits between two tries; `stall` is how many seconds may pass without a single
-    byte, or with fewer than a connection is worth (`flow.FLOOR`).
+    byte, or with fewer than a connection is worth (`flow.FLOOR`). `ids`: what its requests are called, if others of the same
+    command are too.
     """
 
     def __init__(
@@ -95,7 +108,10 @@ class Connection:
         tries: int = TRIES,
         stall: float = STALL_SECONDS,
         pause: Callable[[threading.Event, float], object] = threading.Event.wait,
+        ids: RequestIds | None = None,
     ) -> None:
+        self._ids = ids or RequestIds()
+        self._heard = _Heard()
         self.pace = pace or Pace()
         written = Access.at(access.url)
         self.url = written.url
@@ -155,7 +171,9 @@ class Connection:
         try:
             return wire.read(schema, answer)
         except RequestInvalid as e:
-            raise AnswerInvalid(url=self.url, reason=e.detail["reason"]) from e
+            error = AnswerInvalid(url=self.url, reason=e.detail["reason"])
+            error.request_id = self._heard.request_id
+            raise error from e
 
     def read(
         self,
@@ -226,15 +244,20 @@ class Connection:
     def _request(
         self, method: str, url: str, body: bytes | Iterator[bytes] | None, headers: dict[str, str]
     ) -> Iterator[urllib3.BaseHTTPResponse]:
+        known, self._heard.request_id = self._ids.following(), None
+        is_ours = url.startswith(self.url + "/")
+        named = {"user-agent": agent(known), **({requestid.HEADER: known} if is_ours else {})}
         answer = self._pool.request(
             method,
             url,
             body=body,
-            headers={**self._pool.headers, **headers},
+            headers={**self._pool.headers, **headers, **named},
             preload_content=False,
             redirect=False,
             retries=False,
         )
+        # By the name that it gave the request, if it gave one: that is in its log.
+        self._heard.request_id = requestid.valid(answer.headers.get(requestid.HEADER)) or (known if is_ours else None)
         try:
             yield answer
         finally:
@@ -246,6 +269,14 @@ class Connection:
     def _persist(
         self, once: Callable[[], Answer], where: str, stop: threading.Event, came: Callable[[], int] = lambda: 0
     ) -> Answer:
+        """`_tried`; its error tells which request was answered so."""
+        try:
+            return self._tried(once, where, stop, came)
+        except S3regError as e:
+            e.request_id = e.request_id or self._heard.request_id
+            raise
+
+    def _tried(self, once: Callable[[], Answer], where: str, stop: threading.Event, came: Callable[[], int]) -> Answer:
         """What `once` gives, tried again while that may help. `where`: whom it asks, for the error.
 
         `came`: how many bytes need not come again. A try that brought some starts the count of tries anew: what breaks off
@@ -296,6 +327,13 @@ class Connection:
         """Why the last try failed."""
         dumb = error is not None and where not in self._answered and troubles.is_hang_up(error)
         return troubles.SPEAKS_TLS if dumb and troubles.speaks_tls(where) else again.reason
+
+
+class _Heard(threading.local):
+    """What this thread heard last."""
+
+    request_id: str | None = None
+    """Of the last request, if it was answered."""
 
 
 class _Budget:

@@ -16,7 +16,6 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Timeout
 
-from s3reg import __version__
 from s3reg.errors import LocalDenied
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def pool(access: Access, connections: int, stall: float, sockets: Sockets) -> ur
         maxsize=connections,
         block=False,
         timeout=Timeout(connect=min(CONNECT_SECONDS, stall), read=stall),
-        headers={"user-agent": f"s3reg/{__version__}", "accept-encoding": "identity"},
+        headers={"accept-encoding": "identity"},
     )
     manager.pool_classes_by_scheme = sockets.pools(tls)
     return manager
