@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -95,7 +95,7 @@ def _refuse_depth(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            raise Unreadable("this is no file of settings: it is nested too deep", event.start_mark.line + 1)
+            raise Unreadable("this is no file of settings: it is nested too deep", _number(event.start_mark))
 
 
 def _line(key: yaml.Node, value: yaml.Node) -> Line:
@@ -124,5 +124,5 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     return re.split(r",? but found|['\"]", error.problem or error.context or "?")[0].strip()
 
 
-def _number(mark: yaml.Mark | None) -> int | None:
+def _number(mark: Any) -> int | None:
     return None if mark is None else mark.line + 1

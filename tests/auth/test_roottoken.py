@@ -26,7 +26,7 @@ STRANGE = [
 
 
 def of_file(path):
-    return RootTokens.named(token=None, previous=None, file=str(path), secret=None)
+    return RootTokens.named(file=str(path))
 
 
 def written(path: Path, text: str | bytes) -> Path:
@@ -61,13 +61,13 @@ def test_s26_bytes_count_and_not_what_they_look_like():
 
 
 def test_two_of_the_environment_are_valid_at_a_time():
-    roots = RootTokens.named(token=NEW, previous=OLD, file=None, secret=None)
+    roots = RootTokens.named(token=NEW, previous=OLD)
     assert held(roots, NEW, OLD, NEW + OLD, "") == [True, True, False, False]
 
 
 def test_replicas_started_one_by_one_with_the_old_token_the_both_and_the_new_one_refuse_neither_in_between():
     def started(token, previous=None):
-        return RootTokens.named(token=token, previous=previous, file=None, secret=None)
+        return RootTokens.named(token=token, previous=previous)
 
     first, second = started(OLD), started(OLD)
     for step, replicas in [
@@ -86,7 +86,7 @@ def test_replicas_started_one_by_one_with_the_old_token_the_both_and_the_new_one
 def test_one_that_is_too_short_is_refused_without_being_told(token, previous):
     name = "S3REG_ROOT_TOKEN:" if previous is None else "S3REG_ROOT_TOKEN_PREVIOUS:"
     with pytest.raises(SettingInvalid, match=f"{name} .* at least 10 characters") as e:
-        RootTokens.named(token=token, previous=previous, file=None, secret=None)
+        RootTokens.named(token=token, previous=previous)
     assert (previous or token) not in str(e.value)
 
 

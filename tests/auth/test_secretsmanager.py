@@ -9,17 +9,12 @@ import boto3
 import pytest
 
 import servers
+from s3reg.auth.awstoken import REREAD_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from s3reg.auth.roottoken import RootTokens
-from s3reg.auth.secretsmanager import REREAD_SECONDS, RETRY_SECONDS, STALE_SECONDS, SecretsManager
+from s3reg.auth.secretsmanager import SecretsManager
 from s3reg.errors import RootTokenUnreadable
 
 OLD, NEW, NEWEST = (secrets.token_urlsafe(12) for _ in range(3))
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with servers.moto() as server:
-        yield server
 
 
 @pytest.fixture
@@ -90,7 +85,7 @@ def held(roots, *tokens):
 
 @pytest.mark.parametrize("value", [f"{OLD}\n", f"{OLD}\r\n".encode()], ids=["text", "bytes"])
 def test_the_secrets_value_is_the_token(value, made):
-    roots = RootTokens.named(token=None, previous=None, file=None, secret=made(value))
+    roots = RootTokens.named(secret=made(value))
     roots.check()
     assert held(roots, OLD, f"{OLD}\n", NEW) == [True, False, False]
 

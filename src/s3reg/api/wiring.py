@@ -72,6 +72,7 @@ class Wiring:
             previous=told.root_token_previous,
             file=told.root_token_file,
             secret=told.root_token_secret,
+            parameter=told.root_token_parameter,
         )
         crl = None if told.client_crl is None else Path(told.client_crl)
         return Gate(

@@ -43,8 +43,16 @@ class RootTokens:
         return cls(lambda: known)
 
     @classmethod
-    def named(cls, *, token: str | None, previous: str | None, file: str | None, secret: str | None) -> Self:
-        """As the settings `root_token`, `root_token_previous`, `root_token_file` and `root_token_secret` say.
+    def named(
+        cls,
+        *,
+        token: str | None = None,
+        previous: str | None = None,
+        file: str | None = None,
+        secret: str | None = None,
+        parameter: str | None = None,
+    ) -> Self:
+        """As the settings `root_token`, and behind that `_previous`, `_file`, `_secret` and `_parameter`, say.
 
         Nothing is read yet: a process that starts while a source is away must not die of it. Raises SettingInvalid.
         """
@@ -55,6 +63,10 @@ class RootTokens:
             from s3reg.auth.secretsmanager import SecretsManager  # noqa: PLC0415
 
             return cls(SecretsManager(secret).tokens)
+        if parameter is not None:
+            from s3reg.auth.parameterstore import ParameterStore  # noqa: PLC0415 - as above
+
+            return cls(ParameterStore(parameter).tokens)
         told = {"S3REG_ROOT_TOKEN": token, "S3REG_ROOT_TOKEN_PREVIOUS": previous}
         given = {name: text for name, text in told.items() if text is not None}
         for name, text in given.items():
@@ -88,7 +100,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept = Reread(_tokens, path)
+        self._kept = Reread(lines_of_tokens, path)
 
     def tokens(self) -> Sequence[bytes]:
         """Those of the file as it is now; of the last that was good, if it is not. Raises RootTokenUnreadable."""
@@ -98,8 +110,8 @@ class TokenFile:
         return found
 
 
-def _tokens(data: bytes) -> Sequence[bytes]:
-    """Of a file with these contents. Raises ValueError."""
+def lines_of_tokens(data: bytes) -> Sequence[bytes]:
+    """The token in the first line, and the one before it in the second, if there is one. Raises ValueError."""
     lines = one_line_less(data).split(b"\n")
     if len(lines) > MOST_LINES:
         raise ValueError(f"it has {len(lines)} lines, not one or two")
