@@ -1,13 +1,12 @@
 """Each request has an id, which all that is said and done for it carries, and one line in the log."""
 
-import io
-import json
 import re
 import threading
 
 import pytest
 
 import faults
+import loglines
 from access_kit import PROXIED, Closed, basic
 from push_calls import API, TEMPLATE
 from s3reg import telemetry
@@ -21,13 +20,7 @@ OURS = re.compile("[0-9a-f]{16}")
 
 @pytest.fixture
 def lines():
-    """What the log holds, line by line: JSON objects."""
-    stream = io.StringIO()
-    telemetry.configure(level="debug", form="json", stream=stream)
-    yield lambda event=None: [
-        told for told in map(json.loads, stream.getvalue().splitlines()) if event in {None, told["event"]}
-    ]
-    telemetry.configure(level="warning")
+    return loglines.taken()
 
 
 class Down(faults.Wrapped):

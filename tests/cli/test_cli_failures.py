@@ -87,6 +87,11 @@ def test_two_registries_at_once_are_refused(s3reg, registry):
     assert s3reg("-a", registry, "list", "-r", "other").code == 2
 
 
+def test_an_error_of_a_registry_tells_the_request(s3reg, registry):
+    *_, last = s3reg("-a", registry, "describe", "nothing").err.splitlines()
+    assert re.fullmatch(r"       \(request [0-9a-f]{16}-1\)", last)
+
+
 def test_an_error_for_a_program_is_json_and_nothing_else(s3reg, registry):
     done = s3reg("-j", "-a", registry, "describe", "nothing")
     assert done.err == ""

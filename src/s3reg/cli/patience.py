@@ -23,17 +23,20 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as refused
 from gunicorn.workers import gthread
 
-from s3reg.api import audit, headers, health
+from s3reg.api import audit, headers, health, requestlog
 from s3reg.cli.arbiter import FINISH_SECONDS
 from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
 from s3reg.cli.ending import Ending, Flag
-from s3reg.telemetry import emit
+from s3reg.telemetry import emit, of_request, request_id
+from s3reg.wire import requestid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
 LONGEST_PATH = 200
+_ID = requestid.HEADER.upper()
+"""As gunicorn spells it."""
 MOST_FILES = 65_536
 """Files and sockets that a worker may have open, if the system lets it: a thousand connections are more than the usual."""
 _STATUS: dict[type[Exception], tuple[int, str]] = {
@@ -152,14 +155,15 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         """Answer a request that is here."""
         conn.parser.unreader.begin()
         conn.sock.settimeout(self.limits.stall_seconds)
-        try:
-            return super().handle_request(req, conn)
-        except TimeoutError:
-            emit("client-too-slow", peer=conn.client[0], path=req.path[:LONGEST_PATH])
-            return False
-        finally:
-            if self.nr >= self._enough:
-                self.is_spent.set()
+        with of_request(_named(req)):
+            try:
+                return super().handle_request(req, conn)
+            except TimeoutError:
+                emit("client-too-slow", peer=conn.client[0], path=req.path[:LONGEST_PATH])
+                return False
+            finally:
+                if self.nr >= self._enough:
+                    self.is_spent.set()
 
     def finish_request(self, conn: Caller, fs: Future[Any]) -> None:
         """What comes after a thread's work, in the poller's."""
@@ -238,20 +242,34 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         del req
         status, said = next((row for kind, row in _STATUS.items() if isinstance(exc, kind)), (500, "internal error"))
         peer = addr[0] if addr else ""
-        if status in _REASONS:
-            emit("request-malformed", peer=peer, status=status, reason=type(exc).__name__)
-        elif isinstance(exc, ssl.SSLError):
-            return
-        else:
-            emit("request-failed", level=logging.ERROR, peer=peer, trouble=exc)
+        known = request_id() or requestid.fresh()
+        with of_request(known):
+            if status in _REASONS:
+                emit("request-malformed", peer=peer, status=status, reason=type(exc).__name__)
+            elif isinstance(exc, ssl.SSLError):
+                return
+            else:
+                emit("request-failed", level=logging.ERROR, peer=peer, trouble=exc)
         body = json.dumps({"status": "FAIL", "message": said}).encode()
         told = {**headers.ALWAYS, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        told[requestid.HEADER] = known
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Internal Server Error')}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in told.items()]
         try:
             client.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         except OSError:
             return  # it did not wait for the answer
+
+
+def _named(req: Any) -> str:
+    """The request's id, which the application finds in its header too: what comes after the application has it as well."""
+    mine: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
+    for name, value in req.headers:
+        (mine if name == _ID else others).append((name, value))
+    known = requestlog.settled(",".join(value for _, value in mine))
+    req.headers = [*others, (_ID, known)]
+    return known
 
 
 def _is_gone(conn: Caller) -> bool:
