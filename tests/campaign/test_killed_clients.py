@@ -48,15 +48,15 @@ def test_a_command_that_dies_at_one_of_its_requests_is_repeated(operation, bucke
 @pytest.mark.campaign
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("operation", LEAST)
-def test_a_command_that_dies_at_any_of_its_requests_is_repeated(operation, moment, bucket_site, record_property):
+def test_a_command_that_dies_at_any_of_its_requests_is_repeated(operation, moment, fresh_site, record_property):
     deaths = 0
     for wire, least in zip(WIRES, LEAST[operation], strict=True):
         n = 0
-        while killed(bucket_site, OPERATIONS[operation](bucket_site), wire, n + 1, moment):
+        while killed(fresh_site, OPERATIONS[operation](fresh_site), wire, n + 1, moment):
             n += 1
         assert n >= least
         deaths += n
-    bucket_site.check_clean()
+    fresh_site.check_clean()
     record_property("faults", deaths)
 
 

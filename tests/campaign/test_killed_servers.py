@@ -90,13 +90,13 @@ def test_a_registry_that_dies_at_a_call_of_its_directory_costs_nothing(operation
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("operation", LEAST)
 def test_a_registry_that_dies_at_any_request_of_its_bucket_costs_nothing(
-    operation, moment, bucket_site, record_property
+    operation, moment, fresh_site, record_property
 ):
     n = 0
-    while killed_over_a_bucket(bucket_site, operation, n + 1, moment):
+    while killed_over_a_bucket(fresh_site, operation, n + 1, moment):
         n += 1
     assert n >= LEAST[operation][0]
-    bucket_site.check_clean()
+    fresh_site.check_clean()
     record_property("faults", n)
 
 

@@ -90,16 +90,15 @@ def test_what_the_faults_before_left_over_a_sweep_removes(bucket_site):
 @pytest.mark.campaign
 @pytest.mark.parametrize("turn", range(len(FAULTS)))
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_survives_a_fault_at_every_request(operation, turn, request, record_property):
+def test_an_operation_survives_a_fault_at_every_request(operation, turn, fresh_site, record_property):
     """Each request meets one; in as many turns as there are faults it meets all of them."""
-    site = request.getfixturevalue("fresh_site" if operation in ON_THE_STORE else "bucket_site")
     kinds, met, said = list(FAULTS), 0, set()
     for wire, least in zip(WIRES, LEAST[operation], strict=True):
         n = 0
-        while (job := spoilt(site, operation, wire, n + 1, kinds[(n + turn) % len(kinds)])) is not None:
+        while (job := spoilt(fresh_site, operation, wire, n + 1, kinds[(n + turn) % len(kinds)])) is not None:
             n, met = n + 1, met + 1
             said.update(job.said)
         assert n >= least, (wire, n)
-    site.check_clean()
+    fresh_site.check_clean()
     record_property("faults", met)
     record_property("said", sorted(said))
