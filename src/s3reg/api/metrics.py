@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, current_app, g, request
 from prometheus_client import generate_latest
-from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as TEXT
+from prometheus_client.registry import Collector
 
 from s3reg import __version__
+from s3reg.api import requestlog
 from s3reg.api.guard import asker
 from s3reg.api.stock import stock_of
 from s3reg.model.identity import EVERYONE
@@ -192,9 +194,8 @@ class Page:
 
     def text(self, by: Identity) -> bytes:
         """All of it; templates only as far as the asker may list them."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([*self.metrics.families(), *self._of_stock(by)]))
-        return bytes(generate_latest(registry))
+        stock = list(self._of_stock(by))  # first: what it asks of the store is counted too
+        return bytes(generate_latest(_Collected([*self.metrics.families(), *stock])))
 
     def _of_stock(self, by: Identity) -> Iterator[Family]:
         yield _gauge(BUILD, [((__version__,), 1)])
@@ -214,14 +215,14 @@ class Page:
         yield _gauge(TAG_DISK, list(sizes.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Collected:
-    """What the library takes for a collector: families that are there already."""
+class _Collected(Collector):
+    """Families that are there already, as the library takes them."""
 
-    families: list[Family]
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
 
     def collect(self) -> list[Family]:
-        return self.families
+        return self._families
 
 
 def install(app: Flask, page: Page, *, served: bool) -> None:
@@ -231,6 +232,12 @@ def install(app: Flask, page: Page, *, served: bool) -> None:
     app.after_request(_count)
     if served:
         app.register_blueprint(blueprint)
+
+
+def of(app: Flask) -> Metrics:
+    """What `app` counts with."""
+    page: Page = app.extensions["s3reg-metrics"]
+    return page.metrics
 
 
 def beside(app: Flask) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
@@ -264,10 +271,9 @@ def _begin() -> None:
 
 
 def _count(answer: Response) -> Response:
-    metrics: Metrics = current_app.extensions["s3reg-metrics"].metrics
-    route = request.url_rule.rule if request.url_rule else OTHER
-    began = g.get("counted_from")
-    metrics.answered(route, request.method, answer.status_code, 0.0 if began is None else time.perf_counter() - began)
+    metrics = of(current_app)
+    seconds = time.perf_counter() - g.counted_from if "counted_from" in g else 0.0
+    metrics.answered(requestlog.route() or OTHER, request.method, answer.status_code, seconds)
     # A login is made by two calls. What the first of them refuses is one that was refused; what it gives is none yet.
     if answer.status_code >= _REFUSED and request.endpoint in {"tap.hand", "tap.shake"}:
         metrics.logged_in(g.get("code") or "internal")
