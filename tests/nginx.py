@@ -63,7 +63,7 @@ def running(folder: Path, inner: str, port: int) -> Iterator[None]:
     command = [program, "-p", str(folder), "-e", str(log), "-c", str(configuration)]
     with servers.until_stdin_ends(command, log, {}):
         deadline = time.monotonic() + _SECONDS
-        while not _listens(port):
+        while not listens(port):
             told = log.read_text()
             assert "[emerg]" not in told, told
             assert time.monotonic() < deadline, told
@@ -71,7 +71,7 @@ def running(folder: Path, inner: str, port: int) -> Iterator[None]:
         yield
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False

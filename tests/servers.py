@@ -40,10 +40,12 @@ REGION = "us-east-1"
 _INSTALL = {
     "curl": "install the package curl",
     "fish": "install the package fish",
+    "haproxy": "install the package haproxy",
     "jq": "install the package jq",
     "mke2fs": "install the package e2fsprogs",
     "nginx": "install the package nginx-light",
     "openssl": "install the package openssl",
+    "wrk": "install the package wrk",
     "zsh": "install the package zsh",
     "zstd": "install the package zstd",
     "minio": "install Go, then make minio",

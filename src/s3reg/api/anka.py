@@ -135,5 +135,12 @@ def _tag(asked: Selector, *, to_remove: bool = False) -> str | None:
 
 
 def _operation() -> str:
-    """Anka's clients give their changes no ids: each request is a change of its own."""
+    """Anka's clients give their changes no ids: each request is a change of its own.
+
+    A proxy that asks another replica when one is gone repeats a request, with the same key: it is done once
+    (draft-ietf-httpapi-idempotency-key-header).
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key:
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
     return secrets.token_hex(16)

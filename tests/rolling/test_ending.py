@@ -1,0 +1,186 @@
+"""How a replica ends, and how its processes are replaced: clients that come all the while lose no answer."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import urllib3
+
+import running
+from rolling.replicas import Replica, status, workers
+
+QUICK_TO_DESPAIR = "import s3reg.cli.serving as s; s.HUNG_SECONDS = 4; from s3reg.cli.main import main; main()"
+CALLERS = 6
+
+
+def until(is_so, what):
+    """Ask until it is."""
+    deadline = time.monotonic() + running.SECONDS
+    while not (found := is_so()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def replica(tmp_path):
+    """`replica(SETTING=…)` starts one over a directory."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings):
+            told = {f"S3REG_{name}": value for name, value in settings.items()}
+            made = Replica(tmp_path, ["--store", tmp_path / "store"], told)
+            made.start()
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+def test_one_that_is_told_to_end_says_so_and_serves_on_until_balancers_have_seen_it(replica):
+    one = replica(DRAIN_SECONDS="3600", WORKERS="2")
+    assert one.ready()
+    one.registry.process.terminate()
+    with urllib3.PoolManager(retries=False, timeout=running.SECONDS) as web:
+
+        def told():
+            answer = web.request("GET", f"{one.url}/readyz")
+            return answer.status == 503 and answer
+
+        answer = until(told, "it does not say that it ends")
+        assert answer.json()["body"]["reason"] == "ending"
+        for path in ("/livez", "/registry/vm"):
+            answer = web.request("GET", one.url + path)
+            assert (answer.status, answer.headers["connection"]) == (200, "close")  # the next goes elsewhere
+    one.registry.process.terminate()  # whoever says it twice does not wait
+    assert one.registry.process.wait(running.SECONDS) == 0
+    assert status(f"{one.url}/livez") == 0
+
+
+def newcomer(address, stop):
+    """Ask over a fresh connection each time; what came of it that was neither an answer nor a refusal to connect."""
+    host, port = address.split(":")
+    lost = []
+    while not stop.is_set():
+        try:
+            sock = socket.create_connection((host, int(port)), timeout=running.SECONDS)
+        except ConnectionRefusedError:
+            continue
+        with sock:
+            try:
+                sock.sendall(b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                with http.client.HTTPResponse(sock) as answer:
+                    answer.begin()
+                    assert (answer.status, bool(answer.read())) == (200, True)
+            except (OSError, http.client.HTTPException) as e:
+                lost.append(repr(e))
+    return lost
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a connection may be reset in the last microseconds")
+def test_whoever_has_come_in_when_it_ends_is_answered_and_all_others_are_refused(replica):
+    stop = threading.Event()
+    one = replica(WORKERS="2", THREADS="2")
+    with ThreadPoolExecutor(CALLERS) as pool:
+        asked = [pool.submit(newcomer, one.address, stop) for _ in range(CALLERS)]
+        try:
+            for _ in range(2):
+                one.stop()
+                one.start()
+        finally:
+            stop.set()
+        assert [found.result() for found in asked] == [[]] * CALLERS
+
+
+def stayer(address, count):
+    """Ask so often over connections that are kept until the registry says that they end; nothing is tried again."""
+    host, port = address.split(":")
+    statuses = set()
+    line = http.client.HTTPConnection(host, int(port), timeout=running.SECONDS)
+    with contextlib.closing(line):
+        for number in range(count):
+            line.request(*(("GET", "/registry/vm") if number % 2 else ("POST", "/log", b"{}")))
+            with line.getresponse() as answer:
+                answer.read()
+                statuses.add(answer.status)
+    return statuses
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_processes_are_replaced_after_so_many_requests_and_nobody_notices(replica, count):
+    one = replica(WORKERS=count, MAX_REQUESTS="40")
+    before = workers(one.registry.process.pid)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        while set(before) & set(workers(one.registry.process.pid)):
+            for found in pool.map(stayer, [one.address] * CALLERS, [40] * CALLERS):
+                assert found == {200}
+    assert one.registry.process.poll() is None
+
+
+def test_a_process_that_was_killed_is_replaced(replica):
+    one = replica(WORKERS="2")
+    before = until(lambda: len(found := workers(one.registry.process.pid)) == 2 and found, "no two workers")
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(set(workers(one.registry.process.pid)) - set(before)) == 1, "no other worker came")
+    assert status(f"{one.url}/registry/vm") == 200
+
+
+def test_a_process_that_hangs_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "PROGRAM", [sys.executable, "-c", QUICK_TO_DESPAIR])
+    one = Replica(tmp_path, ["--store", tmp_path / "store"], {"S3REG_WORKERS": "1"})
+    one.start()
+    try:
+        (hung,) = until(lambda: workers(one.registry.process.pid), "no worker")
+        os.kill(hung, signal.SIGSTOP)
+        until(lambda: set(workers(one.registry.process.pid)) - {hung}, "no other worker came")
+        assert status(f"{one.url}/registry/vm") == 200
+    finally:
+        one.stop()
+
+
+def test_processes_whose_first_one_was_killed_end_by_themselves_and_free_the_port(replica):
+    one = replica(WORKERS="2")
+    until(lambda: len(workers(one.registry.process.pid)) == 2, "no two workers")
+    one.registry.process.kill()
+    until(lambda: status(f"{one.url}/livez") == 0, "somebody still answers")
+    one.stop()
+    one.start()
+    assert one.ready()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells whose a connection is")
+def test_no_two_processes_share_a_connection_to_the_store(minio, bucket, tmp_path):
+    store = ["--store", f"s3://{bucket(minio)}", "--s3-endpoint", minio.endpoint]
+    one = Replica(tmp_path, store, {**minio.environment(), "S3REG_WORKERS": "2"})
+    one.start()
+    try:
+        first = one.registry.process.pid
+        with ThreadPoolExecutor(CALLERS) as pool:
+            asked = [pool.submit(status, f"{one.url}/registry/vm") for _ in range(40)]
+            assert {found.result() for found in asked} == {200}
+        port = int(minio.endpoint.rpartition(":")[2])
+        each = {pid: connections(pid, port) for pid in [first, *workers(first)]}
+        assert not each.pop(first)
+        assert all(each.values())
+        assert not set.intersection(*each.values())
+    finally:
+        one.stop()
+
+
+def connections(pid, port):
+    """The inodes of a process's TCP connections to a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    there = {row[9] for row in rows if int(row[2].rpartition(":")[2], 16) == port}
+    held = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
+    return held & there
