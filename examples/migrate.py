@@ -38,7 +38,7 @@ ANKA = Path("/usr/local/bin/anka")
 """Where its installer puts it: an `anka` that s3reg shim wrote may come first in PATH."""
 LIBRARY = Path.home() / "Library/Application Support/Veertu/Anka"
 OF_THIS_ONE = {3, 8, 11, 18}
-"""Exit codes of a push that are about one VM (not found, damaged, its files, already there): after others no push would work."""
+"""Exit codes of a push that are about one VM (not found, damaged, its files, already there). After others no push works."""
 NOT_FOUND = 3
 SECONDS = 60
 Row = dict[str, Any]
@@ -159,8 +159,6 @@ class Move:
         if what not in {"there", "not asked for"}:
             say(f"{what}: {template['name']} {tag}{': ' if why else ''}{why}")
 
-    # --- the two programs
-
     def run(self, *command: str) -> Done:
         """A command to its end. It holds our lock too: should we be killed, the next run waits for it."""
         try:
@@ -203,8 +201,6 @@ class Move:
         if done.returncode or not isinstance(told.get("body"), dict):
             raise Stop(f"the new registry cannot be asked: {last_line(done)}")
         return {version["tag"]: version["size"] for version in told["body"]["versions"]}
-
-    # --- templates and tags
 
     def everything(self) -> None:
         """Every template in turn."""
@@ -313,7 +309,7 @@ class Move:
         counts = Counter(what for what, *_ in self.rows)
         print("\nreport")
         for what, name, tag, why in self.rows:
-            if what != "moved" and why:
+            if what not in {"moved", "would move"} and why:
                 print(f"{what}\t{name}\t{tag}\t{why}")
         print(", ".join(f"{counts[what]} {what}" for what in sorted(counts)) or "no tags")
         print(f"{self.bytes / GB:.1f} GB of VMs were moved by this run")
