@@ -28,7 +28,7 @@ def opener():
 
 def _below(store):
     """A store of its own below a fresh prefix, with the clients of `store`: making them takes longer than most tests."""
-    store._here  # noqa: B018 - makes the clients
+    store._line  # noqa: B018 - makes the clients
     found = copy.copy(store)
     found._root = f"{uuid.uuid4().hex}/"
     return found

@@ -11,6 +11,7 @@ import servers
 import wires
 from s3reg.errors import (
     BucketMissing,
+    CredentialsMissing,
     ObjectNotFound,
     PreconditionFailed,
     PutUnsettled,
@@ -76,7 +77,7 @@ def test_a_wrong_secret_is_denied(minio, bucket, monkeypatch, act):
 def test_no_credentials_at_all_are_denied_before_anything_is_sent(monkeypatch, act):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with raises(StoreDenied) as caught:
+    with raises(CredentialsMissing) as caught:
         act(S3Store("bucket", endpoint="http://127.0.0.1:1"))
     assert "none were found" in str(caught.value)
 
@@ -84,16 +85,16 @@ def test_no_credentials_at_all_are_denied_before_anything_is_sent(monkeypatch, a
 def test_no_link_is_signed_without_credentials(monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     store = S3Store("bucket", endpoint="http://127.0.0.1:1")
-    with raises(StoreDenied):
+    with raises(CredentialsMissing):
         store.sign_get("a", seconds=60)
-    with raises(StoreDenied):
+    with raises(CredentialsMissing):
         store.sign_put("a", size=0, sha256="0" * 64, seconds=60)
 
 
 @every_verb
 def test_a_profile_that_does_not_exist_is_denied(monkeypatch, act):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with raises(StoreDenied) as caught:
+    with raises(CredentialsMissing) as caught:
         act(S3Store("bucket", endpoint="http://127.0.0.1:1"))
     assert "AWS_PROFILE" in str(caught.value)
 

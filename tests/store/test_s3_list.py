@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from s3reg.errors import StoreDenied, StoreUnavailable
+from s3reg.store.repeats import Repeats
 from s3reg.store.s3_list import Bucket, read_page
 
 _ENTRY = (
@@ -71,7 +72,7 @@ def _answers(*answers):
 
 
 def walk(ask, prefix, after):
-    return Bucket(ask, "", attempts=3, store="here").walk(prefix, after)
+    return Bucket(ask, "", repeats=Repeats(sleep=lambda _: None), store="here").walk(prefix, after)
 
 
 def _page(key, token=None):
@@ -156,7 +157,7 @@ PAGE = 20
 
 
 def bucket(server, root=""):
-    return Bucket(server, root, attempts=1, store="here", page=PAGE)
+    return Bucket(server, root, repeats=Repeats(attempts=1), store="here", page=PAGE)
 
 
 def told(listing):

@@ -14,7 +14,7 @@ import urllib3
 
 import servers
 import wires
-from s3reg.errors import KeyInvalid, StoreDenied, StoreUnavailable
+from s3reg.errors import CredentialsExpired, KeyInvalid, StoreDenied, StoreUnavailable
 from s3reg.store import ABSENT, Match
 from s3reg.store.s3 import S3Store
 
@@ -229,10 +229,12 @@ def test_a_link_does_not_outlive_the_credentials_that_signed_it(session_credenti
 
 
 def test_credentials_about_to_end_are_replaced_by_fresh_ones(session_credentials):
+    later = 0
     session_credentials(5 * 60)
-    store = S3Store("bucket", endpoint="http://127.0.0.1:1")
+    store = S3Store("bucket", endpoint="http://127.0.0.1:1", clock=lambda: time.time() + later)
     assert store.sign_get("k", seconds=3600).expires < time.time() + 5 * 60
     end = session_credentials(3600)
+    later = 4.5 * 60  # too late for a link of the old ones
     assert end - 62 <= store.sign_get("k", seconds=7200).expires <= end - 60
 
 
@@ -243,9 +245,11 @@ def test_nothing_is_signed_with_credentials_that_end_within_a_minute(session_cre
 
 
 def test_fresh_credentials_that_are_expired_already_are_no_credentials(session_credentials):
+    later = 0
     session_credentials(300)
-    store = S3Store("bucket", endpoint="http://127.0.0.1:1")
+    store = S3Store("bucket", endpoint="http://127.0.0.1:1", clock=lambda: time.time() + later)
     store.sign_get("k", seconds=60)
     session_credentials(-300)
-    with pytest.raises(StoreDenied):
+    later = 301
+    with pytest.raises(CredentialsExpired):
         store.sign_get("k", seconds=60)

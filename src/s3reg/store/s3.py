@@ -1,30 +1,23 @@
 """A bucket as an object store: AWS S3, MinIO and other servers that keep S3's promises.
 
-Two boto3 clients: one that repeats what may be repeated, and one for conditional puts, which asks once: a repeated put
-would meet its own first try and report that somebody else had won. Links are signed, and listings sent, by our own signer.
+A conditional put is sent once: a repeated one would meet its own first try and report that somebody else had won. Whatever
+else fails is sent again, within the process's budget. Links are signed, and objects and listings read, by our own signer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import time
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.awsrequest
 import botocore.exceptions as failures
-import botocore.handlers
-import botocore.httpsession
-import botocore.session
-import botocore.utils
-from botocore.config import Config
 
-from s3reg import __version__
 from s3reg.errors import (
     ObjectNotFound,
     PutUnsettled,
@@ -35,15 +28,12 @@ from s3reg.errors import (
 )
 from s3reg.store import Absent, Link, Listing, Match, Object, Stat, check_key, s3_answers, s3_list, signing
 from s3reg.store.s3_answers import Place, Refusal
-from s3reg.store.s3_failures import CONNECT_SECONDS, refusal_of, told, translated
-from s3reg.telemetry import request_id
+from s3reg.store.s3_failures import TIMEOUTS, refusal_of, told, translated
+from s3reg.store.s3_line import Line, Terms
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-ATTEMPTS = 3
-"""How often a read is tried."""
 READ_SECONDS = 10.0
 DELETE_KEYS = 1000
 """The most that one DeleteObjects takes."""
@@ -83,19 +73,25 @@ class S3Store:
         endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
         self._bucket = bucket
         self._root = f"{check_key(prefix.strip('/'))}/" if prefix.strip("/") else ""
-        self._endpoint = None if endpoint is None else signing.address("endpoint", endpoint)
-        self._signing_endpoint = (
-            None if signing_endpoint is None else signing.address("signing_endpoint", signing_endpoint)
-        )
-        self._path_style = path_style if path_style is not None else endpoint is not None or "." in bucket
-        self._region = region or os.environ.get("AWS_REGION") or None
-        self._verify = (ca_bundle or os.environ.get("AWS_CA_BUNDLE") or True) if verify else False
-        self._connections = connections
-        self._read_seconds = read_seconds
-        self._clock = clock
+        address = None if endpoint is None else signing.address("endpoint", endpoint)
         name = f"s3://{bucket}/{self._root}".rstrip("/")
-        self.location = self.made_as = name if self._endpoint is None else f"{name} at {self._endpoint}"
-        self._opened: dict[int, _Opened] = {}
+        self.location = self.made_as = name if address is None else f"{name} at {address}"
+        self._clock = clock
+        self._terms = Terms(
+            store=self.location,
+            bucket=bucket,
+            endpoint=address,
+            signing_endpoint=None
+            if signing_endpoint is None
+            else signing.address("signing_endpoint", signing_endpoint),
+            path_style=path_style if path_style is not None else endpoint is not None or "." in bucket,
+            region=region or os.environ.get("AWS_REGION") or None,
+            verify=(ca_bundle or os.environ.get("AWS_CA_BUNDLE") or True) if verify else False,
+            connections=connections,
+            read_seconds=read_seconds,
+            clock=clock,
+        )
+        self._opened: dict[int, Line] = {}
         self._opening: dict[int, threading.Lock] = {}
 
     # --- The port ----------------------------------------------------------------------------------------------------
@@ -110,7 +106,7 @@ class S3Store:
             asked = {"Range": f"bytes={first}"}
         elif first or length is not None:
             asked = {"Range": f"bytes={first}-{'' if length is None else first + length - 1}"}
-        answer = s3_list.repeated(lambda: self._ask("GetObject", key, asked=asked), ATTEMPTS)
+        answer = self._line.repeats(lambda: self._ask("GetObject", key, asked=asked))
         if answer.status_code == s3_answers.NO_RANGE:
             return Object(b"", self.stat(key))
         data = bytes(answer.content)
@@ -128,17 +124,7 @@ class S3Store:
     def stat(self, key: str) -> Stat:
         """See the port."""
         check_key(key)
-        with self._translated("HeadObject", key):
-            try:
-                answer = self._here.repeats.head_object(
-                    Bucket=self._bucket, Key=self._root + key, ChecksumMode="ENABLED"
-                )
-            except failures.ClientError as e:
-                if refusal_of(e).status != s3_answers.NOT_FOUND:
-                    raise
-                # An answer to HEAD has no body: whether the key or the bucket is missing, the bucket must tell.
-                self._here.repeats.head_bucket(Bucket=self._bucket)
-                raise ObjectNotFound(key=key) from e
+        answer = self._line.repeats(lambda: self._head(key))
         try:
             return _stat(key, answer, answer["ContentLength"])
         except (KeyError, AttributeError) as e:
@@ -152,9 +138,12 @@ class S3Store:
             condition = {"IfMatch": f'"{only_if.etag}"'}
         elif only_if is not None:
             condition = {"IfNoneMatch": "*"}
-        with self._translated("PutObject", key, only_if):
-            client = self._here.once if condition else self._here.repeats
-            answer = client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, **condition)
+
+        def send() -> dict[str, Any]:
+            with self._asking("PutObject", key, only_if) as line:
+                return dict(line.client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, **condition))
+
+        answer = send() if condition else self._line.repeats(send)
         if "ETag" not in answer:
             # Somebody between us and the store says that all is well. Whether it is, only the store can tell.
             unclear = "PutObject: the answer is no store's"
@@ -167,9 +156,8 @@ class S3Store:
         """See the port. Raises StoreDenied or StoreUnavailable when any of the keys could not be deleted."""
         names = (self._root + check_key(key) for key in keys)
         while batch := list(islice(names, DELETE_KEYS)):
-            with self._translated("DeleteObjects"):
-                objects = {"Objects": [{"Key": name} for name in batch], "Quiet": True}
-                answer = self._here.repeats.delete_objects(Bucket=self._bucket, Delete=objects)
+            objects = {"Objects": [{"Key": name} for name in batch], "Quiet": True}
+            answer = self._line.repeats(partial(self._delete, objects))
             codes = {str(one.get("Code", "")) for one in answer.get("Errors", [])} - {"NoSuchKey"}
             for code in sorted(codes):
                 status = s3_answers.FORBIDDEN if code == "AccessDenied" else s3_answers.OK
@@ -186,7 +174,7 @@ class S3Store:
 
     @property
     def _keys(self) -> s3_list.Bucket:
-        return s3_list.Bucket(self._list, self._root, attempts=ATTEMPTS, store=self.location)
+        return s3_list.Bucket(self._list, self._root, repeats=self._line.repeats, store=self.location)
 
     def _list(self, query: dict[str, str]) -> bytes:
         """The body of the answer to one ListObjectsV2."""
@@ -196,17 +184,29 @@ class S3Store:
         self, operation: str, key: str = "", *, query: dict[str, str] | None = None, asked: dict[str, str] | None = None
     ) -> Any:
         """The answer to a GET that we sign and send: a listing of 10,000 and as many records, in a third of boto3's time."""
-        with self._translated(operation, key):
-            name = self._root + key if key else ""
-            url, headers = self._here.signers.now().requests.request(name, query or {}, now=self._clock())
-            headers |= {"user-agent": _agent(), **(asked or {})}
-            answer = self._here.http.send(botocore.awsrequest.AWSRequest("GET", url, headers).prepare())
-        if int(answer.headers.get("Content-Length", len(answer.content))) != len(answer.content):
-            raise StoreUnavailable(store=self.location, reason=f"{operation}: the answer ended too early")
-        if answer.status_code in _GIVEN:
-            return answer
-        refusal = s3_answers.read_refusal(operation, answer.status_code, answer.content, answer.headers)
-        raise told(refusal, self._place, key=key)
+        with self._asking(operation, key) as line:
+            answer = line.get(self._root + key if key else "", query or {}, asked or {})
+            if int(answer.headers.get("Content-Length", len(answer.content))) != len(answer.content):
+                raise StoreUnavailable(store=self.location, reason=f"{operation}: the answer ended too early")
+            if answer.status_code in _GIVEN:
+                return answer
+            refusal = s3_answers.read_refusal(operation, answer.status_code, answer.content, answer.headers)
+            raise told(refusal, self._place, key=key)
+
+    def _head(self, key: str) -> dict[str, Any]:
+        with self._asking("HeadObject", key) as line:
+            try:
+                return dict(line.client.head_object(Bucket=self._bucket, Key=self._root + key, ChecksumMode="ENABLED"))
+            except failures.ClientError as e:
+                if refusal_of(e).status != s3_answers.NOT_FOUND:
+                    raise
+                # An answer to HEAD has no body: whether the key or the bucket is missing, the bucket must tell.
+                line.client.head_bucket(Bucket=self._bucket)
+                raise ObjectNotFound(key=key) from e
+
+    def _delete(self, objects: dict[str, Any]) -> dict[str, Any]:
+        with self._asking("DeleteObjects") as line:
+            return dict(line.client.delete_objects(Bucket=self._bucket, Delete=objects))
 
     def room(self) -> None:
         """See the port."""
@@ -232,7 +232,7 @@ class S3Store:
 
     def _signing(self, seconds: int) -> tuple[signing.Signers, float, int]:
         with self._translated("sign"):
-            signers = self._here.signers.now()
+            signers = self._line.signers.now()
         now = self._clock()
         life = signing.lifetime(seconds, now=now, credentials_end=signers.end)
         if not life:
@@ -244,8 +244,7 @@ class S3Store:
     def settings_that_hurt(self) -> tuple[str, ...]:
         """The bucket's settings that work against a registry, in words; also those that we may not read."""
         found: list[str] = []
-        with self._translated("sign"):
-            ask = self._here.repeats
+        ask = self._line.client
         questions: list[tuple[str, Callable[..., dict[str, Any]], Callable[[dict[str, Any]], Iterator[str]]]] = [
             ("versioning", ask.get_bucket_versioning, s3_answers.versioning_findings),
             ("Object Lock", ask.get_object_lock_configuration, s3_answers.object_lock_findings),
@@ -257,8 +256,7 @@ class S3Store:
         ]
         for what, question, judge in questions:
             try:
-                with self._translated(what):
-                    found += judge(question(Bucket=self._bucket))
+                found += judge(self._line.repeats(partial(self._told, what, question)))
             except StoreDenied as e:
                 found.append(f"{what} could not be read: {e.detail['reason']}")
             except S3regError as e:
@@ -269,101 +267,55 @@ class S3Store:
 
     # --- Connections and failures ------------------------------------------------------------------------------------
 
+    def _told(self, what: str, question: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        with self._asking(what):
+            return question(Bucket=self._bucket)
+
     @property
-    def _here(self) -> _Opened:
-        """This process's clients: a connection shared with a forked child would give one the other's answers."""
+    def _line(self) -> Line:
+        """This process's: a connection shared with a forked child would give one the other's answers."""
         process = os.getpid()
         found = self._opened.get(process)
         if found is None:
-            with self._opening.setdefault(process, threading.Lock()):
+            with self._opening.setdefault(process, threading.Lock()), self._translated("open"):
                 found = self._opened.get(process)
                 if found is None:
-                    found = self._opened[process] = self._open()
+                    found = self._opened[process] = Line(self._terms)
         return found
 
-    def _open(self) -> _Opened:
-        core = botocore.session.get_session()
-        session = boto3.session.Session(botocore_session=core)
-        region = self._region or session.region_name or "us-east-1"
-        style = {
-            "addressing_style": "path" if self._path_style else "virtual",
-            "us_east_1_regional_endpoint": "regional",
-        }
-        clients = []
-        for attempts in (ATTEMPTS, 1):
-            config = Config(
-                signature_version="s3v4",
-                s3=style,
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=self._read_seconds,
-                max_pool_connections=self._connections,
-                retries={"mode": "standard", "total_max_attempts": attempts},
-                # Their trailers break servers that do not know them; what needs a checksum is signed with one.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                ignore_configured_endpoint_urls=True,
-                tcp_keepalive=True,
-            )
-            client = session.client(
-                "s3", endpoint_url=self._endpoint, region_name=region, verify=self._verify, config=config
-            )
-            events = client.meta.events
-            # Costs a round trip on every put, and a second where a proxy does not answer it.
-            events.unregister("before-call.s3", botocore.handlers.add_expect_header)
-            events.register_last("before-parameter-build.s3", _stay_in_region)
-            events.register_last("request-created.s3", _say_who)
-            clients.append(client)
-        endpoint = clients[0].meta.endpoint_url
-        http = botocore.httpsession.URLLib3Session(
-            verify=self._verify,
-            proxies=botocore.utils.get_environ_proxies(endpoint),
-            timeout=(CONNECT_SECONDS, self._read_seconds),
-            max_pool_connections=self._connections,
-        )
-        ours = signing.target(endpoint, self._bucket, path_style=self._path_style)
-        links = signing.target(self._signing_endpoint or endpoint, self._bucket, path_style=self._path_style)
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise failures.NoCredentialsError
-        return _Opened(region, clients[0], clients[1], http, signing.Rotating(credentials, ours, links, region))
+    @contextlib.contextmanager
+    def _asking(self, operation: str, key: str = "", only_if: Absent | Match | None = None) -> Iterator[Line]:
+        """A request is sent inside, if the store is there, and how it ends is noted. Raises what `translated` does.
+
+        StoreUnavailable too where nothing is sent, because the store is away: a put is not in doubt then.
+        """
+        line = self._line
+        refusal = line.breaker.refusal()
+        if refusal is not None:
+            raise StoreUnavailable(store=self.location, reason=f"{operation}: {refusal}")
+        try:
+            with self._translated(operation, key, only_if):
+                yield line
+        except (StoreUnavailable, PutUnsettled) as e:
+            line.breaker.failed(str(e.detail["reason"]), slowly=isinstance(e.__cause__, TIMEOUTS))
+            raise
+        except StoreDenied:
+            raise  # perhaps for want of credentials: then the store was not asked
+        except S3regError:
+            line.breaker.answered()
+            raise
+        line.breaker.answered()
 
     @property
     def _place(self) -> Place:
         opened = self._opened.get(os.getpid())
-        return Place(self.location, self._bucket, self._region or "?" if opened is None else opened.region)
+        region = (self._terms.region or "?") if opened is None else opened.region
+        return Place(self.location, self._bucket, region, self._clock())
 
     def _translated(
         self, operation: str, key: str = "", only_if: Absent | Match | None = None
     ) -> contextlib.AbstractContextManager[None]:
         return translated(lambda: self._place, operation, key, only_if)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """One process's clients, and signers for the credentials of the moment."""
-
-    region: str
-    repeats: Any
-    once: Any
-    http: botocore.httpsession.URLLib3Session
-    signers: signing.Rotating
-
-
-def _agent() -> str:
-    """Who asks, for the store's own log: with the id of the request that it is asked for."""
-    known = request_id()
-    return f"s3reg/{__version__}" + (f" id/{known}" if known else "")
-
-
-def _say_who(request: Any, **_: Any) -> None:
-    # Once it is signed: this header never is. One that is set is added to those of its name.
-    del request.headers["User-Agent"]
-    request.headers["User-Agent"] = _agent()
-
-
-def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
-    """Tells botocore that it has followed the bucket to its region: links and listings would not follow."""
-    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _stat(key: str, answer: dict[str, Any], size: int) -> Stat:

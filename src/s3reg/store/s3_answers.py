@@ -16,11 +16,13 @@ from xml.etree import ElementTree as ET
 
 from s3reg.errors import (
     BucketMissing,
+    CredentialsExpired,
     ObjectNotFound,
     PreconditionFailed,
     PutUnsettled,
     RegionWrong,
     S3regError,
+    StoreBusy,
     StoreClockWrong,
     StoreDenied,
     StoreUnavailable,
@@ -36,11 +38,17 @@ if TYPE_CHECKING:
 OK, PARTIAL, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 206, 301, 403, 404, 409, 412, 416
 TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same read may succeed, and after which nobody knows whether a put was applied."""
+SKEW_SECONDS = 15 * 60
+"""That two clocks may differ by; Amazon S3 API reference, "Error responses", RequestTimeTooSkewed."""
 _NOT_IMPLEMENTED = 501
 _REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
 _REGION_CODES |= {"IllegalLocationConstraintException"}
-_DENIED_CODES = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
-_DENIED_CODES |= {"TokenRefreshRequired"}
+_DENIED_CODES = {"AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+_EXPIRED_CODES = {"ExpiredToken", "TokenRefreshRequired"}
+_BUSY_CODES = {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+# MinIO's, which says so of one rotten object too.
+_BUSY_CODES |= {"SlowDownRead", "SlowDownWrite"}
+_BUSY = 429
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _COLD = {"GLACIER", "DEEP_ARCHIVE"}
 
@@ -52,6 +60,8 @@ class Place:
     store: str
     bucket: str
     region: str
+    now: float
+    """By our clock, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,8 @@ class Refusal:
     """S3's word for it; the status where there is none, as in answers to HEAD."""
     region: str | None = None
     """Where the bucket lies, if the server said so."""
+    date: str = ""
+    """By the server's clock, as HTTP spells it."""
     ids: tuple[str, str] = ("", "")
     """What the store calls the request in its own log: x-amz-request-id, x-amz-id-2."""
 
@@ -96,13 +108,34 @@ def _error_of_store(refusal: Refusal, place: Place) -> S3regError:
     if code in _REGION_CODES or status == MOVED or elsewhere:
         said = refusal.region if refusal.region and _CODE.fullmatch(refusal.region) else None
         return RegionWrong(bucket=place.bucket, region=place.region, hint=f"; it says {said}" if said else "")
-    if code == "RequestTimeTooSkewed":
-        return StoreClockWrong(store=place.store)
-    if status == FORBIDDEN or code in _DENIED_CODES:
-        return StoreDenied(store=place.store, reason=refusal.words)
+    if denied := _denial(refusal, place):
+        return denied
     if status == _NOT_IMPLEMENTED:
         return StoreUnsuitable(store=place.store, promises=refusal.words)
+    if status == _BUSY or code in _BUSY_CODES:
+        return StoreBusy(store=place.store, reason=refusal.words)
     return StoreUnavailable(store=place.store, reason=refusal.words)
+
+
+def _denial(refusal: Refusal, place: Place) -> StoreDenied | None:
+    """What has to do with who we say we are."""
+    status, code = refusal.status, refusal.code
+    # A refused HEAD tells no code; that of a wrong clock is known by the clock of who refused it.
+    untold = status == FORBIDDEN and code == str(FORBIDDEN)
+    if code == "RequestTimeTooSkewed" or (untold and _skewed(refusal.date, place.now)):
+        return StoreClockWrong(store=place.store)
+    if code in _EXPIRED_CODES:
+        return CredentialsExpired(store=place.store, reason=refusal.words)
+    if status == FORBIDDEN or code in _DENIED_CODES:
+        return StoreDenied(store=place.store, reason=refusal.words)
+    return None
+
+
+def _skewed(date: str, now: float) -> bool:
+    try:
+        return abs(parsedate_to_datetime(date).timestamp() - now) > SKEW_SECONDS
+    except ValueError:
+        return False
 
 
 def read_refusal(operation: str, status: int, body: bytes, headers: Mapping[str, str]) -> Refusal:
@@ -111,9 +144,9 @@ def read_refusal(operation: str, status: int, body: bytes, headers: Mapping[str,
     try:
         root, space = parse(body)
     except ValueError:
-        return Refusal(operation, status, str(status), region, ids)
+        return Refusal(operation, status, str(status), region, headers.get("date", ""), ids)
     code = root.findtext(f"{space}Code") or str(status)
-    return Refusal(operation, status, code, region or root.findtext(f"{space}Region"), ids)
+    return Refusal(operation, status, code, region or root.findtext(f"{space}Region"), headers.get("date", ""), ids)
 
 
 def ids_of(headers: Mapping[str, str]) -> tuple[str, str]:

@@ -14,10 +14,10 @@ from botocore.parsers import ResponseParserError
 
 from s3reg.errors import (
     BucketMissing,
+    CredentialsMissing,
     PreconditionFailed,
     PutUnsettled,
     S3regError,
-    StoreDenied,
     StoreUnavailable,
 )
 from s3reg.store import s3_answers
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 3
 """That making a connection may take."""
+TIMEOUTS = (failures.ConnectTimeoutError, failures.ReadTimeoutError)
+"""What cost a thread its time."""
 _NO_CREDENTIALS = (
     failures.NoCredentialsError,
     failures.PartialCredentialsError,
@@ -67,14 +69,14 @@ def translated(
     except failures.ClientError as e:
         raise told(refusal_of(e), place(), key=key, only_if=only_if) from e
     except _NO_CREDENTIALS as e:
-        _tell(operation, reason=_reason(e))
-        raise StoreDenied(store=place().store, reason=_reason(e)) from e
+        _tell(operation, reason=reason_of(e))
+        raise CredentialsMissing(store=place().store, reason=reason_of(e)) from e
     except (failures.BotoCoreError, ResponseParserError) as e:
-        _tell(operation, reason=_reason(e))
+        _tell(operation, reason=reason_of(e))
         unsure = isinstance(e, _UNSURE) and not isinstance(e, _NOT_SENT) and not _distrusted(e)
         if only_if is not None and unsure:
-            raise PutUnsettled(key=key, reason=_reason(e)) from e
-        raise StoreUnavailable(store=place().store, reason=f"{operation}: {_reason(e)}") from e
+            raise PutUnsettled(key=key, reason=reason_of(e)) from e
+        raise StoreUnavailable(store=place().store, reason=f"{operation}: {reason_of(e)}") from e
 
 
 def told(refusal: Refusal, place: Place, *, key: str = "", only_if: Absent | Match | None = None) -> S3regError:
@@ -98,10 +100,11 @@ def refusal_of(e: failures.ClientError) -> Refusal:
     headers = about.get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or error.get("Region")
     status, code = int(about.get("HTTPStatusCode", 0)), str(error.get("Code", ""))
-    return Refusal(e.operation_name, status, code, region, s3_answers.ids_of(headers))
+    return Refusal(e.operation_name, status, code, region, headers.get("date", ""), s3_answers.ids_of(headers))
 
 
-def _reason(e: Exception) -> str:
+def reason_of(e: Exception) -> str:
+    """A failure in words that hold nothing of what was sent."""
     if _distrusted(e):
         return "its TLS certificate is not trusted; name its CA with the CA bundle setting"
     return next((words for kind, words in _WORDS.items() if isinstance(e, kind)), type(e).__name__)

@@ -7,12 +7,10 @@ whose entries are the same bytes as the last time is not read again.
 
 from __future__ import annotations
 
-import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote_plus
 
 from s3reg.errors import StoreUnavailable
@@ -31,7 +29,6 @@ AT_ONCE = 16
 """Stretches asked for side by side."""
 _OPENS, _CLOSES = b"<Contents>", b"</Contents>"
 _FIELDS = ("Key", "ETag", "Size", "LastModified")
-_PAUSE_SECONDS = 0.2
 
 
 class Page(NamedTuple):
@@ -64,16 +61,23 @@ class _Stretches:
 class Bucket:
     """A bucket's keys below `root`, given without it. Safe to share between threads.
 
-    `ask` sends one ListObjectsV2 with a query and gives the body of its answer; its StoreUnavailable is tried again, and
-    so is an answer that is no listing. `store` names the store in texts, `page` is the most keys that an answer holds.
+    `ask` sends one ListObjectsV2 with a query and gives the body of its answer. `repeats` tries again what
+    raised StoreUnavailable, as an answer does that is no listing. `store` names the store in texts, `page` is the most keys
+    that an answer holds.
     """
 
     def __init__(
-        self, ask: Callable[[dict[str, str]], bytes], root: str, *, attempts: int, store: str, page: int = PAGE_KEYS
+        self,
+        ask: Callable[[dict[str, str]], bytes],
+        root: str,
+        *,
+        repeats: Callable[[Callable[[], Any]], Any],
+        store: str,
+        page: int = PAGE_KEYS,
     ) -> None:
         self._ask = ask
         self._root = root
-        self._attempts = attempts
+        self._repeats = repeats
         self._store = store
         self._page = page
         self._spare = max(page // 100, 1)
@@ -149,23 +153,10 @@ class Bucket:
             except ValueError as e:
                 raise StoreUnavailable(store=self._store, reason=f"its listing cannot be read: {e}") from e
 
-        return repeated(once, self._attempts)
+        return cast("T", self._repeats(once))
 
     def _read(self, body: bytes) -> Page:
         return read_page(body, self._root)
-
-
-def repeated(act: Callable[[], T], attempts: int) -> T:
-    """What `act` gives; it is tried again while it raises StoreUnavailable."""
-    for left in reversed(range(attempts)):
-        try:
-            return act()
-        except StoreUnavailable:
-            if not left:
-                raise
-        # Spread, so that many who failed together do not return together.
-        time.sleep(random.uniform(0, _PAUSE_SECONDS * (attempts - left)))  # noqa: S311 - it guards nothing
-    raise AssertionError("the last turn returns or raises")
 
 
 def read_page(body: bytes, root: str = "") -> Page:

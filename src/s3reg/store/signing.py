@@ -20,14 +20,15 @@ from urllib.parse import quote, urlsplit
 
 from s3reg.errors import SettingInvalid
 from s3reg.store import Link
+from s3reg.store.credentials import SPARE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from s3reg.store.credentials import Lasting
+
 LONGEST_SECONDS = 7 * 24 * 3600
 """S3 refuses a URL that asks for a longer life."""
-SPARE_SECONDS = 60
-"""A URL ends so long before the credentials that signed it: a request under way must not lose them."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
@@ -108,7 +109,10 @@ def address(name: str, url: str) -> str:
 
 
 def lifetime(wanted: int, *, now: float, credentials_end: float | None) -> int:
-    """Seconds that a URL made at `now` may live: 0 when the credentials that would sign it are about to end."""
+    """Seconds that a URL made at `now` may live: 0 when the credentials that would sign it are about to end.
+
+    It ends a minute before they do: a request under way must not lose them.
+    """
     longest = min(wanted, LONGEST_SECONDS)
     if credentials_end is not None:
         longest = min(longest, int(credentials_end - now) - SPARE_SECONDS)
@@ -225,22 +229,15 @@ class Signers(NamedTuple):
 class Rotating:
     """The signers of the moment, for credentials that change under way."""
 
-    def __init__(self, credentials: Any, requests: Target, links: Target, region: str) -> None:
-        """`credentials` gives a set of them with `get_frozen_credentials()`, as botocore's do."""
+    def __init__(self, credentials: Lasting, requests: Target, links: Target, region: str) -> None:
         self._credentials = credentials
         self._targets = (requests, links)
         self._region = region
         self._signers: Signers | None = None
 
     def now(self) -> Signers:
-        """Signers with credentials that are valid now. Raises what getting fresh ones raises."""
-        while True:
-            # botocore has no public word for their end. Read before and after: then both belong to one set.
-            end = getattr(self._credentials, "_expiry_time", None)
-            frozen = self._credentials.get_frozen_credentials()
-            if getattr(self._credentials, "_expiry_time", None) == end:
-                break
-        seconds = None if end is None else end.timestamp()
+        """Signers with credentials that are valid now. Raises CredentialsMissing, CredentialsExpired."""
+        frozen, seconds = self._credentials.now()
         found = self._signers
         if found is None or found.frozen != frozen or found.end != seconds:
             ours = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
