@@ -1,6 +1,6 @@
 """HTTP in, HTTP out: parse, ask the registry, render.
 
-everything        requestlog.py its id, and its line in the log
+everything        requestlog.py its id, and its line in the log; traces.py its spans
                   guard.py      who asks, and may they; needs.py says what each route needs
 /tap/v1/*         tap.py        the login of API keys
 /registry/* /log  anka.py       as the clients of an Anka registry expect it; selectors.py reads, shapes.py answers
@@ -45,6 +45,7 @@ from s3reg.api import (
     requestlog,
     sessions,
     tap,
+    traces,
     transfer,
     trash,
     usage,
@@ -83,12 +84,13 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = wire.LARGEST_BODY + 1
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
+    spans = traces.opened(settings.traces)
     counted = metrics.Metrics(tally or Board().tally(0))
     held = Wiring(
         settings,
         store,
         clock=clock,
-        observers=[counted.called],
+        observers=[counted.called, *([spans.called] if spans else [])],
         signings=[counted.signed],
         dropped=counted.dropped,
     )
@@ -104,6 +106,7 @@ def create_app(
         app.register_blueprint(part.blueprint)
     if isinstance(held.store, FilesStore):
         app.register_blueprint(objects.blueprint)
+    traces.install(app, spans)
     app.wsgi_app = requestlog.named(_tidy_paths(app.wsgi_app))  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 

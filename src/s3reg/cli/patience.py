@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as refused
 from gunicorn.workers import gthread
 
-from s3reg.api import audit, headers, health, requestlog
+from s3reg.api import audit, headers, health, requestlog, traces
 from s3reg.cli.arbiter import FINISH_SECONDS
 from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
 from s3reg.cli.ending import Ending, Flag
@@ -97,6 +97,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             for conn in list(self.callers):
                 conn.close()
             audit.finish(self._app, FINISH_SECONDS)
+            traces.finish(self._app)
 
     def is_parent_alive(self) -> bool:
         """Whether there is an arbiter; without one, the worker ends as if it were told to."""
