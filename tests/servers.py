@@ -45,6 +45,7 @@ _INSTALL = {
     "mke2fs": "install the package e2fsprogs",
     "nginx": "install the package nginx-light",
     "openssl": "install the package openssl",
+    "promtool": "install the package prometheus",
     "wrk": "install the package wrk",
     "zsh": "install the package zsh",
     "zstd": "install the package zstd",
