@@ -138,7 +138,8 @@ def test_a_process_that_hangs_is_replaced(tmp_path, monkeypatch):
     one = Replica(tmp_path, ["--store", tmp_path / "store"], {"S3REG_WORKERS": "1"})
     one.start()
     try:
-        (hung,) = until(lambda: workers(one.registry.process.pid), "no worker")
+        assert one.ready()  # gunicorn waits for one that has not begun to serve
+        (hung,) = workers(one.registry.process.pid)
         os.kill(hung, signal.SIGSTOP)
         until(lambda: set(workers(one.registry.process.pid)) - {hung}, "no other worker came")
         assert status(f"{one.url}/registry/vm") == 200

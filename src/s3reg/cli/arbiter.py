@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -32,6 +33,8 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, app: Any, drain_seconds: float) -> None:
         super().__init__(app)
+        # What tried the store before lies in cycles, and would keep its connections, here and in whatever is forked.
+        gc.collect()
         self.ending = Ending()
         self._drain_seconds = drain_seconds
         self._ends: float | None = None
