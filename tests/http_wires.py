@@ -134,8 +134,8 @@ class Wire(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Conversation)
+    def __init__(self, endpoint: str, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Conversation)
         self.server = endpoint.removeprefix("http://")
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.rule: Callable[[Passage], Fault | None] = lambda _: None

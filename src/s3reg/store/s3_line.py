@@ -83,7 +83,7 @@ class Line:
         http = self._session((ASK_SECONDS, ASK_SECONDS), 1)
         try:
             answer = self._sent(http, "", {"list-type": "2", "max-keys": "1"}, {})
-        except failures.HTTPClientError:
+        except (failures.HTTPClientError, failures.ConnectionError):
             return False
         finally:
             http.close()
