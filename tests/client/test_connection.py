@@ -89,6 +89,7 @@ def fault(code, status):
 
 
 GOOD = answers(200, {"fine": True})
+STORED = answers(200, ETag='"1"')
 
 
 class TestWhatIsTriedAgain:
@@ -152,7 +153,7 @@ class TestWhatIsTriedAgain:
             assert [request.connection for request in line.server.requests] == [1, 2]
 
     def test_a_connection_is_used_again(self):
-        steps = [GOOD, answers(206, b"x" * 9), answers(200), fault("SlowDown", 503), answers(200, b"x" * 9)]
+        steps = [GOOD, answers(206, b"x" * 9), STORED, fault("SlowDown", 503), answers(200, b"x" * 9)]
         with Line(*steps) as line:
             line.call()
             line.connection.read(line.link, first=3, length=9)
@@ -328,7 +329,7 @@ class TestReading:
 class TestSending:
     def test_a_body_is_sent_with_its_length_and_the_headers_of_its_link(self):
         body = b"0123456789" * 20_000
-        with Line(answers(200)) as line:
+        with Line(STORED) as line:
             line.send(body)
             request = line.server.requests[0]
             assert request.body == body
@@ -341,9 +342,15 @@ class TestSending:
                                       told(ChecksumMismatch(key="k", reason="r"))])  # fmt: skip
     def test_a_retry_sends_the_whole_body(self, step):
         body = b"0123456789" * 20_000
-        with Line(step, answers(200)) as line:
+        with Line(step, STORED) as line:
             line.send(body)
             assert [len(request.body) for request in line.server.requests] == [len(body)] * 2
+            assert line.server.requests[1].body == body
+
+    def test_a_page_in_the_stores_place_is_no_store(self):
+        body = b"0123456789" * 20_000
+        with Line(answers(200, b"<html>Please sign in.</html>"), STORED) as line:
+            line.send(body)
             assert line.server.requests[1].body == body
 
     def test_a_body_that_arrives_wrong_again_and_again_is_given_up(self):

@@ -45,7 +45,8 @@ _LASTING = (BucketMissing, RegionWrong, StoreFull, StoreReadOnly)
 """Somebody has to do something about these: a minute of retries would only hide what is wrong."""
 _OK = 200
 _PARTIAL = 206
-_STORED = {200, 201, 204, 412}
+_TAKEN = 412
+_STORED = {200, 201, 204, _TAKEN}
 _BAD_REQUEST = 400
 _UNAUTHENTICATED = 401
 _FORBIDDEN = 403
@@ -186,10 +187,13 @@ def data(answer: urllib3.BaseHTTPResponse, store: str, found: Found, flow: Flow,
 def check_stored(answer: urllib3.BaseHTTPResponse) -> None:
     """Raise LinkRefused or Again unless the store has what was sent.
 
-    A key that is taken holds these bytes: its name says so.
+    A key that is taken holds these bytes: its name says so. What is stored has an ETag in its answer (PutObject in
+    https://docs.aws.amazon.com/AmazonS3/latest/API), unlike the page with which a network asks to sign in.
     """
     if answer.status not in _STORED:
         refuse(answer)
+    if answer.status != _TAKEN and "etag" not in answer.headers:
+        raise Again(f"it answered {answer.status}, but not as a store does: somebody on the way may want a sign-in")
 
 
 def refuse(answer: urllib3.BaseHTTPResponse) -> NoReturn:
