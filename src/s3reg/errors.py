@@ -57,7 +57,7 @@ class S3regError(Exception):
     says: ClassVar[str] = "something went wrong inside s3reg: {reason}"
     remedy: ClassVar[str] = "look into the log; if it happens again, report it with the log lines around it"
     request_id: str | None = None
-    """On a node: what the request is called that a registry answered so, in its log too."""
+    """On a node: what the request is called that was answered so, in the log of whoever answered."""
 
     def __init__(self, /, **detail: Any) -> None:
         self.detail = detail

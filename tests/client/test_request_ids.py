@@ -65,6 +65,24 @@ def test_an_error_says_how_the_registry_calls_the_request_or_we_do(told, expecte
     assert caught.value.request_id == (expected or f"{ids.command}-1")
 
 
+def test_what_a_store_refuses_has_the_id_that_the_store_s_log_has_as_the_user_agent():
+    ids = RequestIds()
+    refused = answers(403, b"<Code>AccessDenied</Code>")
+    with line(refused, ids=ids) as (server, connection), pytest.raises(errors.LinkRefused) as caught:
+        connection.read(server.url.replace("127.0.0.1", "localhost") + LINK)
+    assert caught.value.request_id == f"{ids.command}-1"
+    assert server.requests[0].headers["user-agent"].endswith(f" id/{ids.command}-1")
+
+
+def test_an_interruption_is_nobody_s_answer():
+    stop = threading.Event()
+    with line(answers(503), tries=2) as (server, connection):
+        connection._pause = lambda *_: stop.set()
+        with pytest.raises(errors.Interrupted) as caught:
+            connection.read(server.url + LINK, stop=stop)
+    assert caught.value.request_id is None
+
+
 def test_what_no_registry_answered_has_no_id():
     steps = [answers(503), resets(), resets()]
     with line(*steps, tries=2) as (_, connection), pytest.raises(errors.RegistryUnreachable) as caught:

@@ -26,6 +26,7 @@ from gunicorn.glogging import Logger
 
 import pki
 from push_calls import API, TEMPLATE
+from s3reg import telemetry
 from s3reg.api import create_app, headers
 from s3reg.api.audit import TOLD_EACH
 from s3reg.cli import caller, patience, serving
@@ -137,9 +138,14 @@ def web():
 
 @pytest.fixture
 def cut(monkeypatch):
-    """Released for each client that was too slow for its answer."""
+    """Released for each client that was too slow for its answer, once it is told with its request's id."""
     told = threading.Semaphore(0)
-    monkeypatch.setattr(patience, "emit", lambda event, **_: told.release() if event == "client-too-slow" else None)
+
+    def emit(event, **_):
+        if event == "client-too-slow" and telemetry.request_id() is not None:
+            told.release()
+
+    monkeypatch.setattr(patience, "emit", emit)
     return told
 
 

@@ -39,6 +39,7 @@ from s3reg.client.sockets import Sockets, pool
 from s3reg.errors import (
     AnswerInvalid,
     CertificateRefused,
+    Interrupted,
     RegistryUnreachable,
     RequestInvalid,
     S3regError,
@@ -245,8 +246,7 @@ class Connection:
         self, method: str, url: str, body: bytes | Iterator[bytes] | None, headers: dict[str, str]
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         known, self._heard.request_id = self._ids.following(), None
-        is_ours = url.startswith(self.url + "/")
-        named = {"user-agent": agent(known), **({requestid.HEADER: known} if is_ours else {})}
+        named = {"user-agent": agent(known), **({requestid.HEADER: known} if url.startswith(self.url + "/") else {})}
         answer = self._pool.request(
             method,
             url,
@@ -257,7 +257,7 @@ class Connection:
             retries=False,
         )
         # By the name that it gave the request, if it gave one: that is in its log.
-        self._heard.request_id = requestid.valid(answer.headers.get(requestid.HEADER)) or (known if is_ours else None)
+        self._heard.request_id = requestid.valid(answer.headers.get(requestid.HEADER)) or known
         try:
             yield answer
         finally:
@@ -272,6 +272,8 @@ class Connection:
         """`_tried`; its error tells which request was answered so."""
         try:
             return self._tried(once, where, stop, came)
+        except Interrupted:
+            raise
         except S3regError as e:
             e.request_id = e.request_id or self._heard.request_id
             raise
