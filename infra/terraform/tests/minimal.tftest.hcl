@@ -141,8 +141,8 @@ run "makes_everything" {
 run "lets_nobody_do_more_than_is_needed" {
   assert {
     condition = alltrue([
-      for sid in ["TlsOnly", "NoOldTls"] : anytrue([
-        for one in jsondecode(aws_s3_bucket_policy.this[0].policy).Statement : one.Sid == sid && one.Effect == "Deny" && one.Principal == "*"
+      for refused in [{ Bool = { "aws:SecureTransport" = "false" } }, { NumericLessThan = { "s3:TlsVersion" = "1.2" } }] : anytrue([
+        for one in jsondecode(aws_s3_bucket_policy.this[0].policy).Statement : one.Effect == "Deny" && one.Principal == "*" && one.Condition == refused
       ])
     ])
     error_message = "The bucket refuses what does not come by TLS 1.2 or later."
