@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+PAUSE = 0.2
+"""Seconds of a node between two turns: the cores are for those that come and go, too."""
 SIZES = (machines.MIB, 300 * machines.KIB)
 
 
@@ -58,7 +60,7 @@ class Fleet:
                 runner.pull(machine.name, PullOptions(tag=f"v{turn}", durable=False))
                 assert machines.contents(there, machine) == machines.contents(here, machine)
                 self._count("pull")
-                if self._stop.is_set():
+                if self._stop.wait(PAUSE):
                     return
                 machines.scatter(machine.disk(), 3, seed=turn)
 

@@ -1,8 +1,8 @@
 """Three replicas behind nginx and behind HAProxy, killed and restarted one after the other, while nodes push and pull."""
 
 import contextlib
+import functools
 import http.client
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,16 @@ from urllib.parse import urlsplit
 import pytest
 
 import running
+from campaign.forks import forks
 from rolling.fleet import Fleet
-from rolling.replicas import BALANCERS, Replica
+from rolling.replicas import BALANCERS, Forked
 from s3reg.client import connection
+
+
+@pytest.fixture
+def launch():
+    with forks() as start:
+        yield start
 
 
 @pytest.fixture
@@ -25,14 +32,14 @@ def retries(monkeypatch):
 
 
 @contextlib.contextmanager
-def site(minio, bucket, folder):
+def site(launch, minio, bucket, folder):
     """Replicas on MinIO, and the addresses of what stands before them."""
     store = ["--store", f"s3://{bucket}/reg", "--s3-endpoint", minio.endpoint]
     told = {**minio.environment(), "S3REG_WORKERS": "1"}
     with contextlib.ExitStack() as stack:
-        replicas = [Replica(folder, store, told) for _ in range(3)]
+        replicas = [Forked(launch, folder, store, told) for _ in range(3)]
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(Replica.start, replicas))
+            list(pool.map(Forked.start, replicas))
         for one in replicas:
             stack.callback(one.stop)
         yield replicas, [stack.enter_context(balancer(folder, replicas)) for balancer in BALANCERS.values()]
@@ -44,16 +51,14 @@ def again(one):
     assert one.ready()
 
 
-def clean(minio, bucket):
-    """Whether fsck finds everything there, and as it was, to the last frame."""
-    command = [*running.PROGRAM, "fsck", f"s3://{bucket}/reg", "--s3-endpoint", minio.endpoint, "--read-data"]
-    environment = running.environment(**minio.environment())
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def check(launch, minio, bucket):
+    """Everything is there, and as it was, to the last frame."""
+    at = (f"s3://{bucket}/reg", "--s3-endpoint", minio.endpoint)
+    launch("fsck", *at, "--read-data", **minio.environment()).done()
 
 
 def asked(url, stop, sent):
-    """Ask over connections that are kept, and never again; all that was answered must be 200."""
+    """Ask over connections that are kept, nothing twice; all answers must be 200."""
     line = http.client.HTTPConnection(urlsplit(url).netloc, timeout=running.SECONDS)
     with contextlib.closing(line):
         while not stop.is_set():
@@ -62,12 +67,13 @@ def asked(url, stop, sent):
                 with line.getresponse() as answer:
                     assert (request[0], answer.status, bool(answer.read())) == (request[0], 200, True)
                 sent.append(1)
+            stop.wait(0.01)
 
 
-def roll(minio, bucket, folder, retries, *, nodes, killed, stopped):
+def roll(launch, minio, bucket, folder, retries, *, nodes, killed, stopped):
     """Kill and restart, then end and restart, replicas in this order; no command fails. What it came to."""
     name, began, sent, stop = bucket(minio), time.monotonic(), [], threading.Event()
-    with site(minio, name, folder) as (replicas, urls):
+    with site(launch, minio, name, folder) as (replicas, urls):
         with Fleet(folder, urls, nodes) as fleet:
             for number in killed:
                 replicas[number].kill()
@@ -84,7 +90,7 @@ def roll(minio, bucket, folder, retries, *, nodes, killed, stopped):
                 for asker in askers:
                     asker.result()
             fleet.end()
-        clean(minio, name)
+        check(launch, minio, name)
     return {
         "nodes": nodes,
         "seconds": round(time.monotonic() - began),
@@ -99,13 +105,19 @@ def roll(minio, bucket, folder, retries, *, nodes, killed, stopped):
     }
 
 
-def test_replicas_are_killed_and_restarted_one_after_the_other_and_no_command_fails(minio, bucket, tmp_path, retries):
-    told = roll(minio, bucket, tmp_path, retries, nodes=6, killed=(0, 1), stopped=(1, 2))
+@pytest.fixture
+def rolling(launch, minio, bucket, tmp_path, retries):
+    """`roll` on MinIO."""
+    return functools.partial(roll, launch, minio, bucket, tmp_path, retries)
+
+
+def test_replicas_are_killed_and_restarted_one_after_the_other_and_no_command_fails(rolling):
+    told = rolling(nodes=6, killed=(0, 1), stopped=(1, 2))
     assert told["push"] >= 6
 
 
 @pytest.mark.campaign
-def test_fifty_nodes_see_none_of_many_kills(minio, bucket, tmp_path, retries, capsys):
-    told = roll(minio, bucket, tmp_path, retries, nodes=50, killed=(0, 1, 2) * 5, stopped=(0, 1, 2) * 5)
+def test_fifty_nodes_see_none_of_many_kills(rolling, capsys):
+    told = rolling(nodes=50, killed=(0, 1, 2) * 5, stopped=(0, 1, 2) * 5)
     with capsys.disabled():
         print("", *(f"| {name} | {count} |" for name, count in told.items()), sep="\n")  # noqa: T201 - the table to keep
