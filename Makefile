@@ -55,9 +55,10 @@ load: $(DEV) ## measure what requests one and two replicas answer a second; take
 minio: ## install MinIO, the S3 server that the tests use, with Go; once, outside this folder
 	@tests/install_minio.sh
 
-reference: $(DEV) ## print docs/reference.md from the code, docs/reference/compatibility.md from the tests
+reference: $(DEV) ## print docs/reference.md from the code, compatibility.md from the tests, tables of variables from Terraform
 	@$(BIN)/python -m s3reg.cli.reference > docs/reference.md
 	@$(BIN)/python tests/compatibility.py > docs/reference/compatibility.md
+	@$(BIN)/python tests/module_tables.py
 
 fix: $(DEV) ## let ruff correct and format what it can
 	@$(BIN)/ruff check --quiet --fix .

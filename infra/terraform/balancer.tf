@@ -23,6 +23,8 @@ resource "aws_vpc_security_group_ingress_rule" "balancer" {
   ip_protocol       = "tcp"
   from_port         = each.value[1]
   to_port           = each.value[1]
+
+  tags = merge(var.tags, { Name = "${var.name}-balancer-${each.key}" })
 }
 
 resource "aws_vpc_security_group_egress_rule" "balancer" {
@@ -32,6 +34,8 @@ resource "aws_vpc_security_group_egress_rule" "balancer" {
   ip_protocol                  = "tcp"
   from_port                    = local.port
   to_port                      = local.port
+
+  tags = merge(var.tags, { Name = "${var.name}-balancer-egress" })
 }
 
 resource "aws_lb" "this" {

@@ -41,6 +41,8 @@ resource "aws_vpc_security_group_ingress_rule" "replicas" {
   ip_protocol                  = "tcp"
   from_port                    = local.port
   to_port                      = local.port
+
+  tags = merge(var.tags, { Name = "${var.name}-replicas" })
 }
 
 resource "aws_vpc_security_group_ingress_rule" "metrics" {
@@ -52,6 +54,8 @@ resource "aws_vpc_security_group_ingress_rule" "metrics" {
   ip_protocol       = "tcp"
   from_port         = local.metrics_port
   to_port           = local.metrics_port
+
+  tags = merge(var.tags, { Name = "${var.name}-metrics-${each.key}" })
 }
 
 resource "aws_vpc_security_group_egress_rule" "replicas" {
@@ -61,6 +65,8 @@ resource "aws_vpc_security_group_egress_rule" "replicas" {
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
+
+  tags = merge(var.tags, { Name = "${var.name}-replicas-egress" })
 }
 
 locals {
