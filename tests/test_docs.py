@@ -14,7 +14,8 @@ from s3reg.cli.main import program
 HOME = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for path in [*HOME.glob("*.md"), *HOME.glob("docs/**/*.md"), *HOME.glob("infra/**/*.md")]
+    for pattern in ("*.md", "docs/**/*.md", "infra/**/*.md", "monitoring/*.md")
+    for path in HOME.glob(pattern)
     if "node_modules" not in path.parts
 )
 PAGE_NAMES = [path.relative_to(HOME).as_posix() for path in PAGES]

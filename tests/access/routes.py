@@ -134,6 +134,7 @@ ROUTES: dict[str, Route] = {
     "GET /livez": Route(plain("/livez"), public=True),
     "GET /readyz": Route(plain("/readyz"), public=True),
     "GET /": Route(plain("/"), ("index",)),
+    "GET /metrics": list_vms("/metrics"),
     "POST /tap/v1/hand": Route(plain("/tap/v1/hand", {"id": "victim"}), public=True),
     "POST /tap/v1/shake": Route(shake, public=True),
     "GET /objects/<>": Route(read_link, public=True),
