@@ -24,6 +24,7 @@ PREFIX = "S3REG_"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("plain", "json")
 PROXY_KINDS = ("nginx", "alb-verify", "alb-passthrough")
+_LARGEST_PORT = 65_535
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ELSEWHERE = frozenset(
     {
@@ -112,7 +113,33 @@ def _networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def address(text: str) -> Address:
+    """`HOST:PORT` or `[IPv6]:PORT`, taken apart. Raises ValueError; never for a setting, which was looked at."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _LARGEST_PORT):  # noqa: PLR2004 - digits of the largest
+        raise ValueError("write HOST:PORT, like 127.0.0.1:8089 or [::1]:8089")
+    return Address(host, int(port))
+
+
+def _listened_at(text: str) -> str:
+    address(text)
+    return text
+
+
 _TEXT = _Sort(Native.TEXT, str)
+_ADDRESS = _Sort(Native.TEXT, _listened_at)
 _TRUTH = _Sort(Native.TRUTH, _truth)
 _WEB_ADDRESS = _Sort(Native.TEXT, _web_address)
 _NETWORKS = _Sort(Native.TEXTS, _networks)
@@ -141,7 +168,7 @@ class Settings:
     )
     s3_ca_bundle: str | None = _of(None, "FILE", "Certificates (PEM) that the S3 server's is checked against.", _TEXT)
     s3_insecure: bool = _of(False, "yes or no", "Do not check the S3 server's certificate.", _TRUTH)
-    listen: str = _of("127.0.0.1:8089", "HOST:PORT", "Where to serve; port 0 takes any free one.", _TEXT)
+    listen: str = _of("127.0.0.1:8089", "HOST:PORT", "Where to serve; port 0 takes any free one.", _ADDRESS)
     no_auth: bool = _of(
         False, "yes or no", "Serve other machines although everyone who reaches the registry may do everything.", _TRUTH
     )
@@ -236,7 +263,7 @@ class Settings:
         _whole(0, 3600),
     )
     metrics_listen: str | None = _of(
-        None, "HOST:PORT", "Serve /metrics and the health paths there too, without asking who asks.", _TEXT
+        None, "HOST:PORT", "Serve /metrics and the health paths there too, without asking who asks.", _ADDRESS
     )
     traces: str | None = _of(
         None, "URL", "Where traces are sent, by OTLP over HTTP; takes the extra s3reg[traces].", _WEB_ADDRESS
@@ -344,4 +371,9 @@ def _contradictions(read: Settings) -> Iterator[tuple[str, bool, str]]:
         "proxy_certificates",
         read.proxy_certificates is not None and read.client_ca is None,
         "the certificates are checked against S3REG_CLIENT_CA, which is not set",
+    )
+    yield (
+        "metrics_listen",
+        read.metrics_listen == read.listen and address(read.listen).port != 0,
+        "it is the API's own address; name another port, or leave it out: the API has /metrics too",
     )

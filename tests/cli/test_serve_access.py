@@ -24,7 +24,7 @@ OUTSIDE = ["0.0.0.0", "::", "192.0.2.7", "::ffff:192.0.2.7"]
 @pytest.mark.parametrize("host", OUTSIDE)
 def test_other_machines_are_served_only_if_they_are_asked_who_they_are_or_that_was_said(host, caplog):
     def check(**told):
-        exposure.check_exposure(host, Settings(listen=f"{host}:1", **told))
+        exposure.check_exposure(Settings(listen=f"[{host}]:1", **told))
 
     with pytest.raises(Unguarded, match=host) as e:
         check()
@@ -39,12 +39,12 @@ def test_a_host_of_which_one_address_is_reached_from_outside_is_not_this_machine
     found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 0)) for address in ("127.0.0.1", "192.0.2.7")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
     with pytest.raises(Unguarded):
-        exposure.check_exposure("both", Settings(listen="both:1"))
+        exposure.check_exposure(Settings(listen="both:1"))
 
 
 @pytest.mark.parametrize("source", ["root_token", "root_token_file", "root_token_secret"])
 def test_tokens_that_cross_the_line_in_clear_are_warned_of(source, caplog):
-    exposure.check_exposure("0.0.0.0", Settings(listen="0.0.0.0:8089", **{source: OLD}))
+    exposure.check_exposure(Settings(listen="0.0.0.0:8089", **{source: OLD}))
     (line,) = [record.getMessage() for record in caplog.records]
     assert "credentials-in-clear" in line
     assert "S3REG_TLS_CERT" in line
@@ -54,13 +54,13 @@ def test_tokens_that_cross_the_line_in_clear_are_warned_of(source, caplog):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_this_machine_is_served_whatever_is_asked(host, caplog):
     for told in ({}, {"root_token": OLD}, {"no_auth": True}):
-        exposure.check_exposure(host, Settings(**told))
+        exposure.check_exposure(Settings(listen=f"[{host}]:8089", **told))
     assert caplog.text == ""
 
 
 def test_a_host_that_there_is_not_is_told():
     with pytest.raises(ListenFailed, match=r"no\.such\.host"):
-        exposure.check_exposure("no.such.host.invalid", Settings(listen="no.such.host.invalid:1"))
+        exposure.check_exposure(Settings(listen="no.such.host.invalid:1"))
 
 
 # --- What it needs before it serves ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from s3reg.auth.revocation import Revocation
 from s3reg.errors import CertificateRefused, SettingInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MOST_BYTES = 256 * 1024
@@ -68,12 +68,17 @@ class Certificates:
 
     def check(self) -> None:
         """Raise SettingInvalid if the files cannot be used."""
+        for problem in self.problems():
+            raise problem
+
+    def problems(self) -> Iterator[SettingInvalid]:
+        """What is wrong with each of the files."""
         _, problem = self._anchors.look()
         if problem is not None:
-            raise SettingInvalid(name="S3REG_CLIENT_CA", reason=f"{self._ca}: {problem}")
+            yield SettingInvalid(name="S3REG_CLIENT_CA", reason=f"{self._ca}: {problem}")
         problem = self._revocation.problem() if self._revocation is not None else None
         if problem is not None:
-            raise SettingInvalid(name="S3REG_CLIENT_CRL", reason=f"{self._crl}: {problem}")
+            yield SettingInvalid(name="S3REG_CLIENT_CRL", reason=f"{self._crl}: {problem}")
 
     def holder(self, presented: Presented) -> Holder:
         """Whom it stands for, if it is good now. Raises CertificateRefused."""

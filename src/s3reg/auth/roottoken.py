@@ -17,7 +17,7 @@ from s3reg.auth.reread import Reread
 from s3reg.errors import RootTokenUnreadable, SettingInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SHORTEST = 10
 """Characters."""
@@ -67,14 +67,9 @@ class RootTokens:
             from s3reg.auth.parameterstore import ParameterStore  # noqa: PLC0415 - as above
 
             return cls(ParameterStore(parameter).tokens)
-        told = {"S3REG_ROOT_TOKEN": token, "S3REG_ROOT_TOKEN_PREVIOUS": previous}
-        given = {name: text for name, text in told.items() if text is not None}
-        for name, text in given.items():
-            try:
-                checked(_bytes(text))
-            except ValueError as e:
-                raise SettingInvalid(name=name, reason=str(e)) from None
-        return cls.fixed(*given.values())
+        for problem in unfit(token, previous):
+            raise problem
+        return cls.fixed(*(text for text in (token, previous) if text is not None))
 
     def check(self) -> None:
         """Raise RootTokenUnreadable if no source has a token, with what is wrong."""
@@ -93,6 +88,16 @@ class RootTokens:
     def _digest(self, token: bytes) -> bytes:
         """Of one length whatever the token's is, and unknown to whoever asks: comparing it tells nothing."""
         return hmac.digest(self._blind, hashlib.sha256(token).digest(), "sha256")
+
+
+def unfit(token: str | None, previous: str | None) -> Iterator[SettingInvalid]:
+    """What is wrong with the two that the environment may have."""
+    for name, text in {"S3REG_ROOT_TOKEN": token, "S3REG_ROOT_TOKEN_PREVIOUS": previous}.items():
+        if text is not None:
+            try:
+                checked(_bytes(text))
+            except ValueError as e:
+                yield SettingInvalid(name=name, reason=str(e))
 
 
 class TokenFile:

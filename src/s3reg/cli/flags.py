@@ -83,15 +83,17 @@ def read(flags: Mapping[str, str | None], url: str | None = None, *, quietly: bo
 
 
 def existing_store(read: Settings) -> ObjectStore:
-    """The store that the settings name; a directory that is none is refused, and stays as it is. Raises SettingInvalid.
-
-    One that lost its format.json is a store: what is done with it says so.
-    """
+    """The store that the settings name; a directory that is none is refused, and stays as it is. Raises SettingInvalid."""
     where = read.store or ""
-    signs = (Path(where).expanduser() / path for path in (fmt.FORMAT_KEY, paths.of_folder(fmt.HEADS)))
-    if where and "://" not in where and not any(sign.exists() for sign in signs):
+    if where and "://" not in where and not is_store(where):
         raise SettingInvalid(name="--store", reason=f"there is no store of s3reg in {where!r}")
     return open_store(read)
+
+
+def is_store(folder: str) -> bool:
+    """Whether a directory is a store. One that lost its format.json is: what is done with it says so."""
+    signs = (Path(folder).expanduser() / path for path in (fmt.FORMAT_KEY, paths.of_folder(fmt.HEADS)))
+    return any(os.path.exists(sign) for sign in signs)  # noqa: PTH110 - one that may not be seen is none, and no failure
 
 
 def _file() -> click.Option:

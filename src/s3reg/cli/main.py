@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
-SERVER_COMMANDS = ("serve", "store", "gc", "adopt", "fsck")
+SERVER_COMMANDS = ("serve", "config", "store", "gc", "adopt", "fsck")
 
 
 class _Terminated(KeyboardInterrupt):

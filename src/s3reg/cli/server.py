@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from s3reg import __version__, settings
-from s3reg.api import trial
+from s3reg.api import traces, trial
 from s3reg.api.wiring import Wiring, open_store
 from s3reg.cli import flags, output, serving
 from s3reg.cli.adopt import adopt
+from s3reg.cli.config import config
 from s3reg.cli.fsck import fsck
 from s3reg.cli.gc import gc
 from s3reg.cli.output import Answer, Columns
@@ -50,16 +51,17 @@ def serve(asked: Asked, /, **told: str | None) -> None:
     read = flags.read(told)
     settings.check(read)
     tls = Tls.named(read)
-    with serving.listening(read) as sock:
+    with serving.listening(read) as sock, serving.listening_beside(read) as beside:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.
         location = _tried(read)
         asks = "asks for credentials" if read.guarded else "everyone may do everything"
         line = f"s3reg {__version__} serves {location} at {serving.url_of(sock, read)} ({asks})"
-        serving.serve(read, sock, tls, lambda: click.echo(line))
+        serving.serve(read, sock, tls, lambda: click.echo(line), beside)
 
 
 def _tried(read: settings.Settings) -> str:
     """Where the store is, once it has answered."""
+    traces.check(read.traces)
     probe = Wiring(read)
     if probe.gate is not None:
         probe.gate.check()
@@ -106,4 +108,11 @@ def _mark(promise: check.Promise) -> str:
     return "!" if promise.advice else "✓" if promise.kept else "✗"
 
 
-commands: dict[str, click.Command] = {"serve": serve, "store": store, "gc": gc, "adopt": adopt, "fsck": fsck}
+commands: dict[str, click.Command] = {
+    "serve": serve,
+    "config": config,
+    "store": store,
+    "gc": gc,
+    "adopt": adopt,
+    "fsck": fsck,
+}

@@ -12,19 +12,22 @@ import logging
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from s3reg.api import create_app
+from s3reg.api import create_app, metrics
+from s3reg.api.tally import Board
+from s3reg.cli import beside
 from s3reg.cli.arbiter import FINISH_SECONDS, SPARE_SECONDS, Replica
 from s3reg.cli.daily import Daily
 from s3reg.cli.exposure import check_exposure
-from s3reg.errors import ListenFailed, SettingInvalid
+from s3reg.errors import ListenFailed
+from s3reg.settings import address
 from s3reg.store.files import FilesStore
+from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     import ssl
@@ -40,6 +43,8 @@ GRACE_SECONDS = 30
 """For requests under way, when their process is to end."""
 HUNG_SECONDS = 30
 """After so long without a sign of life a worker is killed, and another one started."""
+MOST_AT_ONCE = 8
+"""Processes that count, for each worker that is wanted: those that leave have a minute to finish."""
 JITTER = 5
 """A worker takes up to a fifth more requests than it must: else all of them would be replaced at once."""
 KEEPALIVE_SECONDS = 75
@@ -51,34 +56,23 @@ LARGEST_HEADER = 32 * 1024
 """Bytes: a load balancer's with a chain of certificates has 16 KiB. What they may have together, patience.py says."""
 COLLECT_AFTER = (20_000, 10, 10)
 """Objects made and not gone again before the young ones are looked at, then how often these before the older ones."""
-_LARGEST_PORT = 65_535
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn's own files, not ours; only whether it is there matters
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen."""
-
-    host: str
-    port: int
-
-
-def address(listen: str) -> Address:
-    """`HOST:PORT` or `[IPv6]:PORT`, taken apart. Raises SettingInvalid."""
-    host, _, port = listen.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not host or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _LARGEST_PORT):  # noqa: PLR2004 - digits of the largest
-        raise SettingInvalid(name="--listen", reason=f"{listen!r}: write HOST:PORT, like 127.0.0.1:8089 or [::1]:8089")
-    return Address(host, int(port))
-
-
 def listening(settings: Settings) -> socket.socket:
-    """A socket that listens where the settings say. Raises SettingInvalid, Unguarded, ListenFailed."""
-    where = address(settings.listen)
-    check_exposure(where.host, settings)
+    """A socket that listens where the settings say. Raises Unguarded, ListenFailed."""
+    check_exposure(settings)
+    return bound(settings.listen)
+
+
+def listening_beside(settings: Settings) -> contextlib.AbstractContextManager[socket.socket | None]:
+    """Another one for metrics and health, if the settings say where. Raises ListenFailed."""
+    return contextlib.nullcontext() if settings.metrics_listen is None else bound(settings.metrics_listen)
+
+
+def bound(listen: str) -> socket.socket:
+    """A socket that listens at `HOST:PORT`. Raises ListenFailed."""
+    where = address(listen)
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(
             where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -92,7 +86,7 @@ def listening(settings: Settings) -> socket.socket:
             undo.pop_all()
             return made
     except OSError as e:
-        raise ListenFailed(listen=settings.listen, reason=e.strerror) from e
+        raise ListenFailed(listen=listen, reason=e.strerror) from e
 
 
 def url_of(sock: socket.socket, settings: Settings) -> str:
@@ -102,12 +96,19 @@ def url_of(sock: socket.socket, settings: Settings) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def serve(settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
+def serve(
+    settings: Settings,
+    sock: socket.socket,
+    tls: Tls | None,
+    ready: Callable[[], None],
+    beside_sock: socket.socket | None = None,
+) -> None:
     """Serve at `sock`, which becomes gunicorn's, until the process is told to end; `ready` is called when it listens.
 
+    `beside_sock`: where metrics and health are served besides.
     SIGTERM ends it gracefully: it says so for `drain_seconds`, then requests under way get 30 s. Ends in SystemExit.
     """
-    _Server(settings, sock, tls, ready).run()
+    _Server(settings, sock, tls, ready, beside_sock).run()
 
 
 def cores() -> int:
@@ -120,14 +121,26 @@ def cores() -> int:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Our application and our settings, in gunicorn's hands."""
 
-    def __init__(self, settings: Settings, sock: socket.socket, tls: Tls | None, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sock: socket.socket,
+        tls: Tls | None,
+        ready: Callable[[], None],
+        beside_sock: socket.socket | None,
+    ) -> None:
         self._settings = settings
+        self._beside = beside_sock
         self._daily: Daily | None = None
+        workers = settings.workers or cores()
+        self._board = Board(MOST_AT_ONCE * workers)
+        self._part: int | None = None
+        """Of the board: the next worker's, or in a worker its own."""
         self._options: dict[str, Any] = {
             "bind": f"fd://{sock.detach()}",
             "backlog": BACKLOG,
             "worker_class": "s3reg.cli.patience.PatientWorker",
-            "workers": settings.workers or cores(),
+            "workers": workers,
             "threads": settings.threads,
             "worker_connections": 1000 + settings.threads,
             "keepalive": KEEPALIVE_SECONDS,
@@ -143,7 +156,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             # What a proxy says is believed in one place, api/peer.py; gunicorn would believe everybody on this machine.
             "forwarded_allow_ips": "",
             "when_ready": lambda arbiter: _tell(arbiter, ready),
-            "pre_fork": _share,
+            "pre_fork": self._share,
             "post_fork": _shorten,
             "worker_exit": self._end_daily,
         }
@@ -167,24 +180,29 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Any:
         """Where gunicorn asks for the application: in each worker, after the fork, so that no two share a connection."""
-        app = create_app(self._settings)
-        self._begin_daily(app.extensions["s3reg"])
+        if self._part is None:
+            emit("metrics-full", level=logging.WARNING, reason="more processes than ever should be there at once")
+        app = create_app(self._settings, tally=None if self._part is None else self._board.tally(self._part))
+        self._begin_daily(app)
+        if self._beside is not None:
+            beside.serve(self._beside, metrics.beside(app))
         _spare_collections()
         return app
 
-    def _begin_daily(self, held: Wiring) -> None:
+    def _share(self, arbiter: Replica, worker: PatientWorker) -> None:
+        worker.ending = arbiter.ending
+        self._part = worker.part = self._board.free([other.part for other in arbiter.WORKERS.values()])
+
+    def _begin_daily(self, app: Any) -> None:
+        held: Wiring = app.extensions["s3reg"]
         if isinstance(held.store, FilesStore) and self._settings.sweep_seconds:
-            self._daily = Daily(held, held.store, self._settings.sweep_seconds)
+            self._daily = Daily(held, held.store, self._settings.sweep_seconds, swept=metrics.of(app).swept)
             self._daily.start()
 
     def _end_daily(self, arbiter: object, worker: object) -> None:
         del arbiter, worker
         if self._daily is not None:
             self._daily.end()
-
-
-def _share(arbiter: Replica, worker: PatientWorker) -> None:
-    worker.ending = arbiter.ending
 
 
 def _shorten(arbiter: Replica, worker: PatientWorker) -> None:
