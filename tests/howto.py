@@ -193,9 +193,14 @@ class Reader:
         shown.append(b"".join(pieces).decode().replace("\r\n", "\n"))
 
     def serve(self, arguments: list[str]) -> str:
-        """In the other terminal: what ran there is ended first."""
+        """In the other terminal: what ran there is ended first. It listens where there is room, whatever the page says."""
         self.registry.close()
-        self.registry.enter_context(running.serving(self.folder, *arguments, "--workers", "1", listen=self.listen))
+        if "--listen" in arguments:
+            at = arguments.index("--listen")
+            arguments = [*arguments[:at], *arguments[at + 2 :]]
+        store = {name: value for name, value in os.environ.items() if name.startswith("S3REG_S3_")}
+        serving = running.serving(self.folder, *arguments, "--workers", "1", listen=self.listen, **store)
+        self.registry.enter_context(serving)
         return ""
 
 

@@ -5,6 +5,7 @@ here: by the first command of the block before which it happens.
 """
 
 import contextlib
+import datetime as dt
 import functools
 import random
 import re
@@ -20,6 +21,7 @@ import running
 import servers
 import sites
 from machines import KIB, MIB
+from s3reg import __version__
 from s3reg.api import create_app
 from s3reg.api.wiring import open_store
 from s3reg.client.platform import default_library
@@ -231,41 +233,94 @@ def test_a_store_is_copied_and_the_copy_adopted(story, minio, bucket, tmp_path):
     for tag in ("xcode-16", "xcode-17"):
         told.import_vm(size=MIB)
         told.s3reg("push", "sequoia", "-t", tag)
-    with sites.serving(functools.partial(aws, minio.client)) as url:
-        program = tmp_path / "bin" / "aws"
-        program.write_text(f'#!/bin/sh\nexec curl -fsS --data-binary "$*" {url}\n')
-        program.chmod(0o755)
+    with aws_is_here(tmp_path, minio):
         told.follow()
     with sites.serving(create_app(replace(told.settings, store=copy))) as url:
         told.s3reg("-a", url, "pull", "sequoia", at="the node")
         told.s3reg("-a", url, "push", "sequoia", "-t", "xcode-18", at="the node")
 
 
-def aws(client, environ, start_response):
-    """What `aws s3 cp` and `aws s3 sync` do between two places of one server; as a program it would take a second each time.
+@contextlib.contextmanager
+def aws_is_here(folder, server):
+    """A reader in this folder has a program `aws`."""
+    with sites.serving(functools.partial(aws, server.client, folder)) as url:
+        program = folder / "bin" / "aws"
+        program.write_text(f'#!/bin/sh\nexec curl -fsS --data-binary "$*" {url}\n')
+        program.chmod(0o755)
+        yield
+
+
+def aws(client, folder, environ, start_response):
+    """What `aws s3 cp` and `aws s3 sync` do, to a place on a server; as a program it would take a second each time.
 
     A sync copies what the target lacks, has in another size, or has from before the source's time
     (https://docs.aws.amazon.com/cli/latest/reference/s3/sync.html).
     """
     words = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split()
-    (_, verb, *places) = [word for word in words if not word.startswith("--")]
-    (source, source_key), (target, target_key) = (place.removeprefix("s3://").split("/", 1) for place in places)
+    (_, verb, source, target) = [word for word in words if not word.startswith("--")]
+    bucket, target_key = target.removeprefix("s3://").split("/", 1)
     keys = [""]
     if verb == "sync":
-        here, there = objects(client, source, source_key), objects(client, target, target_key)
+        here, there = found(client, folder, source), found(client, folder, target)
         keys = [
             key
             for key, (size, time) in here.items()
             if key not in there or size != there[key][0] or time > there[key][1]
         ]
     for key in keys:
-        wanted = {"Bucket": source, "Key": source_key + key}
-        client.copy_object(Bucket=target, Key=target_key + key, CopySource=wanted)
+        if source.startswith("s3://"):
+            place, source_key = source.removeprefix("s3://").split("/", 1)
+            wanted = {"Bucket": place, "Key": source_key + key}
+            client.copy_object(Bucket=bucket, Key=target_key + key, CopySource=wanted)
+        else:
+            client.put_object(Bucket=bucket, Key=target_key + key, Body=(folder / (source + key)).read_bytes())
     start_response("200 OK", [])
     return []
 
 
-def objects(client, bucket, prefix):
+def found(client, folder, place):
+    """Key below the place, which is a bucket's or a folder → size, time."""
+    if not place.startswith("s3://"):
+        stats = [(path, path.stat()) for path in (folder / place).rglob("*") if path.is_file()]
+        times = {path: dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC) for path, stat in stats}
+        return {path.relative_to(folder / place).as_posix(): (stat.st_size, times[path]) for path, stat in stats}
+    bucket, prefix = place.removeprefix("s3://").split("/", 1)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     rows = [row for page in pages for row in page.get("Contents", ())]
     return {row["Key"].removeprefix(prefix): (row["Size"], row["LastModified"]) for row in rows}
+
+
+def test_a_registry_on_one_machine_that_moves_to_a_bucket(capsys, monkeypatch, tmp_path, minio, bucket):
+    for program in ("curl", "openssl", "rsync"):
+        servers.needs(program)
+    url = f"s3://{bucket(minio)}/templates"
+    (tmp_path / "system.img").write_bytes(random.Random(1).randbytes(MIB))
+    with contextlib.ExitStack() as stack:
+        reader = howto.Reader(tmp_path, stack, capsys, monkeypatch, {"s3://my-bucket": url})
+        for name, value in {"S3REG_S3_ENDPOINT": minio.endpoint, **minio.environment()}.items():
+            monkeypatch.setenv(name, value)
+        stack.enter_context(aws_is_here(tmp_path, minio))
+        printed = [reader.follow(block) for block in howto.blocks("one-machine.md")]
+    assert "ready" in dict(line for block in printed for line in block)["curl -s http://localhost:8089/readyz"]
+
+
+def test_a_backup_is_looked_at_and_tried(story, minio, bucket):
+    told = story("backup.md")
+    copy = f"s3://{bucket(minio)}/copy"
+    told.reader.instead["s3://my-copy"] = copy
+    for tag in ("xcode-16", "xcode-17"):
+        told.import_vm(size=MIB)
+        told.s3reg("push", "sequoia", "-t", tag)
+    source, target = told.reader.instead["s3://my-bucket"], copy
+    (of, prefix), (to, under) = (place.removeprefix("s3://").split("/") for place in (source, target))
+    for key in found(minio.client, None, f"{source}/"):
+        minio.client.copy_object(Bucket=to, Key=f"{under}/{key}", CopySource={"Bucket": of, "Key": f"{prefix}/{key}"})
+    told.follow()
+
+
+def test_a_release_is_looked_at_before_it_serves(story):
+    servers.needs("curl")
+    told = story("upgrade.md")
+    told.reader.instead["http://localhost:8089"] = re.search(r"http://\S+", told.s3reg("list-repos"))[0]
+    said = dict(line for block in told.follow() for line in block)
+    assert __version__ in said["curl -s http://localhost:8089/registry/status"]
