@@ -90,6 +90,8 @@ class S3Server:
     secret_key: str = field(repr=False)
     region: str = REGION
     bucket_prefix: str = "s3reg"
+    ca: Path | None = None
+    """Whose certificate it has, where it speaks TLS."""
     ours: bool = True
     """Started for this run: what is left on it goes with it."""
     kill: Callable[[], None] = field(default=lambda: lacking("a MinIO that may be killed"), repr=False, compare=False)
@@ -113,6 +115,7 @@ class S3Server:
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"),
+            verify=None if self.ca is None else str(self.ca),
         )
 
     def new_bucket(self, **more) -> str:
@@ -177,16 +180,21 @@ def moto() -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def minio(folder: Path, *, port: int | None = None, **environment: str) -> Iterator[S3Server]:
-    """MinIO on this port, or a free one, with its data under `folder`; or the server that S3REG_TEST_S3 names."""
+def minio(
+    folder: Path, *, port: int | None = None, tls: tuple[Path, Path] | None = None, **environment: str
+) -> Iterator[S3Server]:
+    """MinIO on this port, or a free one, with its data under `folder`; or the server that S3REG_TEST_S3 names.
+
+    `tls`: the folder with its certificate for localhost, as MinIO wants it, and the CA; there is none but ours then.
+    """
     named = os.environ.get("S3REG_TEST_S3")
-    if named:
+    if named and tls is None:
         yield _named(named)
         return
     program = os.environ.get("S3REG_MINIO") or str(Path.home() / ".cache/s3reg/bin/minio")
     if shutil.which(program) is None:
         lacking(f"minio ({_INSTALL['minio']})")
-    with run_minio(program, folder, port=port, **environment) as server:
+    with run_minio(program, folder, port=port, tls=tls, **environment) as server:
         yield server
 
 
@@ -199,8 +207,15 @@ def _named(url: str) -> S3Server:
 
 
 @contextlib.contextmanager
-def run_minio(program: str, folder: Path, *, port: int | None = None, **environment: str) -> Iterator[S3Server]:
-    """MinIO on this port, or a free one. `environment` adds to its settings."""
+def run_minio(
+    program: str,
+    folder: Path,
+    *,
+    port: int | None = None,
+    tls: tuple[Path, Path] | None = None,
+    **environment: str,
+) -> Iterator[S3Server]:
+    """MinIO on this port, or a free one. `environment` adds to its settings; `tls` as for `minio`."""
     user, password = credentials()
     port = port or free_port()
     settings = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off", "HOME": str(folder)}
@@ -208,10 +223,15 @@ def run_minio(program: str, folder: Path, *, port: int | None = None, **environm
     address = f"127.0.0.1:{port}"
     # Its data lie in a folder of their own: MinIO takes every folder beside them for a bucket.
     command = [program, "server", str(folder / "data"), "--address", address, "--quiet"]
+    endpoint, ca = f"http://{address}", None
+    if tls is not None:
+        certificates, ca = tls
+        command += ["--certs-dir", str(certificates)]
+        endpoint = f"https://localhost:{port}"
     region = environment.get("MINIO_SITE_REGION", REGION)
     with until_stdin_ends(command, folder / "minio.log", settings) as kill:
-        _await(f"http://{address}/minio/health/ready", folder / "minio.log")
-        yield S3Server("minio", f"http://{address}", user, password, region, kill=kill)
+        _await(f"{endpoint}/minio/health/ready", folder / "minio.log", ca)
+        yield S3Server("minio", endpoint, user, password, region, ca=ca, kill=kill)
 
 
 @contextlib.contextmanager
@@ -240,9 +260,9 @@ def until_stdin_ends(command: list[str], log: Path, environment: dict[str, str])
             process.wait(timeout=_START_SECONDS)
 
 
-def _await(url: str, log: Path) -> None:
+def _await(url: str, log: Path, ca: Path | None = None) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    with urllib3.PoolManager() as http:
+    with urllib3.PoolManager(ca_certs=None if ca is None else str(ca)) as http:
         while time.monotonic() < deadline:
             with contextlib.suppress(urllib3.exceptions.HTTPError):
                 if http.request("GET", url, retries=False, timeout=5).status == 200:

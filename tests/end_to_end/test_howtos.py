@@ -7,6 +7,7 @@ here: by the first command of the block before which it happens.
 import contextlib
 import datetime as dt
 import functools
+import json
 import random
 import re
 import subprocess
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 import howto
+import nginx
+import roles
 import running
 import servers
 import sites
@@ -321,6 +324,64 @@ def test_a_backup_is_looked_at_and_tried(story, minio, bucket):
 def test_a_release_is_looked_at_before_it_serves(story):
     servers.needs("curl")
     told = story("upgrade.md")
-    told.reader.instead["http://localhost:8089"] = re.search(r"http://\S+", told.s3reg("list-repos"))[0]
+    told.reader.instead[howto.WHERE] = re.search(r"http://(\S+)", told.s3reg("list-repos"))[1]
+    told.reader.instead["127.0.0.1:8089"] = f"127.0.0.1:{servers.free_port()}"
     said = dict(line for block in told.follow() for line in block)
     assert __version__ in said["curl -s http://localhost:8089/registry/status"]
+
+
+@pytest.fixture
+def reader(tmp_path, capsys, monkeypatch):
+    for program in ("curl", "openssl"):
+        servers.needs(program)
+    (tmp_path / "system.img").write_bytes(random.Random(1).randbytes(MIB))
+    with contextlib.ExitStack() as stack:
+        yield howto.Reader(tmp_path, stack, capsys, monkeypatch, {})
+
+
+def policies(page):
+    """The policies of the page, by the words in front of them."""
+    text = (howto.PAGES / page).read_text()
+    return {
+        name: json.loads(block) for name, block in re.findall(r"`(\w+)\.json`:\n\n```json\n(.*?)```", text, re.DOTALL)
+    }
+
+
+def test_a_minio_of_ones_own_with_a_ca_of_ones_own_and_users_of_least_rights(reader, tmp_path, monkeypatch):
+    """The policies are those of which another test shows that nothing can be left out of them (tests/infra)."""
+    told = policies("minio.md")
+    of = {"registry": "web", "sweep": "gc"}
+    assert told == {name: roles.policy("templates", role) for name, role in of.items()}
+    port = servers.free_port()
+    reader.instead |= {"minio.example.com:9000": f"localhost:{port}", "DNS:minio.example.com": "DNS:localhost"}
+    certificates, *blocks = howto.blocks("minio.md")
+    reader.follow(certificates)
+    with servers.minio(tmp_path, port=port, tls=(tmp_path / "certs", tmp_path / "ca.pem")) as server:
+        server.client.create_bucket(Bucket="templates")
+        for block in blocks:
+            role = "sweep" if "sweep" in block.heading else "registry"
+            for name, value in roles.credentials(server, told[role]).items():
+                monkeypatch.setenv(name, value)
+            reader.follow(block)
+
+
+def test_nginx_before_a_registry(reader, tmp_path):
+    port = servers.free_port()
+    certificates = howto.blocks("minio.md")[0]
+    reader.instead |= {"minio.example.com": "localhost", "registry.example.com": f"localhost:{port}"}
+    reader.follow(certificates)
+    inner = (Path(__file__).parents[2] / "deploy/nginx.conf").read_text()
+    for written, here in (
+        (r"listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+        (r"10\.0\.0\.1[123]:8089", reader.listen),
+        (r"/etc/nginx/registry\.pem", str(tmp_path / "certs/public.crt")),
+        (r"/etc/nginx/registry\.key", str(tmp_path / "certs/private.key")),
+    ):
+        inner, count = re.subn(written, here, inner)
+        assert count
+    with nginx.running(tmp_path / "nginx", inner, port):
+        reader.instead["--proxies 127.0.0.1"] = f"--proxies {nginx.SOURCE}"
+        said = dict(line for block in howto.blocks("nginx.md") for line in reader.follow(block))
+        reader.s3reg(["import", "sequoia", "--disk", "system.img"], on_a_terminal=False)
+        assert reader.s3reg(["push", "sequoia", "-t", "v1"], on_a_terminal=False).code == 0
+    assert "ready" in said["curl -s --cacert ca.pem https://registry.example.com/readyz"]

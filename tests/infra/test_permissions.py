@@ -3,43 +3,14 @@
 import json
 import random
 import subprocess
-from pathlib import Path
 
-import boto3
 import pytest
 
 import machines
+import roles
 import running
 
-PERMISSIONS = json.loads((Path(__file__).parents[2] / "infra/terraform/permissions.json").read_text())
 TOKEN = "0123456789abcdef"
-
-
-def policy(bucket, role):
-    """A policy as the module makes it."""
-    statements = [{"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [f"arn:aws:s3:::{bucket}"]}]
-    for action, keys in PERMISSIONS[role].items():
-        resources = [f"arn:aws:s3:::{bucket}/{one}" for one in keys]
-        statements.append({"Effect": "Allow", "Action": [action], "Resource": resources})
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def credentials(minio, told):
-    """The environment of a process that may do what the policy says, and no more."""
-    sts = boto3.session.Session().client(
-        "sts",
-        endpoint_url=minio.endpoint,
-        region_name=minio.region,
-        aws_access_key_id=minio.access_key,
-        aws_secret_access_key=minio.secret_key,
-    )
-    got = sts.assume_role(RoleArn="arn:aws:iam::1:role/any", RoleSessionName="any", Policy=told)["Credentials"]
-    return {
-        "AWS_ACCESS_KEY_ID": got["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": got["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": got["SessionToken"],
-        "AWS_REGION": minio.region,
-    }
 
 
 @pytest.fixture
@@ -49,7 +20,7 @@ def place(minio, bucket):
 
 @pytest.fixture
 def role(minio, place):
-    return lambda name: credentials(minio, policy(place, name))
+    return lambda name: roles.credentials(minio, roles.policy(place, name))
 
 
 @pytest.fixture
