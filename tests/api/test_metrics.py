@@ -180,6 +180,8 @@ def test_it_is_guarded_like_a_list_and_hides_what_a_list_hides(tmp_path):
     closed.group("reader", "list_vms", templates={TEMPLATE: ["list"]})
     found = scrape(closed.http, headers=closed.key("reader", ["reader"]))
     assert found.labels("anka_registry_template_disk_used", "template_uuid") == {TEMPLATE}
+    assert not {name for name in found.names if name.startswith("s3reg_")} - {"s3reg_build_info"}
+    assert REQUESTS in scrape(closed.http, headers=closed.root).names
     assert scrape(closed.http, headers=closed.root).value("anka_registry_template_count") == 1
 
 

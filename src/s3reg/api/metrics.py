@@ -1,6 +1,6 @@
 """What is counted, and `/metrics`: in the Prometheus text format, what all workers of the replica counted.
 
-    on the API's port     guarded like a list: templates are those that the asker may list
+    on the API's port     guarded like a list: who may not list every template sees its own, and no traffic of others
     on a port of its own  beside(): nobody is asked who they are; then the API has no such route
 
 What a stranger sends never makes a series: a route is a pattern of ours, a method one that we know.
@@ -193,9 +193,10 @@ class Page:
         self._stock: Stock = stock_of(held)
 
     def text(self, by: Identity) -> bytes:
-        """All of it; templates only as far as the asker may list them."""
+        """All of it. An asker that may not list every template sees those that it may, and nothing of what others do."""
         stock = list(self._of_stock(by))  # first: what it asks of the store is counted too
-        return bytes(generate_latest(_Collected([*self.metrics.families(), *stock])))
+        counted = self.metrics.families() if by.domains() is None else ()
+        return bytes(generate_latest(_Collected([*counted, *stock])))
 
     def _of_stock(self, by: Identity) -> Iterator[Family]:
         yield _gauge(BUILD, [((__version__,), 1)])
