@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ READMES = tuple(sorted([TERRAFORM / "README.md", *TERRAFORM.glob("modules/*/READ
 BEGIN, END = "<!-- Printed from the .tf files by make reference. -->\n", "<!-- The end of what is printed. -->\n"
 
 
+@functools.cache
 def read(folder: Path) -> dict[str, list[Any]]:
     """All blocks of a module: kind → them, in the order of the files and of what stands in each."""
     found: dict[str, list[Any]] = {}
