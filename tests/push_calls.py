@@ -104,3 +104,12 @@ class Push:
     def run(self):
         self.open()
         return self.commit()
+
+
+def link_to_put(web, url, size):
+    """A session at the registry of this address, and a link for a pack of so many zeros."""
+    body = {"template": TEMPLATE, "name": "base", "tag": "v1"}
+    sid = web.request("POST", f"{url}{API}/sessions", json=body).json()["session"]
+    asked = {"objects": [{"kind": "pack", "sha256": hashlib.sha256(bytes(size)).hexdigest(), "size": size}]}
+    (link,) = web.request("POST", f"{url}{API}/sessions/{sid}/uploads", json=asked).json()["links"]
+    return link

@@ -14,8 +14,7 @@ import urllib3
 
 import running
 import servers
-from cli.test_serve import upload
-from push_calls import API
+from push_calls import API, link_to_put
 from s3reg.cli import beside, serving
 from s3reg.errors import ListenFailed
 from s3reg.settings import Settings
@@ -75,7 +74,7 @@ def test_the_port_of_its_own_answers_while_every_thread_of_the_api_is_busy(tmp_p
     with running.serving(tmp_path, *told) as registry, contextlib.ExitStack() as stack:
         assert ask(f"{registry.url}/metrics").status == 404
         with urllib3.PoolManager(retries=False, timeout=SECONDS) as web:
-            link = upload(web, registry.url, size)
+            link = link_to_put(web, registry.url, size)
         busy, waits = (stack.enter_context(connected(registry.url)) for _ in range(2))
         headers = "".join(f"{name}: {value}\r\n" for name, value in {**link["headers"], "content-length": size}.items())
         # More than the poller keeps until it is whole: the only thread waits for the rest.

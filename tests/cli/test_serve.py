@@ -1,7 +1,6 @@
 """`s3reg serve` as a process of its own: how it starts, ends, and what it says when it cannot."""
 
 import contextlib
-import hashlib
 import os
 import re
 import signal
@@ -15,7 +14,7 @@ import urllib3
 
 import secrets_seen
 import servers
-from push_calls import API, TEMPLATE
+from push_calls import API, link_to_put
 from s3reg.registry import Registry
 from s3reg.store.files import FilesStore
 
@@ -93,19 +92,10 @@ def test_a_signal_ends_it_without_a_word(tmp_path, number):
         assert "Traceback" not in err
 
 
-def upload(web, url, size):
-    """A session, and a link for `size` zeros."""
-    body = {"template": TEMPLATE, "name": "base", "tag": "v1"}
-    sid = web.request("POST", f"{url}{API}/sessions", json=body).json()["session"]
-    asked = {"objects": [{"kind": "pack", "sha256": hashlib.sha256(bytes(size)).hexdigest(), "size": size}]}
-    (link,) = web.request("POST", f"{url}{API}/sessions/{sid}/uploads", json=asked).json()["links"]
-    return link
-
-
 def test_a_request_under_way_when_it_is_told_to_end_is_answered(tmp_path, web):
     size, piece = 4 * 1024**2, 256 * 1024
     with serving("--store", tmp_path / "store", "--workers", "1") as (process, url):
-        link = upload(web, url, size)
+        link = link_to_put(web, url, size)
 
         def body():
             yield bytes(piece)
@@ -131,7 +121,7 @@ def answers(url):
 def test_objects_and_ranges_pass_through_real_sockets_whole(tmp_path, web):
     size = 20 * 1024**2 + 3
     with serving("--store", tmp_path / "store", "--workers", "2") as (_, url):
-        link = upload(web, url, size)
+        link = link_to_put(web, url, size)
         assert web.request("PUT", url + link["url"], body=bytes(size), headers=link["headers"]).status == 200
         again = web.request("PUT", url + link["url"], body=bytes(size), headers=link["headers"])
         assert (again.status, again.json()["error"]["code"]) == (412, "precondition-failed")
@@ -153,7 +143,7 @@ def test_objects_and_ranges_pass_through_real_sockets_whole(tmp_path, web):
 
 def test_no_link_shows_in_the_log(tmp_path, web):
     with serving("--store", tmp_path / "store", "--log-level", "debug") as (process, url):
-        link = upload(web, url, 9)
+        link = link_to_put(web, url, 9)
         web.request("PUT", url + link["url"], body=bytes(9), headers=link["headers"])
         web.request("GET", url + link["url"])
         process.terminate()
@@ -238,4 +228,4 @@ def test_a_bucket_is_served(web):
         with serving("--store", store, "--s3-endpoint", server.endpoint, **server.environment()) as (_, url):
             assert web.request("GET", f"{url}/readyz").status == 200
             assert web.request("GET", f"{url}/objects/format.json").json()["error"]["code"] == "route-not-found"
-            assert upload(web, url, 9)["url"].startswith(f"{server.endpoint}/{bucket}/some/prefix/packs/main/")
+            assert link_to_put(web, url, 9)["url"].startswith(f"{server.endpoint}/{bucket}/some/prefix/packs/main/")
