@@ -30,9 +30,10 @@ def config() -> None:
 @config.command(epilog=flags.secrets())
 @click.pass_obj
 def show(asked: Asked, /, **told: str | None) -> None:
-    """Show every setting, and who said it: an option, a variable, a line of the file, or nobody.
+    """Show every setting, and who said it.
 
-    Given the options that serve gets, it shows what serve would go by. Secrets are not shown.
+    An option, a variable, a line of the file, or nobody. With the options that serve gets, it shows what serve would go by.
+    Secrets are not shown.
     """
     reading = flags.gather(told)
     reading.settings()
@@ -48,8 +49,8 @@ def show(asked: Asked, /, **told: str | None) -> None:
 def check(asked: Asked, /, **told: str | None) -> None:
     """Do all that serve does before it serves, and start nothing.
 
-    Everything that stands in the way is named, with what to do, and it ends as serve would end: with the exit code of the
-    first of it, or 0. An address at which somebody listens is told, and is no failure: it may be the registry that runs.
+    Everything that stands in the way is named, with what to do, and it ends with the exit code of the first of it, or 0. An
+    address at which somebody listens is told, and is no failure: it may be the registry that runs.
     """
     telemetry.configure(level="error")
     steps = rehearsal.rehearse(flags.gather(told))
