@@ -821,6 +821,15 @@ class NotACopy(S3regError):
     remedy = "registries write to it as it is; a copy is told by its format.json, which names another place"
 
 
+class AnotherPlace(S3regError):
+    """What is said to be the same store under another name is another one: what was written here does not show there."""
+
+    code = "another-place"
+    kind = Kind.CONFLICT
+    says = "{store} is not {made_as}: what was just written to the one is not in the other"
+    remedy = "it is a copy, and nothing was changed: leave it, or make it a store of its own: s3reg adopt without --same"
+
+
 class CopyDamaged(S3regError):
     """A copy that is to be adopted lacks what its templates need. Nothing was changed."""
 
@@ -846,8 +855,8 @@ class StoreCopied(S3regError):
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
     remedy = (
-        "if it is the same store, reach it as it was made; else push to the original, or make the copy a store of its own: "
-        "s3reg adopt; pull and list work"
+        "if it is the same store, reach it as it was made, or say so: s3reg adopt --same; else push to the original, or "
+        "make the copy a store of its own: s3reg adopt; pull and list work"
     )
 
 

@@ -246,13 +246,19 @@ class StoreFormat:
     read: frozenset[str] = frozenset()
     write: frozenset[str] = frozenset()
     sweep: frozenset[str] = frozenset()
+    also: tuple[str, ...] = ()
+    """Other names of the same place, as somebody said who knows."""
 
 
 def write_format(value: StoreFormat, old: bytes | None = None) -> bytes:
     """`format.json`. `old`: what it replaces, of which it keeps what we do not know."""
     kept = {} if old is None else load(old)
+    kept.pop("also", None)
     features = {"read": sorted(value.read), "write": sorted(value.write), "sweep": sorted(value.sweep)}
-    return dump({**kept, "format": FORMAT, "store": value.store, "made_as": value.made_as, "features": features})
+    also = {"also": value.also} if value.also else {}
+    return dump(
+        {**kept, "format": FORMAT, "store": value.store, "made_as": value.made_as, **also, "features": features}
+    )
 
 
 def read_format(data: bytes) -> StoreFormat:
@@ -262,14 +268,12 @@ def read_format(data: bytes) -> StoreFormat:
         if count(raw["format"]) != FORMAT:
             raise FormatUnknown(what="the store", feature=f"format {raw['format']}")
         features = raw["features"]
-        return StoreFormat(
-            string(raw["store"]),
-            string(raw["made_as"]),
-            *(
-                frozenset(string(name) for name in entries(features[use], MOST_ENTRIES))
-                for use in ("read", "write", "sweep")
-            ),
+        read, write, sweep = (
+            frozenset(string(name) for name in entries(features[use], MOST_ENTRIES))
+            for use in ("read", "write", "sweep")
         )
+        also = tuple(string(name) for name in entries(raw.get("also", []), MOST_ENTRIES))
+        return StoreFormat(string(raw["store"]), string(raw["made_as"]), read, write, sweep, also)
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from s3reg.telemetry import emit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from s3reg.model.format import StoreFormat
     from s3reg.registry.damage import Checked, Damage
     from s3reg.registry.records import Records
     from s3reg.store import Object
@@ -73,12 +74,7 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
     `check` is asked what is wrong with it; `agreed` is called with that before anything is written, and may raise. `force`:
     although something is wrong. Raises NotACopy, CopyDamaged, AdoptionDisturbed, RecordDamaged, FormatUnknown.
     """
-    setup.prepare(records, write=False)
-    before = records.read(fmt.FORMAT_KEY)
-    store = None if before is None else fmt.read_format(before.data)
-    if before is None or store is None or store.made_as == records.store.made_as:
-        raise NotACopy(store=records.store.location)
-    setup.check_features(store, write=True)
+    before, store = _copy(records)
     found = check()
     if found.damage and not force:
         some = "; ".join(_told(one) for one in found.damage[:SHOWN])
@@ -86,18 +82,43 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
     agreed(found)
     # Read before format.json is written: whoever else adopts has not written it yet, or spoils our next step.
     secret = records.read(format_access.SIGNING_KEY)
-    nowhere = replace(store, made_as=f"{store.made_as} (copy {secrets.token_hex(4)}, about to be adopted)")
+    nowhere = replace(store, also=(), made_as=f"{store.made_as} (copy {secrets.token_hex(4)}, about to be adopted)")
     begun = _swap(records, fmt.FORMAT_KEY, fmt.write_format(nowhere, before.data), before.stat.etag)
     markers, sessions = _drop_markers(records), _give_up_sessions(records)
     fresh = format_access.write_signing(crypto.new_secret())
     _swap(records, format_access.SIGNING_KEY, fresh, None if secret is None else secret.stat.etag)
-    ours = replace(store, store=uuid.uuid4().hex, made_as=records.store.made_as)
+    ours = replace(store, store=uuid.uuid4().hex, made_as=records.store.made_as, also=())
     _swap(records, fmt.FORMAT_KEY, fmt.write_format(ours, before.data), begun)
     emit("store-adopted", store=ours.store, made_as=store.made_as, damage=len(found.damage))
     if found.damage:
         # Only now may it be written down what no push must build on.
         check()
     return Adopted(ours.store, store.made_as, found, sessions, markers)
+
+
+def note_same(records: Records, agreed: Callable[[StoreFormat], None]) -> StoreFormat:
+    """The store is no copy but the original, reached by another name: from now on it may be written by this one too.
+
+    `agreed` is called with what the store says it is before anything is written, and may raise. Raises NotACopy,
+    AdoptionDisturbed, StoreFormatDamaged, FormatUnknown.
+    """
+    before, store = _copy(records)
+    agreed(store)
+    ours = replace(store, also=(*store.also, records.store.made_as))
+    _swap(records, fmt.FORMAT_KEY, fmt.write_format(ours, before.data), before.stat.etag)
+    emit("store-also-here", store=ours.store, made_as=store.made_as, also=records.store.made_as)
+    return ours
+
+
+def _copy(records: Records) -> tuple[Object, StoreFormat]:
+    """Its format.json, as it lies there and read. Raises NotACopy."""
+    setup.prepare(records, write=False)
+    before = records.read(fmt.FORMAT_KEY)
+    store = None if before is None else fmt.read_format(before.data)
+    if before is None or store is None or setup.is_here(store, records):
+        raise NotACopy(store=records.store.location)
+    setup.check_features(store, write=True)
+    return before, store
 
 
 def _told(one: Damage) -> str:

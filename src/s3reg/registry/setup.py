@@ -11,6 +11,7 @@ from s3reg.model import format as fmt
 from s3reg.model import format_access
 from s3reg.model.format import StoreFormat
 from s3reg.registry.values import Status
+from s3reg.store.places import same_place
 
 if TYPE_CHECKING:
     from s3reg.registry.records import Records
@@ -37,7 +38,7 @@ def prepare(records: Records, *, write: bool) -> StoreFormat:
     else:
         return StoreFormat(store="", made_as=records.store.made_as)
     check_features(store, write=write)
-    if write and store.made_as != records.store.made_as:
+    if write and not is_here(store, records):
         raise StoreCopied(made_as=store.made_as, now=records.store.made_as)
     return store
 
@@ -56,7 +57,12 @@ def signing_secret(records: Records) -> bytes:
 def status(records: Records) -> Status:
     """Whether the store answers and may be read, and what it is. Raises what says that it does not."""
     store = prepare(records, write=False)
-    return Status(store.store, records.store.location, copied=store.made_as != records.store.made_as)
+    return Status(store.store, records.store.location, copied=not is_here(store, records))
+
+
+def is_here(store: StoreFormat, records: Records) -> bool:
+    """Whether the store was made where we reach it, by its names, those that `adopt --same` noted included: no copy."""
+    return any(same_place(name, records.store.made_as) for name in (store.made_as, *store.also))
 
 
 def check_features(store: StoreFormat, *, write: bool) -> None:

@@ -133,7 +133,7 @@ class _Format:
             now = fmt.read_format(found.data)
             for feature in sorted((now.read | now.write | now.sweep) - setup.FEATURES):
                 raise FormatUnknown(what="the store", feature=f"feature {feature!r}")
-        if now.made_as != self._records.store.made_as:
+        if not setup.is_here(now, self._records):
             raise StoreCopied(made_as=now.made_as, now=self._records.store.made_as)
         if now != (self._first or now):
             raise SweepStopped(what=fmt.FORMAT_KEY, reason="it was changed meanwhile")
