@@ -180,22 +180,22 @@ def moto() -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def minio(
-    folder: Path, *, port: int | None = None, tls: tuple[Path, Path] | None = None, **environment: str
-) -> Iterator[S3Server]:
-    """MinIO on this port, or a free one, with its data under `folder`; or the server that S3REG_TEST_S3 names.
-
-    `tls`: the folder with its certificate for localhost, as MinIO wants it, and the CA; there is none but ours then.
-    """
+def minio(folder: Path, *, port: int | None = None, **environment: str) -> Iterator[S3Server]:
+    """MinIO on this port, or a free one, with its data under `folder`; or the server that S3REG_TEST_S3 names."""
     named = os.environ.get("S3REG_TEST_S3")
-    if named and tls is None:
+    if named:
         yield _named(named)
         return
+    with run_minio(minio_program(), folder, port=port, **environment) as server:
+        yield server
+
+
+def minio_program() -> str:
+    """Where MinIO is, or a skip that the last lines name."""
     program = os.environ.get("S3REG_MINIO") or str(Path.home() / ".cache/s3reg/bin/minio")
     if shutil.which(program) is None:
         lacking(f"minio ({_INSTALL['minio']})")
-    with run_minio(program, folder, port=port, tls=tls, **environment) as server:
-        yield server
+    return program
 
 
 def _named(url: str) -> S3Server:
@@ -215,7 +215,10 @@ def run_minio(
     tls: tuple[Path, Path] | None = None,
     **environment: str,
 ) -> Iterator[S3Server]:
-    """MinIO on this port, or a free one. `environment` adds to its settings; `tls` as for `minio`."""
+    """MinIO on this port, or a free one. `environment` adds to its settings.
+
+    `tls`: the folder with its certificate for localhost, as MinIO wants it, and the CA.
+    """
     user, password = credentials()
     port = port or free_port()
     settings = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off", "HOME": str(folder)}

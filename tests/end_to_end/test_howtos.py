@@ -331,6 +331,12 @@ def test_a_release_is_looked_at_before_it_serves(story):
 
 
 @pytest.fixture
+def minio_program():
+    """Found before a reader has another home."""
+    return servers.minio_program()
+
+
+@pytest.fixture
 def reader(tmp_path, capsys, monkeypatch):
     for program in ("curl", "openssl"):
         servers.needs(program)
@@ -347,7 +353,9 @@ def policies(page):
     }
 
 
-def test_a_minio_of_ones_own_with_a_ca_of_ones_own_and_users_of_least_rights(reader, tmp_path, monkeypatch):
+def test_a_minio_of_ones_own_with_a_ca_of_ones_own_and_users_of_least_rights(
+    minio_program, reader, tmp_path, monkeypatch
+):
     """The policies are those of which another test shows that nothing can be left out of them (tests/infra)."""
     told = policies("minio.md")
     of = {"registry": "web", "sweep": "gc"}
@@ -356,7 +364,7 @@ def test_a_minio_of_ones_own_with_a_ca_of_ones_own_and_users_of_least_rights(rea
     reader.instead |= {"minio.example.com:9000": f"localhost:{port}", "DNS:minio.example.com": "DNS:localhost"}
     certificates, *blocks = howto.blocks("minio.md")
     reader.follow(certificates)
-    with servers.minio(tmp_path, port=port, tls=(tmp_path / "certs", tmp_path / "ca.pem")) as server:
+    with servers.run_minio(minio_program, tmp_path, port=port, tls=(tmp_path / "certs", tmp_path / "ca.pem")) as server:
         server.client.create_bucket(Bucket="templates")
         for block in blocks:
             role = "sweep" if "sweep" in block.heading else "registry"
@@ -385,3 +393,28 @@ def test_nginx_before_a_registry(reader, tmp_path):
         reader.s3reg(["import", "sequoia", "--disk", "system.img"], on_a_terminal=False)
         assert reader.s3reg(["push", "sequoia", "-t", "v1"], on_a_terminal=False).code == 0
     assert "ready" in said["curl -s --cacert ca.pem https://registry.example.com/readyz"]
+
+
+def test_the_page_about_aws_says_what_the_module_has():
+    """The plan of the example is made by infra/check, in CI too; its variables are those of the page."""
+    text = (howto.PAGES / "aws.md").read_text()
+    module = Path(__file__).parents[2] / "infra/terraform"
+    minimal, macs, switches = re.findall(r"```hcl\n(.*?)```", text, re.DOTALL)
+    assert minimal == (module / "examples/minimal/example.tfvars").read_text()
+    variables, outputs = (
+        {
+            name
+            for path in module.glob("*.tf")
+            for name in re.findall(rf'^{kind} "(\w+)"', path.read_text(), re.MULTILINE)
+        }
+        for kind in ("variable", "output")
+    )
+    assert set(re.findall(r"^(\w+) +=", switches, re.MULTILINE)) <= variables
+    mac = (module / "modules/mac-node/main.tf").read_text()
+    assert 'variable "registry_url"' in mac
+    assert (module / "examples/minimal" / re.search(r'source += "(.*)"', macs)[1]).is_dir()
+    told = re.findall(r"terraform output (?:-raw )?(\w+)", text)
+    assert set(told) <= outputs
+    assert {"release_command", "root_token_secret_arn", "log_group_name"} <= set(told)
+    prose = {name for name in re.findall(r"`(\w+)(?: = \w+)?`", text) if "_" in name and name.islower()}
+    assert prose <= variables | outputs | {"ec2_user"}, prose - variables - outputs
