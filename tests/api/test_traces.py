@@ -167,7 +167,8 @@ def test_a_collector_that_never_answers_holds_nobody_up_at_the_end(store, tmp_pa
         with traced(collector.url, store, tmp_path / "store") as http:
             assert http.get("/registry/vm").status_code == 200
         held.set()
-    assert lines("traces-lost")
+    (lost,) = lines("traces-lost")
+    assert "in time" in lost["reason"]
 
 
 PROGRAM = """
