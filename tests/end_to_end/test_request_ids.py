@@ -3,10 +3,12 @@
 import json
 import re
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 import running
+from s3reg.cli import patience
 
 SECONDS = 60
 ID = re.compile(rb"\r\nX-Request-Id: ([A-Za-z0-9._-]{1,64})\r\n")
@@ -64,3 +66,11 @@ def test_a_hostile_id_is_replaced_once_and_for_all(registry, ids):
     (known,) = ID.findall(answer)
     assert re.fullmatch(b"[0-9a-f]{16}", known)
     assert [told["event"] for told in lines(registry) if told.get("request") == known.decode()] == ["request"]
+
+
+@pytest.mark.parametrize("said", ["mine-7", "no id", None])
+def test_the_application_is_given_the_id_that_the_worker_goes_by(said):
+    asked = SimpleNamespace(headers=[("HOST", "x"), *([("X-REQUEST-ID", said)] if said else [])])
+    known = patience._named(asked)
+    assert known == said or re.fullmatch("[0-9a-f]{16}", known)
+    assert asked.headers == [("HOST", "x"), ("X-REQUEST-ID", known)]
