@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import urllib3
@@ -64,6 +65,24 @@ def test_counts_of_workers_that_were_replaced_or_killed_stay_and_whoever_answers
         assert last.value(REQUESTS, route="/registry/vm", method="GET", status="200") == answered
         assert last.value("s3reg_request_seconds_count", route="/registry/vm") == answered
         assert last.value(REQUESTS, route="/metrics", method="GET", status="200") == 12
+
+
+def test_no_two_processes_that_are_there_at_once_count_in_one_place():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = serving._Server(Settings(workers=2), sock.dup(), None, lambda: None, None)
+    arbiter = SimpleNamespace(ending=None, WORKERS={})
+
+    def fork(pid):
+        worker = arbiter.WORKERS[pid] = SimpleNamespace()
+        others = {other: forked for other, forked in arbiter.WORKERS.items() if other != pid}
+        server._share(SimpleNamespace(ending=None, WORKERS=others), worker)
+        assert server._part == worker.part
+        return worker.part
+
+    assert [fork(pid) for pid in range(4)] == [0, 1, 2, 3]
+    del arbiter.WORKERS[1]
+    assert fork(4) == 1
+    os.close(int(server.cfg.bind[0].removeprefix("fd://")))
 
 
 def test_the_port_of_its_own_answers_while_every_thread_of_the_api_is_busy(tmp_path):
