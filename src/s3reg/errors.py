@@ -731,7 +731,7 @@ class StoreDenied(S3regError):
     code = "store-denied"
     kind = Kind.UNAVAILABLE
     says = "the store {store} refuses our credentials: {reason}"
-    remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the role, and the bucket's policy"
+    remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, whether AWS_SESSION_TOKEN has ended, or the role, and the bucket's policy"
 
 
 class CredentialsMissing(StoreDenied):
@@ -827,7 +827,9 @@ class AnotherPlace(S3regError):
     code = "another-place"
     kind = Kind.CONFLICT
     says = "{store} is not {made_as}: what was just written to the one is not in the other"
-    remedy = "it is a copy, and nothing was changed: leave it, or make it a store of its own: s3reg adopt without --same"
+    remedy = (
+        "it is a copy, and nothing was changed: leave it, or make it a store of its own: s3reg adopt without --same"
+    )
 
 
 class CopyDamaged(S3regError):

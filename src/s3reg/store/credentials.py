@@ -2,7 +2,8 @@
 
 botocore asks for fresh ones in the last fifteen minutes of the old, and in the last ten everybody waits for that, and fails
 with it: a metadata service that is away for a minute would take a registry down whose credentials are good. Here a thread of
-its own asks. Who signs meanwhile takes what is still good; where nothing is, the wait ends after ten seconds.
+its own asks. Who signs meanwhile takes what is still good. Where nothing is, the wait ends after ten seconds, and with the
+first failure: then nobody waits until there are good ones again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EARLY_SECONDS = 15 * 60
 SPARE_SECONDS = 60
 """What ends so soon signs no link any more, and is worth waiting for fresh ones."""
 WAIT_SECONDS = 10.0
-_AGAIN_SECONDS, _AGAIN_SOON_SECONDS = 30.0, 5.0
+_AGAIN_SECONDS, _AGAIN_SOON_SECONDS = 30.0, 1.0
 """From one question to the next while there are good ones, and while there are none."""
 
 
@@ -68,7 +69,7 @@ class Lasting:
             return held
         usable = held is not None and held.lasts(now, SPARE_SECONDS)
         asking = self._ask(now, _AGAIN_SECONDS if usable else _AGAIN_SOON_SECONDS)
-        if not usable and asking is not None:
+        if not usable and asking is not None and not self._why:
             asking.wait(max(0.0, self._waited_for - time.monotonic()))
         held = self._held
         if held is None:

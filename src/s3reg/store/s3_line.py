@@ -52,6 +52,8 @@ class Line:
     def __init__(self, terms: Terms) -> None:
         core = botocore.session.get_session()
         chain = core.get_component("credential_provider")
+        # botocore pretends that what a machine's service gives lasts for 17 minutes at least: links would outlive it.
+        chain.get_provider("iam-role")._role_fetcher._evaluate_expiration = lambda _: None  # noqa: SLF001 - no public way
         credentials = Lasting(lambda: _found(chain), terms.store, reason_of, terms.clock)
         core.register_component("credential_provider", _Chain(credentials))
         session = boto3.session.Session(botocore_session=core)
