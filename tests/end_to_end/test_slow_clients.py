@@ -12,10 +12,12 @@ import http.client
 import itertools
 import json
 import os
+import resource
 import secrets
 import selectors
 import socket
 import ssl
+import struct
 import threading
 from types import SimpleNamespace
 
@@ -38,6 +40,8 @@ from secrets_seen import keep
 
 SECONDS = 60
 THREADS = 4
+IDLE = 1000
+"""Connections that a worker may have besides its threads: as serving.py says to gunicorn."""
 QUICK = caller.Limits(
     head_seconds=0.3, body_seconds=0.3, stall_seconds=0.3, linger_seconds=0.3, linger_bytes=1 << 20, tick_seconds=0.05
 )
@@ -75,13 +79,17 @@ ALL_BUT_DATA = {
 def served(folder, limits, context=None, **settings):
     """A worker of four threads over the directory: its port. `settings` are further fields of Settings."""
     config = Config()
-    options = {"threads": THREADS, "worker_connections": 500, "limit_request_line": serving.LONGEST_REQUEST_LINE}
+    options = {
+        "threads": THREADS,
+        "worker_connections": IDLE + THREADS,
+        "limit_request_line": serving.LONGEST_REQUEST_LINE,
+    }
     if context is not None:
         options |= {"certfile": os.devnull, "ssl_context": lambda config, default: context}
     for name, value in options.items():
         config.set(name, value)
     app = create_app(Settings(store=str(folder), **settings), FilesStore(folder))
-    with socket.create_server(("127.0.0.1", 0), backlog=500) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=IDLE) as listener:
         worker = type("Worker", (patience.PatientWorker,), {"limits": limits})(
             1, os.getppid(), [listener], SimpleNamespace(wsgi=lambda: app), SECONDS, config, Logger(config)
         )
@@ -156,6 +164,46 @@ def test_a_hundred_that_stop_in_the_middle_keep_no_thread_from_others(tmp_path, 
             stack.enter_context(begun(port, beginning))
         for _ in range(3 * THREADS):
             assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+
+
+@pytest.fixture
+def many_files():
+    """Both ends of a thousand connections are this process's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * IDLE)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_that_say_nothing_keep_nobody_from_being_served(tmp_path, web, many_files):
+    with served(tmp_path, SLOW) as port, contextlib.ExitStack() as stack:
+        for _ in range(IDLE):
+            stack.enter_context(begun(port))
+        for _ in range(3 * THREADS):
+            assert web.request("GET", f"http://127.0.0.1:{port}/registry/vm").status == 200
+
+
+def gone(sock):
+    """Hang up as a machine does that loses its line's other end: what is under way is reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def test_those_who_disappear_in_the_middle_of_a_request_or_of_an_answer_leave_no_connection_behind(tmp_path, web):
+    size = 2 << 20
+    with served(tmp_path, SLOW) as port:
+        url = f"http://127.0.0.1:{port}"
+        given = link(web, url, size)
+        assert web.request("PUT", url + given["url"], body=bytes(size), headers=given["headers"]).status == 200
+        asked = f"GET {readable(tmp_path)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        # More of them than a worker has connections for.
+        for number, beginning in zip(range(IDLE + 2 * THREADS), itertools.cycle(BEGINNINGS.values())):
+            gone(begun(port, beginning))
+            if number % 50 == 0:
+                sock = begun(port, asked, room=4096)
+                assert sock.recv(10)
+                gone(sock)
+        assert web.request("GET", f"{url}/registry/vm").status == 200
 
 
 @pytest.mark.parametrize("rest", ALL_BUT_DATA.values(), ids=ALL_BUT_DATA)

@@ -114,15 +114,32 @@ def stayer(address, count):
     return statuses
 
 
-@pytest.mark.parametrize("count", ["1", "2"])
-def test_processes_are_replaced_after_so_many_requests_and_nobody_notices(replica, count):
-    one = replica(WORKERS=count, MAX_REQUESTS="40")
+def test_processes_are_replaced_after_so_many_requests_and_nobody_notices(replica):
+    one = replica(WORKERS="2", MAX_REQUESTS="40")
     before = workers(one.registry.process.pid)
     with ThreadPoolExecutor(CALLERS) as pool:
         while set(before) & set(workers(one.registry.process.pid)):
             for found in pool.map(stayer, [one.address] * CALLERS, [40] * CALLERS):
                 assert found == {200}
     assert one.registry.process.poll() is None
+
+
+def test_a_process_that_is_replaced_answers_what_it_has_begun_to_receive_and_others_are_served_meanwhile(replica):
+    one = replica(WORKERS="1", MAX_REQUESTS="1")
+    host, port = one.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=running.SECONDS) as slow:
+        slow.sendall(b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        (first,) = until(lambda: workers(one.registry.process.pid), "no worker")
+        assert status(f"{one.url}/livez") == 200  # it has answered as many as it may
+        until(lambda: len(workers(one.registry.process.pid)) > 1, "no other worker came")
+        for _ in range(3):
+            assert status(f"{one.url}/livez") == 200
+        assert first in workers(one.registry.process.pid)
+        slow.sendall(b"}")
+        with http.client.HTTPResponse(slow) as answer:
+            answer.begin()
+            assert (answer.status, bool(answer.read())) == (200, True)
+    until(lambda: first not in workers(one.registry.process.pid), "it has not ended")
 
 
 def test_a_process_that_was_killed_is_replaced(replica):
@@ -163,15 +180,16 @@ def test_no_two_processes_share_a_connection_to_the_store(minio, bucket, tmp_pat
     one = Replica(tmp_path, store, {**minio.environment(), "S3REG_WORKERS": "2"})
     one.start()
     try:
-        first = one.registry.process.pid
-        with ThreadPoolExecutor(CALLERS) as pool:
-            asked = [pool.submit(status, f"{one.url}/registry/vm") for _ in range(40)]
-            assert {found.result() for found in asked} == {200}
-        port = int(minio.endpoint.rpartition(":")[2])
-        each = {pid: connections(pid, port) for pid in [first, *workers(first)]}
-        assert not each.pop(first)
-        assert all(each.values())
-        assert not set.intersection(*each.values())
+        first, port = one.registry.process.pid, int(minio.endpoint.rpartition(":")[2])
+
+        def each():
+            with ThreadPoolExecutor(CALLERS) as pool:
+                assert set(pool.map(status, [f"{one.url}/registry/vm"] * CALLERS)) == {200}
+            found = [connections(pid, port) for pid in workers(first)]
+            return len(found) == 2 and all(found) and found
+
+        assert not set.intersection(*until(each, "two workers that have asked the store"))
+        assert not connections(first, port)
     finally:
         one.stop()
 
