@@ -213,9 +213,14 @@ def test_a_value_of_another_sort_is_refused_with_its_line(line, reason, file):
     assert reason in told
 
 
-def test_a_line_is_looked_at_also_if_another_way_wins_over_it(file):
-    path = file("threads: none\n")
+@pytest.mark.parametrize("text", ["none", "0"])
+def test_a_line_is_looked_at_also_if_another_way_wins_over_it(text, file):
+    path = file(f"threads: {text}\n")
     assert f"threads in {path}:1" in refused(path, threads="3")
+
+
+def test_of_a_value_without_end_only_its_beginning_is_repeated(file):
+    assert len(refused(file(f"threads: {'9' * 5000}"))) < 500
 
 
 def test_a_name_that_is_there_twice_is_refused_with_both_lines(file):
@@ -267,13 +272,14 @@ def test_an_alias_is_no_way_to_make_much_of_little(file):
 
 
 def test_all_that_is_wrong_is_found_at_once(file):
-    path = file(f"stor: /x\nthreads: many\nroot_token: {TOKEN}\nlisten: 127.0.0.1:1\n")
+    path = file(f"stor: /x\nevent_seconds: 0x10\nthreads: many\nroot_token: {TOKEN}\nlisten: 127.0.0.1:1\n")
     reading = configuration.gather({"S3REG_STOR": "/x", "S3REG_LINK_SECONDS": "1"}, config=path, log_level="loud")
     told = [str(one) for one in reading.troubles]
     assert [one.split()[1].strip(":") for one in told] == [
-        "S3REG_STOR", "stor", "threads", "root_token", "S3REG_LINK_SECONDS", "--log-level",
+        "S3REG_STOR", "stor", "event_seconds", "threads", "root_token", "S3REG_LINK_SECONDS", "--log-level",
     ]  # fmt: skip
-    assert {"threads", "link_seconds", "log_level"} <= reading.wrong
+    assert {"event_seconds", "threads", "link_seconds", "log_level"} <= reading.wrong
+    assert "listen" not in reading.wrong
     assert (reading.known().listen, reading.known().threads) == ("127.0.0.1:1", 32)
 
 

@@ -24,6 +24,8 @@ NAME, FLAG, VARIABLE = "config", "--config", "S3REG_CONFIG"
 """What names the file, as a parameter, an option and a variable."""
 _SECRET_PLACES = ", ".join(ROOT_TOKEN_SOURCES[1:])
 _TESTS = "S3REG_TEST_"
+_MOST_TOLD = 100
+"""Characters of a wrong value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,22 @@ def _told(row: Setting, said: Iterable[_Spelling]) -> Told:
     """The setting as the first that says anything says it. Raises SettingInvalid."""
     for one in said:
         if one.text:
-            return Told(row, _value(row, one), one.source)
+            try:
+                return Told(row, _value(row, one), one.source)
+            except ValueError as e:
+                raise SettingInvalid(name=one.named, reason=str(e)) from None
         if row.name in CLOSING:
             raise SettingInvalid(name=one.named, reason="it is empty; leave it out, if more is to be open")
     return Told(row, row.default, None)
 
 
 def _value(row: Setting, said: _Spelling) -> Any:
+    """Raises ValueError."""
     try:
         return row.parse(said.text)
     except ValueError as e:
-        raise SettingInvalid(name=said.named, reason=f"{redact(said.text)!r}: {e}") from None
+        told = redact(said.text)
+        raise ValueError(f"{told if len(told) <= _MOST_TOLD else told[:_MOST_TOLD] + '…'!r}: {e}") from None
 
 
 def _filed(
