@@ -731,7 +731,10 @@ class StoreDenied(S3regError):
     code = "store-denied"
     kind = Kind.UNAVAILABLE
     says = "the store {store} refuses our credentials: {reason}"
-    remedy = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, whether AWS_SESSION_TOKEN has ended, or the role, and the bucket's policy"
+    remedy = (
+        "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, whether AWS_SESSION_TOKEN has ended, or the role; and the "
+        "bucket's policy"
+    )
 
 
 class CredentialsMissing(StoreDenied):
