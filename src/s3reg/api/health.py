@@ -36,7 +36,7 @@ def readyz() -> Response:
     found = wiring().readiness.now()
     body = {"reason": found.reason, "next": found.next_step}
     if found.ready:
-        return render.native({"status": "OK", "body": body, "message": found.words})
+        return render.native({"status": "OK", "body": body, "message": ""})
     answer = render.native({"status": "FAIL", "body": body, "message": found.words}, _UNREADY)
     answer.headers["Retry-After"] = str(render.RETRY_SECONDS)
     return answer
