@@ -16,6 +16,7 @@ import urllib3
 
 import running
 from rolling.replicas import Replica, status, workers
+from s3reg.cli import serving
 
 QUICK_TO_DESPAIR = "import s3reg.cli.serving as s; s.HUNG_SECONDS = 4; from s3reg.cli.main import main; main()"
 CALLERS = 6
@@ -140,6 +141,14 @@ def test_a_process_that_is_replaced_answers_what_it_has_begun_to_receive_and_oth
             answer.begin()
             assert (answer.status, bool(answer.read())) == (200, True)
     until(lambda: first not in workers(one.registry.process.pid), "it has not ended")
+
+
+def test_a_container_gets_as_many_processes_as_it_may_use_processors(tmp_path):
+    share = tmp_path / "cpu.max"
+    everything = serving.cores(share)
+    for written, count in (("max 100000", everything), ("25000 100000", 1), ("150000 100000", min(2, everything))):
+        share.write_text(f"{written}\n")
+        assert serving.cores(share) == count
 
 
 def test_a_process_that_was_killed_is_replaced(replica):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import socket
 import sys
@@ -56,6 +57,7 @@ LARGEST_HEADER = 32 * 1024
 """Bytes: a load balancer's with a chain of certificates has 16 KiB. What they may have together, patience.py says."""
 COLLECT_AFTER = (20_000, 10, 10)
 """Objects made and not gone again before the young ones are looked at, then how often these before the older ones."""
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn's own files, not ours; only whether it is there matters
 
 
@@ -111,11 +113,14 @@ def serve(
     _Server(settings, sock, tls, ready, beside_sock).run()
 
 
-def cores() -> int:
-    """The processors that this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(quota: Path = _QUOTA) -> int:
+    """The processors that this process may use: of those of the machine as many as its container has a share of."""
+    found = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        # "max 100000", or microseconds of each so many: Linux, Documentation/admin-guide/cgroup-v2.rst, cpu.max.
+        allowed, each = map(int, quota.read_text().split())
+        found = min(found, max(1, math.ceil(allowed / each)))
+    return found
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
