@@ -13,6 +13,7 @@ import argparse
 import math
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 PRICED = "May 2026"
 """List prices in US dollars, us-east-1, as published then; elsewhere up to a third higher. Look before you decide."""
@@ -237,8 +238,8 @@ def speed(gbit: float) -> str:
     return f"{gbit:,.1f} Gbit/s" if gbit >= 1 else f"{gbit * 1000:,.0f} Mbit/s"
 
 
-def main(words: list[str] | None = None) -> int:
-    """Print the table of what is asked for."""
+def arguments(words: list[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """What was asked for, and the names that are fields of `Load`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, nargs="+", default=[10, 100, 1000], help="default: 10 100 1000")
     meanings = {
@@ -260,11 +261,16 @@ def main(words: list[str] | None = None) -> int:
             f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{meaning} ({default})"
         )
     parser.add_argument("--prices", action="store_true", help="the prices it reckons with, and their sources")
-    options = vars(parser.parse_args(words))
+    return vars(parser.parse_args(words)), list(meanings)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Print the table of what is asked for."""
+    options, fields = arguments(words)
     if options["prices"]:
         print(prices(), end="")
         return 0
-    print(table([Load(nodes, **{name: options[name] for name in meanings}) for nodes in options["nodes"]]), end="")
+    print(table([Load(nodes, **{name: options[name] for name in fields}) for nodes in options["nodes"]]), end="")
     print(f"\nlist prices of {PRICED}, us-east-1, in dollars; of the ways of the bytes only yours counts")
     return 0
 

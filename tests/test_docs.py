@@ -14,7 +14,7 @@ from s3reg.cli.main import program
 HOME = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "infra/**/*.md", "monitoring/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "infra/**/*.md", "monitoring/*.md", "examples/**/*.md")
     for path in HOME.glob(pattern)
     if "node_modules" not in path.parts
 )
@@ -32,7 +32,9 @@ def parse(words: list[str]) -> None:
     group: click.Command = program
     context = click.Context(program, info_name="s3reg")
     while isinstance(group, click.Group):
-        _, words, _ = group.make_parser(context).parse_args(words)
+        options, words, _ = group.make_parser(context).parse_args(words)
+        if options.get("version"):
+            return
         name, *words = words
         command = group.get_command(context, name)
         assert command is not None, f"there is no command {name}"

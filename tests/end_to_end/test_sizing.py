@@ -1,14 +1,13 @@
 """examples/sizing.py counts what a push and a pull really ask for, and docs/howto/sizing.md is what it prints."""
 
 import contextlib
-import importlib.util
 import random
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+import examples
 import machines
 import running
 import wired
@@ -21,15 +20,7 @@ from s3reg.store.s3 import S3Store
 HOME = Path(__file__).parents[2]
 
 
-def program():
-    specification = importlib.util.spec_from_file_location("sizing", HOME / "examples" / "sizing.py")
-    found = importlib.util.module_from_spec(specification)
-    sys.modules["sizing"] = found  # dataclasses look their module up
-    specification.loader.exec_module(found)
-    return found
-
-
-sizing = program()
+sizing = examples.module("sizing")
 
 
 @pytest.fixture
