@@ -92,6 +92,9 @@ def test_the_port_of_its_own_answers_while_every_thread_of_the_api_is_busy(tmp_p
     size = 4 * 1024**2
     with running.serving(tmp_path, *told) as registry, contextlib.ExitStack() as stack:
         assert ask(f"{registry.url}/metrics").status == 404
+        with connected(registry.url) as malformed:
+            malformed.sendall(b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert malformed.recv(12) == b"HTTP/1.1 414"
         with urllib3.PoolManager(retries=False, timeout=SECONDS) as web:
             link = link_to_put(web, registry.url, size)
         busy, waits = (stack.enter_context(connected(registry.url)) for _ in range(2))
@@ -102,6 +105,7 @@ def test_the_port_of_its_own_answers_while_every_thread_of_the_api_is_busy(tmp_p
         for _ in range(3):
             found = scraped(ask(f"{own}/metrics").data.decode())
             assert found.value("anka_registry_state_count", state="Running") == 1
+        assert found.value(REQUESTS, route="other", method="other", status="414") == 1
         assert ask(f"{own}/livez").status == ask(f"{own}/readyz").status == 200
         assert ask(f"{own}{API}/templates").status == 404
         assert select.select([waits], [], [], 0)[0] == [], "the thread was not busy"

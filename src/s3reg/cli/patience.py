@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http import errors as refused
 from gunicorn.workers import gthread
 
-from s3reg.api import audit, headers, health, requestlog, traces
+from s3reg.api import audit, headers, health, metrics, requestlog, traces
 from s3reg.cli.arbiter import FINISH_SECONDS
 from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
 from s3reg.cli.ending import Ending, Flag
@@ -247,6 +247,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         with of_request(known):
             if status in _REASONS:
                 emit("request-malformed", peer=peer, status=status, reason=type(exc).__name__)
+                metrics.of(self._app).answered(metrics.OTHER, metrics.OTHER, status, 0.0)
             elif isinstance(exc, ssl.SSLError):
                 return
             else:
