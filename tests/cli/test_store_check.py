@@ -62,3 +62,52 @@ def test_a_store_that_does_not_answer_is_told_as_such(s3reg, monkeypatch):
     done = s3reg("store", "check", "s3://bucket", "--s3-endpoint", nobody)
     assert done.code == 10
     assert nobody in done.err
+
+
+def in_place(monkeypatch, server):
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    return ["s3://s3reg-nobody-made-this", "--s3-endpoint", server.endpoint]
+
+
+def wrong_key(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody-we-know")
+
+
+def wrong_secret(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-right-one")
+
+
+def no_keys(monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def ended_session(monkeypatch):
+    """MinIO knows no such session any more."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIAENDED")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-yesterday")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (lambda _: None, "does not exist", "create it first"),
+        (wrong_key, "refuses our credentials", "AWS_ACCESS_KEY_ID"),
+        (wrong_secret, "refuses our credentials", "AWS_SECRET_ACCESS_KEY"),
+        (no_keys, "there are no credentials", "give the machine or task a role"),
+        (ended_session, "refuses our credentials", "whether AWS_SESSION_TOKEN has ended"),
+    ],
+    ids=["bucket", "key", "secret", "no keys", "session"],
+)
+def test_what_keeps_a_store_from_being_used_is_told_with_the_next_step(s3reg, monkeypatch, minio, row):
+    wrong, says, step = row
+    arguments = in_place(monkeypatch, minio)
+    wrong(monkeypatch)
+    done = s3reg("store", "check", *arguments)
+    assert done.code == 10
+    told = " ".join(done.err.split())
+    assert says in told
+    assert step in told
+    assert done.out == ""
+    assert "not-the-right-one" not in told

@@ -1,9 +1,12 @@
 """Whatever can be wrong with a store, said by name, on a real MinIO; and no secret in what is said."""
 
 import contextlib
+import datetime as dt
 import hashlib
+import time
 import traceback
 
+import botocore.auth
 import pytest
 
 import http_wires
@@ -17,6 +20,7 @@ from s3reg.errors import (
     PutUnsettled,
     RegionWrong,
     SettingInvalid,
+    StoreClockWrong,
     StoreDenied,
     StoreUnavailable,
 )
@@ -234,3 +238,23 @@ def test_a_page_that_somebody_on_the_way_answers_with_is_no_answer(minio, bucket
         with raises(PutUnsettled if verb in {"create", "replace"} else StoreUnavailable):
             VERBS[verb](S3Store(name, endpoint=wire.endpoint, region=minio.region))
         assert wire.passed
+
+
+@every_verb
+@pytest.mark.parametrize("minutes", [20, -20])
+def test_a_clock_that_is_wrong_is_named_by_every_verb(minio, bucket, monkeypatch, act, minutes):
+    name, wrong = bucket(minio), dt.timedelta(minutes=minutes)
+    right = botocore.auth.get_current_datetime
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *a, **k: right(*a, **k) + wrong)
+    ours = time.time() + wrong.total_seconds()
+    store = S3Store(name, endpoint=minio.endpoint, region=minio.region, clock=lambda: ours)
+    with raises(StoreClockWrong) as caught:
+        act(store)
+    assert "clock" in caught.value.next_step
+
+
+def test_a_refusal_without_a_word_is_no_wrong_clock_where_the_clocks_agree(minio, bucket, monkeypatch):
+    """That of a HEAD has none."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-right-one")
+    with raises(StoreDenied):
+        S3Store(bucket(minio), endpoint=minio.endpoint, region=minio.region).stat("a")
