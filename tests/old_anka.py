@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from machines import Machine
 
-MIGRATE = Path(__file__).parents[1] / "examples" / "migrate.py"
+HOME = Path(__file__).parents[1]
+MIGRATE = HOME / "examples" / "migrate.py"
 _PROGRAM = r"""#!{python} -IS
 import json, os, shutil, signal, socket, sys
 folder = {folder!r}
@@ -42,9 +43,9 @@ number = len(open(calls).readlines()) if os.path.exists(calls) else 0
 with open(calls, "a") as file:
     file.write(json.dumps([name, *words]) + "\n")
 plan = os.path.join(folder, "kill")
-lock = os.stat(os.path.join(folder, "state", "lock"))
+lock = os.path.join(folder, "state", "lock")
 open_files = filter(os.path.exists, ("/dev/fd/" + number for number in os.listdir("/dev/fd")))
-if not any(os.path.samestat(os.stat(path), lock) for path in open_files):
+if os.path.exists(lock) and not any(os.path.samefile(path, lock) for path in open_files):
     sys.exit("it does not hold the lock")
 how = json.load(open(plan)).get(str(number), "") if os.path.exists(plan) else ""
 if how in ("both", "parent"):
@@ -79,14 +80,25 @@ def anka():
         drop(vm, [tag])
         print("100%\nVM pulled successfully with uuid: " + vm)
     elif words[:2] == ["delete", "--yes"]:
-        shutil.rmtree(os.path.join(vms, words[2]))
-        drop(words[2], [])
+        named = [vm for vm in os.listdir(vms) if vm == words[2] or name_of(vms, vm) == words[2]]
+        if not named:
+            print(words[2] + ": not found")
+            sys.exit(3)
+        shutil.rmtree(os.path.join(vms, named[0]))
+        drop(named[0], [])
     else:
         print("no such command")
         sys.exit(2)
 
+def name_of(vms, vm):
+    found = [one for one in os.listdir(os.path.join(vms, vm)) if one.endswith(".yaml")]
+    lines = [line for one in found for line in open(os.path.join(vms, vm, one)).read().splitlines()]
+    return next((line[6:].strip("'\"") for line in lines if line.startswith("name: ")), "")
+
 def drop(vm, keep):
     of_vm = os.path.join(folder, "old", vm)
+    if not os.path.isdir(of_vm):
+        return
     for kind in ("img_lib", "state_lib"):
         kept = set().union(*(os.listdir(os.path.join(of_vm, tag, kind)) for tag in keep))
         for tag in os.listdir(of_vm):
@@ -195,9 +207,13 @@ class Mac:
         programs = ["--anka", self.folder / "bin" / "anka", "--s3reg", self.folder / "bin" / "s3reg"]
         where = ["--library", self.library, "--state", self.folder / "state", "--reserve", "0"]
         command = [sys.executable, MIGRATE, "--from", self.old, "--anka-remote", "old", "--to", self.new]
+        return self.run([*command, *programs, *where, *words], on_line)
+
+    def run(self, command: Sequence[object], on_line: Callable[[str], None] = lambda _: None) -> running.Outcome:
+        """Run it where both programs come first in PATH."""
         with subprocess.Popen(
-            [*map(str, [*command, *programs, *where, *words])],
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+            [*map(str, command)],
+            env={"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -11,8 +11,8 @@ import pytest
 import machines
 import sites
 from machines import KIB
-from old_anka import Mac
-from s3reg.client import Node, PullOptions
+from old_anka import HOME, Mac
+from s3reg.client import Node, PullOptions, PushOptions
 
 HOW = ("both", "parent", "after")
 
@@ -246,3 +246,33 @@ def redirecting(target):
         return []
 
     return app
+
+
+PACKER = """#!/bin/sh
+# Clones the base and changes something in it, as a build would.
+set -e
+[ "$1" = build ] || exit 0
+for word; do case $word in name=*) name=${word#name=};; base=*) base=${word#base=};; esac; done
+s3reg vm clone "$base" "$name" --copy
+newest=$(ls -t "$HOME"/library/img_lib | head -1)
+date +%N | dd of="$HOME/library/img_lib/$newest" bs=1 seek=4096 conv=notrunc status=none
+"""
+
+
+def test_a_night_is_baked_pushed_pulled_back_and_pruned_and_the_next_one_is_a_version_more(mac, monkeypatch):
+    """examples/bake/bake.sh, with a double of Packer."""
+    monkeypatch.setenv("S3REG_LIBRARY", str(mac.library))
+    monkeypatch.setenv("S3REG_REGISTRY", mac.new)
+    packer = mac.folder / "bin" / "packer"
+    packer.write_text(PACKER)
+    packer.chmod(0o755)
+    base = small(mac, "15.1-base", 3)
+    with Node(base.library, mac.new) as node:
+        node.push(base.id, PushOptions(tag="vanilla"))
+    bake = HOME / "examples" / "bake" / "bake.sh"
+    for night in ("1", "2", "3"):
+        done = mac.run(["env", f"TAG=night-{night}", "KEEP=2", bake])
+        assert done.code == 0, done
+    with Node(mac.folder / "nobody", mac.new) as node:
+        (row,) = [row for row in node.templates() if row.name == "macos-ci"]
+        assert [version.tag for version in row.versions] == ["night-1", "night-2", "night-3"], "a fortnight is kept"
