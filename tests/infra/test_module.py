@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,21 @@ def test_the_alarm_of_an_overdue_sweep_counts_sweeps(tmp_path, monkeypatch, caps
     assert run(["gc", str(tmp_path), *options]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert sum(line["event"] == "swept" and line["dry_run"] is False for line in lines) == counts, lines
+
+
+@pytest.mark.parametrize("ca", ["", "-----BEGIN CERTIFICATE-----"], ids=["a public authority", "an own authority"])
+def test_a_mac_s_user_data_adds_the_registry(tmp_path, monkeypatch, ca):
+    values = {"registry_url": "https://registry.example.com", "remote": "office", "s3reg": "s3reg", "ca": ca}
+    values |= {"user": "ec2-user", "python": "python3"}
+    text = (MODULE / "modules/mac-node/user-data.sh.tftpl").read_text()
+    text = re.sub(r"(?s)%\{ if ca != \"\" ~?\}\n?(.*?)%\{ endif ~?\}\n?", r"\1" if ca else "", text)
+    script = tmp_path / "user-data.sh"
+    script.write_text(re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], text))
+    subprocess.run(["bash", "-n", script], check=True)
+    monkeypatch.setenv("S3REG_REMOTES", str(tmp_path / "remotes.yaml"))
+    (tmp_path / "ca.pem").touch()
+    words = shlex.split(script.read_text().splitlines()[-1].replace("$home", str(tmp_path)))
+    assert run(words[words.index("/usr/local/bin/s3reg") + 1 :]) == 0
+    kept = (tmp_path / "remotes.yaml").read_text()
+    assert "https://registry.example.com" in kept
+    assert ("ca.pem" in kept) == bool(ca)
