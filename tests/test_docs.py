@@ -70,6 +70,11 @@ def test_links_between_pages_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+def test_the_readme_leads_to_every_howto():
+    linked = set(re.findall(r"\]\((docs/howto/[\w-]+\.md)\)", (HOME / "README.md").read_text()))
+    assert linked == {path.relative_to(HOME).as_posix() for path in HOME.glob("docs/howto/*.md")}
+
+
 def test_the_processes_of_the_procfile_exist():
     for line in (HOME / "Procfile").read_text().splitlines():
         words = shlex.split(line.partition(":")[2])
