@@ -45,6 +45,7 @@ _INSTALL = {
     "mke2fs": "install the package e2fsprogs",
     "nginx": "install the package nginx-light",
     "openssl": "install the package openssl",
+    "rsync": "install the package rsync",
     "promtool": "install the package prometheus",
     "wrk": "install the package wrk",
     "zsh": "install the package zsh",
