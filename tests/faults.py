@@ -33,6 +33,8 @@ class Call(NamedTuple):
     verb: str
     keys: tuple[str, ...]
     """The key; the prefix for `list`; all of them for `delete` and `sign_gets`."""
+    conditional: bool = False
+    """It is a put with a precondition: sent once, so when its answer is lost, nobody knows."""
 
     def is_on(self, verb: str | None, prefix: str) -> bool:
         """Whether it is one of this verb (None: of any) on a key with this prefix."""
@@ -57,7 +59,8 @@ class Wrapped:
         return self._call(Call("stat", (key,)), lambda: self.store.stat(key))
 
     def put(self, key: str, data: bytes, *, only_if: Absent | Match | None = None) -> str:
-        return self._call(Call("put", (key,)), lambda: self.store.put(key, data, only_if=only_if))
+        call = Call("put", (key,), only_if is not None)
+        return self._call(call, lambda: self.store.put(key, data, only_if=only_if))
 
     def delete(self, keys: Iterable[str]) -> None:
         all_of_them = tuple(keys)

@@ -60,6 +60,10 @@ def _unavailable() -> StoreUnavailable:
     return StoreUnavailable(store="s", reason="on purpose")
 
 
+def _unheard(call: Call) -> Exception:
+    return PutUnsettled(key=call.keys[0], reason="on purpose") if call.conditional else _unavailable()
+
+
 class _Counts(Wrapped):
     def __init__(self, store: ObjectStore, n: int) -> None:
         super().__init__(store)
@@ -84,7 +88,7 @@ class Unheard(_Counts):
     def _counted(self, call: Call, act: Callable[[], T]) -> T:
         done = act()
         if self._calls == self._n:
-            raise PutUnsettled(key=call.keys[0], reason="on purpose") if call.verb == "put" else _unavailable()
+            raise _unheard(call)
         return done
 
 
@@ -115,7 +119,7 @@ class Unsettled(_Counts):
 
     def _counted(self, call: Call, act: Callable[[], T]) -> T:
         if self._calls == self._n:
-            raise PutUnsettled(key=call.keys[0], reason="on purpose") if call.verb == "put" else _unavailable()
+            raise _unheard(call)
         return act()
 
 

@@ -98,8 +98,8 @@ def test_the_registry_is_what_its_model_says_for_many_steps(in_memory):
 def test_so_it_is_where_nodes_push_and_pull_for_many_steps(in_memory):
     logging.getLogger("s3reg").setLevel(logging.WARNING)
     counts = run(RegistryBesideModelAndClients, in_memory, max_examples=60, stateful_step_count=30, derandomize=False)
-    assert counts["client: pushed"] >= 60
-    assert counts["client: pull"] >= 60
+    assert counts["client: pushed"]
+    assert counts["client: pull"]
 
 
 # --- It bites ---------------------------------------------------------------------------------------------------------

@@ -398,6 +398,16 @@ def test_s17_a_sweep_removes_what_a_push_left_behind_and_nothing_else(node, stor
     check_sound(store)
 
 
+def test_a_sweep_that_slept_for_a_day_while_it_asked_for_the_time_asks_again(node, store):
+    node.push(BASE, "v1")
+    # By then another one took what it had written for somebody's leftover.
+    late = Before(store, "stat", lambda: store.delete([stat.key for stat in store.list(fmt.CHECK)]), prefix=fmt.CHECK)
+    swept(late)
+    assert late.happened
+    check_sound(store)
+    assert list(store.list(fmt.CHECK)) == []
+
+
 def test_a_push_whose_uploads_a_sweep_took_is_told_that_its_session_is_over(node, store):
     node.push(BASE, "v1")
     session = node.open(BASE, "v2").session

@@ -52,6 +52,7 @@ BATCH = 1000
 """Objects removed in one request, where the store takes so many."""
 DEAD_SECONDS = 3600
 """So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there."""
+CLOCK_TRIES = 3
 PUSHES_SHOWN = 100
 LOST_SHOWN = 10
 _END = ".json"
@@ -363,10 +364,15 @@ def _check_none_lost(templates: Collection[str]) -> None:
 
 
 def _store_clock(records: Records) -> float:
-    """Seconds since 1970, as the store counts them."""
-    key = fmt.scratch_key(secrets.token_hex(16))
-    records.store.put(key, b"")
-    try:
-        return records.store.stat(key).modified
-    finally:
-        records.store.delete([key])
+    """Seconds since 1970, as the store counts them. Raises SweepStopped if it never keeps what it is asked by."""
+    for _ in range(CLOCK_TRIES):
+        key = fmt.scratch_key(secrets.token_hex(16))
+        records.store.put(key, b"")
+        try:
+            return records.store.stat(key).modified
+        except ObjectNotFound:
+            # This machine slept for a day between the two, and another sweep took the object for a leftover.
+            emit("clock-asked-again", level=WARNING, key=key)
+        finally:
+            records.store.delete([key])
+    raise SweepStopped(what=fmt.CHECK, reason="what is written there is gone at once")
