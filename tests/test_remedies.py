@@ -10,7 +10,7 @@ from s3reg.cli.main import program
 from s3reg.client.remotes import ADDRESS_VARIABLES
 
 ERRORS = sorted(errors.by_code().values(), key=lambda error: error.code)
-ELSEWHERE = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+ELSEWHERE = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_REGION", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 
 
 def commands(group=program, before=()):
