@@ -25,42 +25,13 @@ import running
 import servers
 import tap
 from http_wires import Wire
+from rolling.replicas import Replica
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "access.md"
 API = "/transfer/v1"
 PLAIN = "server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location / {{ proxy_pass http://registry; }} }}"
 """Without TLS, so that a test can stand on the line."""
 EVERYTHING = ("index", "list_vms", "head_push_vm", "push_vm", "pull_vm", "download_vm")
-
-
-class Replica:
-    """A `s3reg serve` that can be ended and started again at the same address."""
-
-    def __init__(self, folder, arguments, settings):
-        self.address = f"127.0.0.1:{servers.free_port()}"
-        self.url = f"http://{self.address}"
-        self._how = folder, arguments, settings
-        self._running = contextlib.ExitStack()
-        self.logs = []
-
-    def start(self):
-        folder, arguments, settings = self._how
-        self.registry = self._running.enter_context(
-            running.serving(folder, *arguments, listen=self.address, **settings)
-        )
-        self.logs.append(self.registry.log)
-
-    def stop(self):
-        """As a machine that is shut down does: what is under way is finished."""
-        self._running.close()
-
-    def kill(self):
-        self.registry.kill()
-        self._running.close()
-
-    def said(self):
-        """What its log has, as JSON values."""
-        return [json.loads(line) for log in self.logs for line in log.read_text().splitlines()]
 
 
 class Site:
@@ -289,7 +260,8 @@ def test_the_log_has_the_client_s_address_and_not_what_it_says_of_itself(site, n
     told = [
         line
         for one in site.replicas
-        for line in one.said()
+        for log in one.logs
+        for line in map(json.loads, log.read_text().splitlines())
         if line.get("by") == f"key:{name}" and line["status"] == 403
     ]
     assert {line["address"] for line in told} == {"127.0.0.9", "127.0.0.8"}
