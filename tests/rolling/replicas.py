@@ -26,6 +26,10 @@ WRITTEN = ("10.0.0.11:8089", "10.0.0.12:8089", "10.0.0.13:8089")
 """The replicas in these files."""
 
 
+Certificate = tuple[str, str]
+"""The files of a certificate and of its key."""
+
+
 class Replica:
     """A `s3reg serve` that can be ended and started again at the same address."""
 
@@ -99,35 +103,50 @@ def workers(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def behind_nginx(folder: Path, replicas: list[Replica]) -> Iterator[str]:
-    """The address of nginx with deploy/nginx.conf before these; without TLS."""
+def behind_nginx(folder: Path, replicas: list[Any], certificate: Certificate | None = None) -> Iterator[str]:
+    """The address of nginx with deploy/nginx.conf before these; without a certificate, it speaks no TLS."""
     port = servers.free_port()
     inner = nginx.upstream(_configuration("nginx.conf"), "nginx.conf", _here(replicas))
-    inner = _instead(inner, r"listen 443 ssl;", f"listen 127.0.0.1:{port};")
-    inner = _instead(inner, r"ssl_certificate\w*\s.*;", "")
+    if certificate is None:
+        inner = _instead(inner, r"listen 443 ssl;", f"listen 127.0.0.1:{port};")
+        inner = _instead(inner, r"ssl_certificate\w*\s.*;", "")
+    else:
+        inner = _instead(inner, r"listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;")
+        inner = _instead(inner, r"/etc/nginx/registry.pem", certificate[0])
+        inner = _instead(inner, r"/etc/nginx/registry.key", certificate[1])
     with nginx.running(folder / "nginx", inner, port):
-        yield f"http://127.0.0.1:{port}"
+        yield _url(port, certificate)
 
 
 @contextlib.contextmanager
-def behind_haproxy(folder: Path, replicas: list[Replica]) -> Iterator[str]:
-    """The address of HAProxy with deploy/haproxy.cfg before these; without TLS."""
+def behind_haproxy(folder: Path, replicas: list[Any], certificate: Certificate | None = None) -> Iterator[str]:
+    """The address of HAProxy with deploy/haproxy.cfg before these; without a certificate, it speaks no TLS."""
     port = servers.free_port()
-    text = _instead(_configuration("haproxy.cfg"), r"bind .*", f"bind 127.0.0.1:{port}")
+    if certificate is None:
+        text = _instead(_configuration("haproxy.cfg"), r"bind .*", f"bind 127.0.0.1:{port}")
+    else:
+        both = folder / "registry.pem"
+        both.write_text("".join(Path(part).read_text() for part in certificate))
+        text = _instead(_configuration("haproxy.cfg"), r"bind :443", f"bind 127.0.0.1:{port}")
+        text = _instead(text, r"/etc/haproxy/registry.pem", str(both))
     for written, address in _here(replicas).items():
         text = _instead(text, re.escape(written), address)
     with haproxy.running(folder / "haproxy", text, port):
-        yield f"http://127.0.0.1:{port}"
+        yield _url(port, certificate)
 
 
 BALANCERS = {"nginx": behind_nginx, "haproxy": behind_haproxy}
+
+
+def _url(port: int, certificate: Certificate | None) -> str:
+    return f"{'http' if certificate is None else 'https'}://127.0.0.1:{port}"
 
 
 def _configuration(name: str) -> str:
     return (DEPLOY / name).read_text()
 
 
-def _here(replicas: list[Replica]) -> dict[str, str]:
+def _here(replicas: list[Any]) -> dict[str, str]:
     return dict(zip(WRITTEN, (one.address for one in replicas), strict=True))
 
 

@@ -9,6 +9,7 @@ import pytest
 import urllib3
 
 import machines
+import pki
 import running
 import sites
 from rolling.replicas import BALANCERS
@@ -58,9 +59,12 @@ def dying():
 
 @pytest.mark.parametrize("balancer", BALANCERS)
 def test_what_is_safe_to_repeat_is_repeated_with_one_key_and_nothing_else(dying, balancer, tmp_path):
+    authority = pki.Authority()
+    trusted = str(authority.write(tmp_path / "ca.pem"))
+    certificate = authority.server("127.0.0.1").write(tmp_path / "server")
     with (
-        BALANCERS[balancer](tmp_path, dying.replicas) as url,
-        urllib3.PoolManager(retries=False, timeout=running.SECONDS) as web,
+        BALANCERS[balancer](tmp_path, dying.replicas, certificate) as url,
+        urllib3.PoolManager(retries=False, timeout=running.SECONDS, ca_certs=trusted) as web,
     ):
 
         def status(method, path):
