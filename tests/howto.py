@@ -53,8 +53,8 @@ _VARYING = (
     (re.compile(r"\b\d+ (s|min) ago"), "<age>"),
     (re.compile(r"--seed \d+"), "--seed <seed>"),
 )
-_BESIDE = re.compile(r"\w+: .* \(\d+ %\)|making it durable|\d{4}-\d\d-\d\dT\S+Z ")
-"""Progress, and the log: both move on."""
+_BESIDE = re.compile(r"\w+: .* \(\d+ %\)|making it durable|\d{4}-\d\d-\d\dT\S+Z |\s*\(request \S+\)$")
+"""Progress, and the log: both move on. An error's request id is another one each time."""
 
 
 @dataclass(frozen=True)

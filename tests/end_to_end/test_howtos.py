@@ -233,6 +233,7 @@ def test_a_store_is_copied_and_the_copy_adopted(story, minio, bucket, tmp_path):
     told = story("copies.md")
     copy = f"s3://{bucket(minio)}/copy"
     told.reader.instead["s3://my-copy"] = copy
+    told.reader.instead["http://10.0.0.5:9000"] = minio.endpoint.replace("127.0.0.1", "localhost")
     for tag in ("xcode-16", "xcode-17"):
         told.import_vm(size=MIB)
         told.s3reg("push", "sequoia", "-t", tag)
