@@ -60,7 +60,7 @@ def test_of_all_that_a_process_sends_a_fifth_is_repeats(repeats):
     for _ in range(calls):
         with pytest.raises(StoreUnavailable):
             repeats(sent)
-    assert calls <= sent.count <= calls * (1 + SHARE) + SAVED
+    assert calls * 1.1 <= sent.count <= calls * 1.2 + SAVED
 
 
 def test_a_process_that_was_well_for_long_has_saved_up_no_more_than_at_its_start(repeats):
