@@ -87,6 +87,9 @@ def test_no_answer_is_a_trouble_too(store, wire, troubles):
     wire.rule = lambda _: lambda passage: passage.reset()
     with pytest.raises(errors.StoreUnavailable):
         store.get("a")
+    assert troubles == [], "whoever asked for no request tells of it"
+    with pytest.raises(errors.StoreUnavailable), telemetry.of_request(ID):
+        store.get("a")
     assert "connection" in troubles[0]["reason"]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.exceptions as failures
 from botocore.parsers import ResponseParserError
 
+from s3reg import telemetry
 from s3reg.errors import (
     BucketMissing,
     CredentialsMissing,
@@ -22,7 +23,6 @@ from s3reg.errors import (
 )
 from s3reg.store import s3_answers
 from s3reg.store.s3_answers import Place, Refusal
-from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +91,9 @@ def told(refusal: Refusal, place: Place, *, key: str = "", only_if: Absent | Mat
 
 def _tell(operation: str, **facts: Any) -> None:
     known: dict[str, Any] = {name: value for name, value in facts.items() if value not in {"", None}}
-    emit("store-trouble", level=logging.WARNING, operation=operation, **known)
+    # Where no request is worked on, whoever asked tells it: a command to its user, who would read it four times.
+    level = logging.WARNING if telemetry.request_id() else logging.DEBUG
+    telemetry.emit("store-trouble", level=level, operation=operation, **known)
 
 
 def refusal_of(e: failures.ClientError) -> Refusal:
