@@ -754,8 +754,8 @@ class CredentialsExpired(StoreDenied):
     code = "credentials-expired"
     says = "the credentials for the store {store} have expired: {reason}"
     remedy = (
-        "a role's come from the metadata service or STS: see that it answers and that the role is still there; "
-        "those in the environment or a file are renewed by whoever put them there: then start the registry anew"
+        "see that the role is still there and its metadata service or STS answers; what came from a file or the environment, "
+        "renew, and start the registry anew"
     )
 
 
@@ -860,8 +860,8 @@ class StoreCopied(S3regError):
     kind = Kind.UNSUPPORTED
     says = "the store was made as {made_as} and is now {now}: a copy is read-only"
     remedy = (
-        "if it is the same store, reach it as it was made, or say so: s3reg adopt --same; else push to the original, or "
-        "make the copy a store of its own: s3reg adopt; pull and list work"
+        "if it is the same store by another name: s3reg adopt --same; else push to the original, or make the copy a store "
+        "of its own: s3reg adopt; pull and list work"
     )
 
 
