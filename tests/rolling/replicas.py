@@ -55,6 +55,11 @@ class Replica:
         self.registry.kill()
         self._running.close()
 
+    @property
+    def pid(self) -> int:
+        """Its first process's."""
+        return self.registry.process.pid
+
     def ready(self) -> bool:
         """What it says of itself."""
         return status(f"{self.url}/readyz") == 200
@@ -77,9 +82,13 @@ class Forked(Replica):
             assert not self._child.ended.is_set(), self._child.outcome()
             time.sleep(0.01)
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def stop(self) -> None:
         if not self._child.ended.is_set():
-            os.kill(self._child.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
             self._child.done()
 
     def kill(self) -> None:

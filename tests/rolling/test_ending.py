@@ -15,7 +15,7 @@ import pytest
 import urllib3
 
 import running
-from rolling.replicas import Replica, status, workers
+from rolling.replicas import Forked, Replica, status, workers
 from s3reg.cli import serving
 
 QUICK_TO_DESPAIR = "import s3reg.cli.serving as s; s.HUNG_SECONDS = 4; from s3reg.cli.main import main; main()"
@@ -32,13 +32,13 @@ def until(is_so, what):
 
 
 @pytest.fixture
-def replica(tmp_path):
+def replica(launch, tmp_path):
     """`replica(SETTING=…)` starts one over a directory."""
     with contextlib.ExitStack() as stack:
 
         def start(**settings):
             told = {f"S3REG_{name}": value for name, value in settings.items()}
-            made = Replica(tmp_path, ["--store", tmp_path / "store"], told)
+            made = Forked(launch, tmp_path, ["--store", tmp_path / "store"], told)
             made.start()
             stack.callback(made.stop)
             return made
@@ -49,7 +49,7 @@ def replica(tmp_path):
 def test_one_that_is_told_to_end_says_so_and_serves_on_until_balancers_have_seen_it(replica):
     one = replica(DRAIN_SECONDS="3600", WORKERS="2")
     assert one.ready()
-    one.registry.process.terminate()
+    os.kill(one.pid, signal.SIGTERM)
     with urllib3.PoolManager(retries=False, timeout=running.SECONDS) as web:
 
         def told():
@@ -61,8 +61,7 @@ def test_one_that_is_told_to_end_says_so_and_serves_on_until_balancers_have_seen
         for path in ("/livez", "/registry/vm"):
             answer = web.request("GET", one.url + path)
             assert (answer.status, answer.headers["connection"]) == (200, "close")  # the next goes elsewhere
-    one.registry.process.terminate()  # whoever says it twice does not wait
-    assert one.registry.process.wait(running.SECONDS) == 0
+    one.stop()  # whoever says it twice does not wait
     assert status(f"{one.url}/livez") == 0
 
 
@@ -117,12 +116,11 @@ def stayer(address, count):
 
 def test_processes_are_replaced_after_so_many_requests_and_nobody_notices(replica):
     one = replica(WORKERS="2", MAX_REQUESTS="40")
-    before = workers(one.registry.process.pid)
+    before = workers(one.pid)
     with ThreadPoolExecutor(CALLERS) as pool:
-        while set(before) & set(workers(one.registry.process.pid)):
+        while set(before) & set(workers(one.pid)):
             for found in pool.map(stayer, [one.address] * CALLERS, [40] * CALLERS):
                 assert found == {200}
-    assert one.registry.process.poll() is None
 
 
 def test_a_process_that_is_replaced_answers_what_it_has_begun_to_receive_and_others_are_served_meanwhile(replica):
@@ -130,17 +128,17 @@ def test_a_process_that_is_replaced_answers_what_it_has_begun_to_receive_and_oth
     host, port = one.address.split(":")
     with socket.create_connection((host, int(port)), timeout=running.SECONDS) as slow:
         slow.sendall(b"POST /log HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
-        (first,) = until(lambda: workers(one.registry.process.pid), "no worker")
+        (first,) = until(lambda: workers(one.pid), "no worker")
         assert status(f"{one.url}/livez") == 200  # it has answered as many as it may
-        until(lambda: len(workers(one.registry.process.pid)) > 1, "no other worker came")
+        until(lambda: len(workers(one.pid)) > 1, "no other worker came")
         for _ in range(3):
             assert status(f"{one.url}/livez") == 200
-        assert first in workers(one.registry.process.pid)
+        assert first in workers(one.pid)
         slow.sendall(b"}")
         with http.client.HTTPResponse(slow) as answer:
             answer.begin()
             assert (answer.status, bool(answer.read())) == (200, True)
-    until(lambda: first not in workers(one.registry.process.pid), "it has not ended")
+    until(lambda: first not in workers(one.pid), "it has not ended")
 
 
 def test_a_container_gets_as_many_processes_as_it_may_use_processors(tmp_path):
@@ -153,9 +151,9 @@ def test_a_container_gets_as_many_processes_as_it_may_use_processors(tmp_path):
 
 def test_a_process_that_was_killed_is_replaced(replica):
     one = replica(WORKERS="2")
-    before = until(lambda: len(found := workers(one.registry.process.pid)) == 2 and found, "no two workers")
+    before = until(lambda: len(found := workers(one.pid)) == 2 and found, "no two workers")
     os.kill(before[0], signal.SIGKILL)
-    until(lambda: len(set(workers(one.registry.process.pid)) - set(before)) == 1, "no other worker came")
+    until(lambda: len(set(workers(one.pid)) - set(before)) == 1, "no other worker came")
     assert status(f"{one.url}/registry/vm") == 200
 
 
@@ -165,9 +163,9 @@ def test_a_process_that_hangs_is_replaced(tmp_path, monkeypatch):
     one.start()
     try:
         assert one.ready()  # gunicorn waits for one that has not begun to serve
-        (hung,) = workers(one.registry.process.pid)
+        (hung,) = workers(one.pid)
         os.kill(hung, signal.SIGSTOP)
-        until(lambda: set(workers(one.registry.process.pid)) - {hung}, "no other worker came")
+        until(lambda: set(workers(one.pid)) - {hung}, "no other worker came")
         assert status(f"{one.url}/registry/vm") == 200
     finally:
         one.stop()
@@ -175,8 +173,8 @@ def test_a_process_that_hangs_is_replaced(tmp_path, monkeypatch):
 
 def test_processes_whose_first_one_was_killed_end_by_themselves_and_free_the_port(replica):
     one = replica(WORKERS="2")
-    until(lambda: len(workers(one.registry.process.pid)) == 2, "no two workers")
-    one.registry.process.kill()
+    until(lambda: len(workers(one.pid)) == 2, "no two workers")
+    os.kill(one.pid, signal.SIGKILL)
     until(lambda: status(f"{one.url}/livez") == 0, "somebody still answers")
     one.stop()
     one.start()
@@ -184,12 +182,12 @@ def test_processes_whose_first_one_was_killed_end_by_themselves_and_free_the_por
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells whose a connection is")
-def test_no_two_processes_share_a_connection_to_the_store(minio, bucket, tmp_path):
+def test_no_two_processes_share_a_connection_to_the_store(launch, minio, bucket, tmp_path):
     store = ["--store", f"s3://{bucket(minio)}", "--s3-endpoint", minio.endpoint]
-    one = Replica(tmp_path, store, {**minio.environment(), "S3REG_WORKERS": "2"})
+    one = Forked(launch, tmp_path, store, {**minio.environment(), "S3REG_WORKERS": "2"})
     one.start()
     try:
-        first, port = one.registry.process.pid, int(minio.endpoint.rpartition(":")[2])
+        first, port = one.pid, int(minio.endpoint.rpartition(":")[2])
 
         def each():
             with ThreadPoolExecutor(CALLERS) as pool:

@@ -11,16 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 import running
-from campaign.forks import forks
 from rolling.fleet import Fleet
 from rolling.replicas import BALANCERS, Forked
 from s3reg.client import connection
-
-
-@pytest.fixture
-def launch():
-    with forks() as start:
-        yield start
 
 
 @pytest.fixture

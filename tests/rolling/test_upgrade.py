@@ -44,12 +44,6 @@ def earlier(tmp_path_factory):
             yield start
 
 
-@pytest.fixture(scope="module")
-def today():
-    with forks() as start:
-        yield start
-
-
 class Site:
     """A registry of each release behind nginx, over one bucket; a node of each, with a VM of its own."""
 
@@ -102,8 +96,8 @@ class Site:
         return [row["tag"] for row in told.json()["body"]["versions"]]
 
 
-def test_a_release_and_the_one_before_it_serve_one_bucket_side_by_side(earlier, today, minio, bucket, tmp_path):
-    with Site((earlier, today), minio, bucket(minio), tmp_path).served() as site:
+def test_a_release_and_the_one_before_it_serve_one_bucket_side_by_side(earlier, launch, minio, bucket, tmp_path):
+    with Site((earlier, launch), minio, bucket(minio), tmp_path).served() as site:
         for release, vm in enumerate(site.vms):
             other = 1 - release
             site.node(release, "push", vm.name, "-t", "v1")
@@ -143,14 +137,14 @@ def everything(folder):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, today):
+def store(tmp_path_factory, launch):
     """A directory with a template in it."""
     folder = tmp_path_factory.mktemp("store")
     machine = machines.make(folder / "node", sizes=(300_000,), state_size=0)
-    one = Forked(today, folder, ["--store", folder / "store"], {"S3REG_WORKERS": "1"})
+    one = Forked(launch, folder, ["--store", folder / "store"], {"S3REG_WORKERS": "1"})
     one.start()
     try:
-        today("--library", machine.library, "-r", one.url, "push", machine.name, "-t", "v1").done()
+        launch("--library", machine.library, "-r", one.url, "push", machine.name, "-t", "v1").done()
     finally:
         one.stop()
     return folder / "store"
@@ -166,13 +160,13 @@ def store(tmp_path_factory, today):
     ],
     ids=["format", "to read", "to write", "to sweep"],
 )
-def test_a_store_of_a_release_to_come_is_refused_by_name_and_left_as_it_is(store, today, change, refused):
+def test_a_store_of_a_release_to_come_is_refused_by_name_and_left_as_it_is(store, launch, change, refused):
     written = json.loads((store / "format.json").read_bytes())
     (store / "format.json").write_text(json.dumps({**written, "format": 1, **change}))
     before = everything(store)
     for command in refused:
         listen = ("--listen", "127.0.0.1:0") if command == "serve" else ()
-        done = today(command, "--store", store, *listen).outcome()
+        done = launch(command, "--store", store, *listen).outcome()
         assert done.code != 0
         assert ("dreams" if "features" in change else "9") in done.err
         assert "a newer release" in done.err
