@@ -754,8 +754,8 @@ class CredentialsExpired(StoreDenied):
     code = "credentials-expired"
     says = "the credentials for the store {store} have expired: {reason}"
     remedy = (
-        "see that the role is still there and its metadata service or STS answers; what came from a file or the environment, "
-        "renew, and start the registry anew"
+        "see that the role is still there and its metadata service or STS answers; what came from a file or the "
+        "environment, renew, and start the registry anew"
     )
 
 
