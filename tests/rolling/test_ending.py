@@ -141,6 +141,14 @@ def test_a_process_that_is_replaced_answers_what_it_has_begun_to_receive_and_oth
     until(lambda: first not in workers(one.pid), "it has not ended")
 
 
+def test_sighup_replaces_all_processes_one_by_one_and_the_registry_goes_on(replica):
+    one = replica(WORKERS="2")
+    before = until(lambda: len(found := workers(one.pid)) == 2 and found, "no two workers")
+    os.kill(one.pid, signal.SIGHUP)
+    until(lambda: not set(before) & set(workers(one.pid)), "somebody has stayed")
+    assert stayer(one.address, 4) == {200}
+
+
 def test_a_container_gets_as_many_processes_as_it_may_use_processors(tmp_path):
     share = tmp_path / "cpu.max"
     everything = serving.cores(share)
