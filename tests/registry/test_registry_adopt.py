@@ -77,6 +77,13 @@ class TestAdoption:
         assert copy.signing_secret() != secret == registry.signing_secret()
         node.push(tag="v3")
 
+    def test_a_directory_that_was_copied_with_its_folders_names_is_refused(self, registry, store, copied, copy):
+        registry.prepare()
+        store.put(f"heads.d/{BASE}.json", b"bytes")
+        with pytest.raises(CopyDamaged, match=r"folders of a directory"):
+            copy.adopt()
+        assert copy.adopt(force=True).checked.versions == 0
+
     def test_a_secret_that_was_not_copied_is_made(self, node, copied, copy):
         node.push()
         assert copy.adopt().checked.clean

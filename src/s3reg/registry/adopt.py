@@ -38,6 +38,7 @@ from s3reg.model.template import SessionState
 from s3reg.registry import setup
 from s3reg.registry.push import expired
 from s3reg.store import ABSENT, Match
+from s3reg.store.paths import of_folder
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
     """
     before, store = _copy(records)
     found = check()
-    if found.damage and not force:
-        some = "; ".join(_told(one) for one in found.damage[:SHOWN])
-        raise CopyDamaged(store=records.store.location, count=len(found.damage), some=some)
+    if not force:
+        _check_whole(records, found)
     agreed(found)
     # Read before format.json is written: whoever else adopts has not written it yet, or spoils our next step.
     secret = records.read(format_access.SIGNING_KEY)
@@ -94,6 +94,19 @@ def adopt(records: Records, check: Callable[[], Checked], *, force: bool, agreed
         # Only now may it be written down what no push must build on.
         check()
     return Adopted(ours.store, store.made_as, found, sessions, markers)
+
+
+def _check_whole(records: Records, found: Checked) -> None:
+    """Raise CopyDamaged for what lacks something, and for a directory's files that were copied to a bucket as they are."""
+    if found.damage:
+        some = "; ".join(_told(one) for one in found.damage[:SHOWN])
+        raise CopyDamaged(store=records.store.location, count=len(found.damage), some=some)
+    if found.versions:
+        return
+    as_folders = [stat.key for stat in records.store.list(of_folder(fmt.HEADS))]
+    if as_folders:
+        some = f"{as_folders[0]!r}: these are the folders of a directory, not a bucket's keys"
+        raise CopyDamaged(store=records.store.location, count=len(as_folders), some=some)
 
 
 def note_same(records: Records, agreed: Callable[[StoreFormat], None]) -> StoreFormat:
