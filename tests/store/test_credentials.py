@@ -85,16 +85,21 @@ def test_a_store_is_used_with_what_a_service_gives_and_asks_once(place, service)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_fresh_ones_are_asked_for_before_the_end_and_nobody_waits_for_them(place, service):
+def test_fresh_ones_are_asked_for_before_the_end_and_nobody_waits_for_them(place, service, monkeypatch):
+    monkeypatch.setattr("s3reg.store.credentials.WAIT_SECONDS", 3600)
     here = place(service)
     old = here.key()
     here.later = 31
     here.service.fails = slow = threading.Event()
+    lets_go = threading.Timer(30, slow.set)
+    lets_go.start()
     here.service.asking.clear()
     assert here.key() == old
     assert here.service.asking.wait(60)
     here.works()
     assert here.key() == old
+    assert not slow.is_set()  # else somebody waited until it was
+    lets_go.cancel()
     here.service.fails = None
     slow.set()
     here.later = 62
