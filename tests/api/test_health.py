@@ -16,6 +16,7 @@ from s3reg.errors import (
     StoreClockWrong,
     StoreDenied,
     StoreUnavailable,
+    TagNotFound,
     by_code,
 )
 
@@ -111,6 +112,7 @@ TROUBLES = [
     (BucketMissing(bucket="the-bucket", store=SECRET), "bucket-missing", "bucket missing"),
     (RegionWrong(bucket="the-bucket", region="eu-1", hint="; it says the-bucket"), "region-wrong", "region wrong"),
     (FormatUnknown(what="the-bucket", feature="format 2"), "format-unknown", "format unknown"),
+    (TagNotFound(template="the-bucket", tag="s3://"), "tag-not-found", "the store cannot be used"),
     (ZeroDivisionError("the-bucket"), "internal", "something went wrong"),
 ]
 

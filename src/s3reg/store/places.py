@@ -48,8 +48,7 @@ def _place(name: str) -> str:
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return name
-    # Whoever adopts writes words behind the name: it is nobody's then.
-    if host is None or " " in endpoint:
+    if host is None:
         return name
     if host.endswith(_AWS) and _GOVERNMENT not in host:
         return bucket
