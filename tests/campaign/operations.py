@@ -80,12 +80,13 @@ class Job:
 
 
 def told(outcome: Outcome) -> str:
-    """What a failed command says, which is two lines: what is wrong, what to do next."""
+    """What a failed command says: what is wrong, what to do next, and for whoever runs the registry the request."""
     assert outcome.code in FAILURES, (outcome.code, outcome.err)
     lines = [line for line in outcome.err.splitlines() if not PROGRESS.fullmatch(line) and not aside(line)]
-    assert len(lines) == 2, outcome.err
+    assert 2 <= len(lines) <= 3, outcome.err
     assert re.fullmatch(r"s3reg: \S.*", lines[0]), outcome.err
     assert re.fullmatch(r" {7}\S.*", lines[1]), outcome.err
+    assert all(re.fullmatch(r" {7}\(request \S+\)", line) for line in lines[2:]), outcome.err
     for trace in ("Error(", "Errno", "object at 0x", "?,", "None", "inside s3reg", "X-Amz-", "signature="):
         assert trace not in outcome.err, outcome.err
     return f"[{outcome.code}] {lines[0]}\n     {lines[1]}"
