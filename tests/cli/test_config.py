@@ -216,7 +216,9 @@ def test_an_open_registry_for_everybody_is_named_and_tokens_in_clear_are_advised
     assert (code, steps["listen"][0]["advice"], "S3REG_TLS_CERT" in steps["listen"][0]["said"]) == (0, True, True)
 
 
-@pytest.mark.parametrize("text", [TOKEN, f"{TOKEN}\n{TOKEN}\n{TOKEN}", "ninechars", None])
+@pytest.mark.parametrize(
+    "text", [TOKEN, f"{TOKEN}\n{TOKEN}\n{TOKEN}", "ninechars", None], ids=["one", "three", "too short", "none"]
+)
 def test_a_file_of_the_root_token_is_read(check, tmp_path, text):
     if text is not None:
         (tmp_path / "token").write_text(text)
