@@ -1,11 +1,11 @@
 """`s3reg fsck`: what it says of a store to people and programs, and how it ends."""
 
 import json
+from dataclasses import replace
 
 import click
 import pytest
 
-from cli.conftest import Done
 from registry.material import BASE, OTHER, Pusher
 from s3reg.errors import Kind
 from s3reg.model import format as fmt
@@ -171,7 +171,7 @@ def at_a_terminal(s3reg, monkeypatch, columns, *arguments):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     done = s3reg(*arguments)
-    return Done(done.code, click.unstyle(done.out), done.err)
+    return replace(done, out=click.unstyle(done.out))
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
