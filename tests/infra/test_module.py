@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import module_tables
+import running
 from s3reg import settings
 from s3reg.api import create_app
 from s3reg.cli.main import run
@@ -110,7 +111,7 @@ def test_the_alarm_of_an_overdue_sweep_counts_sweeps(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize("ca", ["", "-----BEGIN CERTIFICATE-----"], ids=["a public authority", "an own authority"])
-def test_a_mac_s_user_data_adds_the_registry(tmp_path, monkeypatch, ca):
+def test_a_mac_s_user_data_adds_the_registry_and_leaves_its_login_alone(tmp_path, monkeypatch, ca):
     values = {"registry_url": "https://registry.example.com", "remote": "office", "s3reg": "s3reg", "ca": ca}
     values |= {"user": "ec2-user", "python": "python3"}
     text = (MODULE / "modules/mac-node/user-data.sh.tftpl").read_text()
@@ -120,8 +121,14 @@ def test_a_mac_s_user_data_adds_the_registry(tmp_path, monkeypatch, ca):
     subprocess.run(["bash", "-n", script], check=True)
     monkeypatch.setenv("S3REG_REMOTES", str(tmp_path / "remotes.yaml"))
     (tmp_path / "ca.pem").touch()
-    words = shlex.split(script.read_text().splitlines()[-1].replace("$home", str(tmp_path)))
-    assert run(words[words.index("/usr/local/bin/s3reg") + 1 :]) == 0
+    (tmp_path / "key.pem").touch()
+    program = shlex.join(running.PROGRAM)
+    adding = "\n".join(script.read_text().splitlines()[-2:]).replace("$home", str(tmp_path))
+    adding = adding.replace("sudo -H -u 'ec2-user' /usr/local/bin/s3reg", program)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", adding], check=True)
+    assert run(["set", "--force", "office", "--api-key-id", "mac", "--api-key", str(tmp_path / "key.pem")]) == 0
     kept = (tmp_path / "remotes.yaml").read_text()
+    subprocess.run(["bash", "-euo", "pipefail", "-c", adding], check=True)
+    assert (tmp_path / "remotes.yaml").read_text() == kept
     assert "https://registry.example.com" in kept
     assert ("ca.pem" in kept) == bool(ca)
