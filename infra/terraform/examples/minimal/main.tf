@@ -61,3 +61,23 @@ output "root_token_secret_arn" {
   description = "Where the root token lies."
   value       = module.s3reg.root_token_secret_arn
 }
+
+output "release_command" {
+  description = "What lets the registry try its bucket."
+  value       = module.s3reg.release_command
+}
+
+output "log_group_name" {
+  description = "Logs, the audit among them."
+  value       = module.s3reg.log_group_name
+}
+
+output "private_subnet_ids" {
+  description = "Where Macs of EC2 are best put."
+  value       = module.s3reg.private_subnet_ids
+}
+
+output "metrics_port" {
+  description = "Where each replica serves /metrics to metrics_cidrs."
+  value       = module.s3reg.metrics_port
+}
