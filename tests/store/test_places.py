@@ -25,6 +25,10 @@ def test_a_server_is_the_same_by_host_and_port_with_or_without_tls(other):
         "https://s3.eu-west-1.amazonaws.com",
         "https://s3.dualstack.eu-west-1.amazonaws.com",
         "https://s3.amazonaws.com",
+        "https://s3-us-west-2.amazonaws.com",
+        "https://s3-fips.dualstack.us-east-1.amazonaws.com",
+        "https://s3-accelerate.dualstack.amazonaws.com",
+        "https://b.s3.eu-west-1.amazonaws.com",
         "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com",
     ],
 )
@@ -64,3 +68,20 @@ def test_what_may_be_another_bucket_is_no_same_place(other):
 )
 def test_names_of_other_clouds_are_not_awss(endpoint):
     assert not same_place("s3://b", f"s3://b at {endpoint}")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ec2-{}.compute-1.amazonaws.com",
+        "ec2-{}.eu-west-1.compute.amazonaws.com",
+        "minio-{}.us-east-1.elb.amazonaws.com",
+        "s3-minio-{}.us-east-1.elb.amazonaws.com",
+        "s3-minio-{}.elb.us-east-1.amazonaws.com",
+        "vpce-{}-abc.vpce-svc-def.us-east-1.vpce.amazonaws.com",
+    ],
+)
+def test_a_server_of_ones_own_on_a_machine_of_aws_is_not_awss_store(host):
+    one, another = (f"s3://b at http://{host.format(number)}:9000" for number in (1, 2))
+    assert not same_place(one, another)
+    assert not same_place(one, "s3://b")

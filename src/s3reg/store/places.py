@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +13,10 @@ from s3reg.store.check import PREFIX
 if TYPE_CHECKING:
     from s3reg.store import ObjectStore
 
-_AWS, _GOVERNMENT = ".amazonaws.com", "-gov-"
+_AWS = re.compile(r"(.+\.)?s3(-[a-z0-9-]+)?(\.dualstack)?(\.[a-z0-9-]+)?(\.vpce)?\.amazonaws\.com")
+"""S3's own endpoints, of which there are many kinds ("Amazon S3 endpoints and quotas", AWS General Reference). A machine
+or a load balancer of AWS has a name below amazonaws.com too, and may be somebody's MinIO."""
+_GOVERNMENT = "-gov-"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -50,6 +54,6 @@ def _place(name: str) -> str:
         return name
     if host is None:
         return name
-    if host.endswith(_AWS) and _GOVERNMENT not in host:
+    if _AWS.fullmatch(host) and _GOVERNMENT not in host:
         return bucket
     return f"{bucket} at {host}:{port}{parts.path}"
