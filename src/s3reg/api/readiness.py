@@ -83,8 +83,9 @@ class Readiness:
                 return self._last
             look = self._under_way
             if look is None:
-                look = self._under_way = _Look(threading.Event(), time.monotonic() + self._wait_seconds)
+                look = _Look(threading.Event(), time.monotonic() + self._wait_seconds)
                 threading.Thread(target=self._run, args=(look,), daemon=True).start()
+                self._under_way = look  # only now: a system that is short of threads refuses to start one
         if look.done.wait(max(0.0, look.until - time.monotonic())) and self._last is not None:
             return self._last
         return _verdict(StoreUnavailable(store="?", reason="?"))

@@ -71,8 +71,9 @@ class Stock:
         """What there is; None: the last look failed, or none has ended yet."""
         with self._lock:
             if self._clock() >= self._until and self._under_way is None:
-                self._under_way = threading.Event()
-                threading.Thread(target=self._look_once, args=(self._under_way,), name="stock", daemon=True).start()
+                begun = threading.Event()
+                threading.Thread(target=self._look_once, args=(begun,), name="stock", daemon=True).start()
+                self._under_way = begun  # only now: a system that is short of threads refuses to start one
             done = self._under_way
         if done is not None:
             done.wait(self._wait_seconds)

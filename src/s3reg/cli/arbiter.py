@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import time
@@ -73,7 +74,14 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         staying = [worker for worker in self.WORKERS.values() if not worker.is_leaving]
         fresh = [worker for worker in staying if not worker.is_spent]
         for _ in range(self.num_workers - len(fresh)):
-            self.spawn_worker()
+            try:
+                self.spawn_worker()
+            except OSError as e:
+                # The system has no process to spare; in a second it may. gunicorn would end the whole replica.
+                if not staying:
+                    raise
+                emit("worker-not-started", level=logging.ERROR, reason=e.strerror)
+                return
         if len(fresh) < self.num_workers or not all(worker.serves for worker in fresh):
             return
         too_many = sorted(fresh, key=lambda worker: worker.age)[: len(fresh) - self.num_workers]

@@ -7,6 +7,7 @@ room for an answer — must move at more than a trickle.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -76,8 +77,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     def init_process(self) -> None:
         """Where gunicorn lets the worker begin; ends when it does."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
+        more_files()
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -261,6 +261,13 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             client.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         except OSError:
             return  # it did not wait for the answer
+
+
+def more_files() -> None:
+    """Let this process have as many files open as it may want; or as before, if the system refuses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited", and gives kern.maxfilesperproc
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
 def _named(req: Any) -> str:

@@ -90,8 +90,10 @@ class Events:
             self._waiting.append(event)
             if self._writer is None:
                 # A daemon: a store that hangs must not keep the process from ending.
-                self._writer = threading.Thread(target=self._write_on, name="events", daemon=True)
-                self._writer.start()
+                writer = threading.Thread(target=self._write_on, name="events", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the system has no thread to spare; for the next it may
+                    writer.start()
+                    self._writer = writer
             self._changed.notify_all()
         return True
 

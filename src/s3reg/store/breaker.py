@@ -86,7 +86,11 @@ class Breaker:
             if self._asking or (self._asked is not None and now - self._asked < ASK_SECONDS):
                 return
             self._asking, self._asked = True, now
-        self._start(self._look)
+        try:
+            self._start(self._look)
+        except RuntimeError:  # the system has no thread to spare; in a second it may
+            with self._lock:
+                self._asking = False
 
     def _look(self) -> None:
         try:

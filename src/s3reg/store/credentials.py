@@ -93,9 +93,13 @@ class Lasting:
                 return self._asking
             if self._asked is not None and 0 <= now - self._asked < pause:
                 return None
-            asking = self._asking = threading.Event()
             self._asked, self._waited_for = now, time.monotonic() + WAIT_SECONDS
-        in_background(self._answer)
+            try:
+                in_background(self._answer)
+            except RuntimeError:  # the system has no thread to spare; later it may
+                return None
+            # It ends behind this lock: not before it is known to be under way.
+            asking = self._asking = threading.Event()
         return asking
 
     def _answer(self) -> None:
