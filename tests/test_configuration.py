@@ -231,8 +231,8 @@ def test_a_name_that_is_there_twice_is_refused_with_both_lines(file):
 @pytest.mark.parametrize(
     ("text", "reason", "line"),
     [
-        (f"threads: 3\nstore: [{TOKEN}\n", "this is no YAML", 3),
-        (f"a: b\n\tstore: {TOKEN}\n", "this is no YAML", 2),
+        (f"threads: 3\nstore: [{TOKEN}\n", "this is no YAML: expected ',' or ']'", 3),
+        (f"a: b\n\tstore: {TOKEN}\n", r"this is no YAML: found character '\t' that", 2),
         (f"a: b\nstore: *{TOKEN}\n", "this is no YAML: found undefined alias", 2),
         (f"a: b\nstore: !{TOKEN}!x y\n", "this is no YAML", 2),
         (f'a: b\nstore: "\\q{TOKEN}"\n', "this is no YAML", 2),

@@ -120,8 +120,9 @@ def _contents(path: Path) -> str:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    """What PyYAML says is wrong, without what it cites: a value could be in it."""
-    return re.split(r",? but found|['\"]", error.problem or error.context or "?")[0].strip()
+    """What PyYAML says is wrong, without what it cites: a value could be in it. A single sign is none."""
+    told = re.split(r",? but (?:found|got)", error.problem or error.context or "?")[0]
+    return re.sub(r"'(.|\\t)'|['\"].*", lambda found: found[0] if found[1] else "", told).strip()
 
 
 def _number(mark: Any) -> int | None:
