@@ -161,6 +161,16 @@ def test_a_put_that_landed_and_whose_answer_was_lost_is_unsettled_and_not_refuse
     assert straight.get("a").data == b"new"
 
 
+@pytest.mark.parametrize("status", [500, 520, 524])
+def test_a_put_that_landed_and_of_which_a_proxy_says_no_status_of_s3s_is_unsettled(minio, bucket, status):
+    name = bucket(minio)
+    with http_wires.Wire(minio.endpoint) as wire:
+        wire.rule = lambda _: http_wires.done_but(status)
+        with raises(PutUnsettled):
+            S3Store(name, endpoint=wire.endpoint, region=minio.region).put("a", b"new", only_if=ABSENT)
+    assert S3Store(name, endpoint=minio.endpoint, region=minio.region).get("a").data == b"new"
+
+
 def test_reads_and_unconditional_puts_survive_a_lost_answer(minio, bucket):
     lost = {b"GET": False, b"PUT": False, b"HEAD": False, b"POST": False}
 

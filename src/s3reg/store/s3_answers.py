@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from s3reg.store import Absent, Match
 
 OK, PARTIAL, MOVED, FORBIDDEN, NOT_FOUND, CONFLICT, FAILED, NO_RANGE = 200, 206, 301, 403, 404, 409, 412, 416
-TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same read may succeed, and after which nobody knows whether a put was applied."""
+TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504, *range(520, 600)})
+"""Statuses after which the same read may succeed, and after which nobody knows whether a put was applied. Those from 520 on
+are proxies' own: 524 is Cloudflare's for an answer that did not come in time."""
 SKEW_SECONDS = 15 * 60
 """That two clocks may differ by; Amazon S3 API reference, "Error responses", RequestTimeTooSkewed."""
 _NOT_IMPLEMENTED = 501
