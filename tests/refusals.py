@@ -59,10 +59,20 @@ CONFIGS = {
 """Configurations that are none."""
 
 
+REQUEST = re.compile(r" {7}\(request \S+\)")
+"""The line that names what the registry's log has of it."""
+
+
 def refused(outcome: Outcome, code: int) -> str:
-    """The command's two lines, the second without its indent: exactly these, and this exit code."""
+    """The command's two lines, the second without its indent: exactly these, and this exit code.
+
+    A registry's refusal has a third one, for whoever runs it.
+    """
     assert outcome.code == code, (outcome.code, outcome.err)
-    *before, message, next_step = outcome.err.splitlines()
+    lines = outcome.err.splitlines()
+    if REQUEST.fullmatch(lines[-1]):
+        lines.pop()
+    *before, message, next_step = lines
     assert all(PROGRESS.fullmatch(line) for line in before), outcome.err
     assert re.fullmatch(r"s3reg: \S.*", message), outcome.err
     assert re.fullmatch(r" {7}\S.*", next_step), outcome.err
