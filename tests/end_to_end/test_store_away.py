@@ -84,6 +84,7 @@ def sessions(minio):
     return give
 
 
+@pytest.mark.campaign
 def test_credentials_may_change_under_a_push_and_a_pull(minio, bucket, sessions, tmp_path):
     with Metadata(sessions) as service:
         told = service.environment("container", tmp_path)
