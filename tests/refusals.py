@@ -141,6 +141,16 @@ def anka(answer: Answer, status: int) -> str:
     return str(answer.json["message"])
 
 
+def unready(answer: Answer) -> str:
+    """What `/readyz` names as the reason why nothing can be served; what to do stands beside it."""
+    assert answer.status_code == 503, answer.text
+    assert set(answer.json) == {"status", "body", "message"}
+    assert answer.json["status"] == "FAIL"
+    assert answer.json["message"]
+    assert answer.json["body"]["next"]
+    return str(answer.json["body"]["reason"])
+
+
 @dataclass(frozen=True)
 class Standing:
     """A template with a version that no bad input may touch."""

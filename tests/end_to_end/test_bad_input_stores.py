@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ import refusals
 import running
 import servers
 from machines import MIB
-from refusals import API, Web, anka, native, refused
+from refusals import API, Web, anka, native, refused, unready
 from wires import Proxy
 
 ONE_WORKER = ("--workers", "1", "--threads", "8")
@@ -49,8 +50,9 @@ def all_refuse(web, code, status=503):
         assert int(answer.headers["retry-after"]) > 0
     body = {"template": "11111111-aaaa-4bbb-8ccc-000000000001", "name": "a", "tag": "t"}
     native(web.open(f"{API}/sessions", method="POST", json=body), status, code)
-    for path in ("/registry/vm", "/registry/v2/vm", "/registry/v2/vm?id=x", "/registry/vm/info?id=x", "/readyz"):
+    for path in ("/registry/vm", "/registry/v2/vm", "/registry/v2/vm?id=x", "/registry/vm/info?id=x"):
         anka(web.get(path), status)
+    assert unready(web.get("/readyz")) == code
     assert web.get("/livez").status_code == web.get("/registry/status").status_code == 200
 
 
@@ -137,10 +139,14 @@ def test_a_store_that_goes_away_is_503_until_it_is_back_and_nothing_is_lost(tmp_
                 answer = standing.web.get(API + path)
                 assert between.endpoint in native(answer, 503, "store-unavailable")
                 assert int(answer.headers["retry-after"]) > 0
-            for path in ("/registry/v2/vm", "/readyz"):
-                anka(standing.web.get(path), 503)
+            anka(standing.web.get("/registry/v2/vm"), 503)
+            assert unready(standing.web.get("/readyz")) == "store-unavailable"
             assert standing.web.get("/livez").status_code == 200
             gone.clear()
+            deadline = time.monotonic() + 60
+            while standing.web.get("/registry/v2/vm").status_code != 200:  # each asks whether it is back
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
             standing.check(tmp_path)
 
 

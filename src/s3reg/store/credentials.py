@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from logging import DEBUG, WARNING
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s3reg.errors import CredentialsExpired, CredentialsMissing
@@ -108,7 +109,8 @@ class Lasting:
             held = self._fetched()
         except Exception as e:  # noqa: BLE001 - whatever a provider raises, the credentials at hand stay
             why = self._reason_of(e)
-            emit("credentials-not-fetched", reason=why)
+            # Without any, whoever needs them tells it.
+            emit("credentials-not-fetched", level=DEBUG if held is None else WARNING, reason=why)
         with self._lock:
             self._held, self._why = held, why
             asking, self._asking = self._asking, None
