@@ -115,7 +115,10 @@ def serve(
 
 def cores(quota: Path = _QUOTA) -> int:
     """The processors that this process may use: of those of the machine as many as its container has a share of."""
-    found = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if sys.platform == "linux":
+        found = len(os.sched_getaffinity(0))
+    else:
+        found = os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         # "max 100000", or microseconds of each so many: Linux, Documentation/admin-guide/cgroup-v2.rst, cpu.max.
         allowed, each = map(int, quota.read_text().split())
