@@ -34,14 +34,16 @@ SECRET = "0123456789abcdef0123456789abcdef"
 CONTAINER = """
 set -eu
 mount --make-rprivate /
-mount --bind "$1" /mnt
+mount --bind "$2" "$1/libraries"
+mount --rbind "$1" /mnt
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mkdir -p "$1"
-mount --bind /mnt "$1"
+mount --rbind /mnt "$1"
 mount -o remount,bind,ro "$1"
+mount -o remount,bind,ro "$1/libraries"
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -o remount,bind,ro /
-shift
+shift 2
 exec setpriv --reuid "$1" --regid "$2" --clear-groups --no-new-privs --bounding-set=-all,+dac_read_search \\
     --inh-caps=-all,+dac_read_search --ambient-caps=+dac_read_search -- "${@:3}"
 """
@@ -192,14 +194,14 @@ def image(tmp_path_factory):
     shutil.copytree(ROOT / "src", build / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     venv = made / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    # Its libraries are this venv's: to fetch them again would be a test of the network.
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", build, build], check=True)
     (wheel,) = build.glob("*.whl")
     subprocess.run([*pip, "--python", venv / "bin/python", "install", "--no-deps", wheel], check=True)
     (packages,) = venv.glob("lib/*/site-packages")
-    here = next(path for path in sys.path if path.endswith("site-packages"))
-    (packages / "libraries.pth").write_text(here)
+    # Its libraries are this venv's, mounted, because /tmp may have them: to fetch them again would be a test of the network.
+    (venv / "libraries").mkdir()
+    (packages / "libraries.pth").write_text(str(venv / "libraries"))
     return venv
 
 
@@ -214,7 +216,8 @@ def container(image, tmp_path):
     with contextlib.ExitStack() as ending:
 
         def start(told, *command):
-            words = ["unshare", "-m", "bash", "-c", CONTAINER, "-", str(image), uid, gid, *command]
+            libraries = next(path for path in sys.path if path.endswith("site-packages"))
+            words = ["unshare", "-m", "bash", "-c", CONTAINER, "-", str(image), libraries, uid, gid, *command]
             told = {**told, "PATH": f"{image}/bin:{os.environ['PATH']}"}
             errors = ending.enter_context((tmp_path / f"{len(logs)}.log").open("w+"))
             logs.append(errors)
