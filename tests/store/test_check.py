@@ -31,10 +31,17 @@ def _broken(found):
     return {promise.name for promise in found if not promise.kept and not promise.advice}
 
 
+def kept(store, **how):
+    """What was found of a store that keeps all it must."""
+    found = check(store, **how)
+    require(found, store)
+    return found
+
+
 def test_minio_keeps_every_promise_and_nothing_stays_behind(minio, bucket):
     store = S3Store(bucket(minio), prefix="below", endpoint=minio.endpoint, region=minio.region)
     store.put("heads/a.json", b"mine")
-    found = require(store)
+    found = kept(store)
     assert _broken(found) == set()
     assert len(found) == 16
     assert [item.key for item in store.list("")] == ["heads/a.json"]
@@ -43,14 +50,14 @@ def test_minio_keeps_every_promise_and_nothing_stays_behind(minio, bucket):
 def test_what_moto_does_not_check_is_named(moto, bucket):
     store = S3Store(bucket(moto), endpoint=moto.endpoint)
     with pytest.raises(StoreUnsuitable) as caught:
-        require(store, **QUICK)
+        kept(store, **QUICK)
     for name in ("signed GET, altered", "signed GET, expired", "signed PUT, wrong bytes", "signed PUT, missing header"):
         assert name in str(caught.value)
     assert list(store.list("")) == []
 
 
 def test_a_directory_keeps_every_promise_and_its_links_are_tried_only_with_an_opener(files):
-    found = require(files, **QUICK)
+    found = kept(files, **QUICK)
     assert _broken(found) == set()
     (links,) = [promise for promise in found if promise.name == "signed links"]
     assert "not tried" in links.reason
@@ -160,7 +167,7 @@ class _HasNoSize(faults.Wrapped):
 def test_a_store_that_breaks_a_promise_is_caught_by_its_name(files, bad, named):
     assert _broken(check(bad(files), **QUICK)) == named
     with pytest.raises(StoreUnsuitable) as caught:
-        require(bad(files), **QUICK)
+        kept(bad(files), **QUICK)
     assert all(name in str(caught.value) for name in named)
 
 
@@ -211,7 +218,7 @@ def test_versioning_is_told_and_is_no_reason_to_refuse(minio, bucket):
     store = S3Store(name, endpoint=minio.endpoint, region=minio.region)
     (told,) = _advice(store)
     assert told.startswith("versioning is on")
-    require(store, **QUICK)
+    kept(store, **QUICK)
 
 
 def test_object_lock_is_told(minio, bucket):

@@ -20,7 +20,7 @@ from s3reg.cli.fsck import fsck
 from s3reg.cli.gc import gc
 from s3reg.cli.output import Answer, Columns
 from s3reg.cli.tls import Tls
-from s3reg.errors import SettingInvalid, StoreUnsuitable
+from s3reg.errors import SettingInvalid
 from s3reg.store import check
 from s3reg.store.files import FilesStore
 
@@ -90,12 +90,11 @@ def check_store(asked: Asked, /, url: str | None, **told: str | None) -> None:
     else:
         opener = check.over_http(ca_bundle=read.s3_ca_bundle, verify=not read.s3_insecure)
     found = check.check(opened, opener=opener)
-    broken = [promise.name for promise in found if not promise.kept and not promise.advice]
-    if broken and not asked.machine_readable:
+    if not asked.machine_readable:
         _give(found, opened.location, asked)
-    if broken:
-        raise StoreUnsuitable(store=opened.location, promises=", ".join(broken))
-    _give(found, opened.location, asked)
+    check.require(found, opened)
+    if asked.machine_readable:
+        _give(found, opened.location, asked)
 
 
 def _give(found: list[check.Promise], location: str, asked: Asked) -> None:

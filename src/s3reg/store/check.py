@@ -93,15 +93,11 @@ def check(store: ObjectStore, *, opener: Opener | None = None, many: int = MANY,
     return found
 
 
-def require(
-    store: ObjectStore, *, opener: Opener | None = None, many: int = MANY, rounds: int = ROUNDS
-) -> list[Promise]:
-    """As `check`, but raises StoreUnsuitable with the names of the promises that the store does not keep."""
-    found = check(store, opener=opener, many=many, rounds=rounds)
+def require(found: list[Promise], store: ObjectStore) -> None:
+    """Raise StoreUnsuitable with the names of the promises that the store does not keep."""
     broken = [promise.name for promise in found if not promise.kept and not promise.advice]
     if broken:
         raise StoreUnsuitable(store=store.location, promises=", ".join(broken))
-    return found
 
 
 def over_http(base_url: str = "", *, ca_bundle: str | None = None, verify: bool = True) -> Opener:
