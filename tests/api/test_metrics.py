@@ -12,12 +12,15 @@ from faults import FailsOnCall, Paused, Wrapped
 from push_calls import TEMPLATE, Push
 from s3reg.api import create_app, metrics
 from s3reg.errors import StoreUnavailable
+from s3reg.model import format as fmt
 from s3reg.model.template import EventKind
+from s3reg.registry import Registry
 from s3reg.registry.events import WAITING
 from s3reg.settings import Settings
 from scraped import scraped
 
 REQUESTS = "s3reg_requests_total"
+SWEPT = "s3reg_last_sweep_timestamp_seconds"
 PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 
 
@@ -245,7 +248,7 @@ def test_the_page_names_every_metric_as_the_code_does():
 
 
 def test_every_metric_has_the_labels_that_the_page_says(three, http):
-    http.application.extensions["s3reg-metrics"].metrics.swept()
+    Registry(three).sweep()
     http.get("/registry/vm")
     text = http.get("/metrics").text
     found = scraped(text)
@@ -268,11 +271,12 @@ def test_a_time_lies_in_the_bucket_whose_bound_it_does_not_exceed(seconds):
     assert found == {str(bound): float(seconds <= bound) for bound in metrics.BUCKETS} | {"+Inf": 1.0}
 
 
-def test_the_last_of_all_sweeps_shows():
-    from s3reg.api.tally import Board
-
-    board = Board(2)
-    for part, when in ((0, 2000.0), (1, 1000.0)):
-        metrics.Metrics(board.tally(part), clock=lambda when=when: when).swept()
-    (family,) = [one for one in metrics.Metrics(board.tally(0)).families() if "sweep" in one.name]
-    assert [sample.value for sample in family.samples] == [2000.0]
+def test_a_sweep_that_another_process_made_shows(tmp_path):
+    closed = Closed(tmp_path / "store", authorization=True)
+    assert scrape(closed.http, headers=closed.root).value(SWEPT) is None
+    Registry(closed.store).sweep()
+    when = closed.store.stat(fmt.SWEPT_KEY).modified
+    other = closed.replica()
+    assert scrape(other.http, headers=other.root).value(SWEPT) == pytest.approx(when, abs=0.001)
+    closed.group("stranger", "list_vms", templates={})
+    assert SWEPT not in scrape(other.http, headers=closed.key("stranger", ["stranger"])).names

@@ -99,14 +99,6 @@ def test_names_of_every_alphabet_are_kept():
     assert sums(board) == {("größe", "", "日本"): [1]}
 
 
-def test_the_highest_of_what_was_told_is_kept():
-    board = Board()
-    mine = board.tally(0)
-    for value in (5, 9, 7):
-        mine.raise_to(("when",), value)
-    assert sums(board) == {("when",): [9]}
-
-
 def test_series_beyond_the_room_are_told_of_once_and_the_others_count_on(monkeypatch):
     told = []
     monkeypatch.setattr(tally, "emit", lambda event, **fields: told.append((event, fields["series"])))

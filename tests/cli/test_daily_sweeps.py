@@ -46,19 +46,6 @@ def daily(folder, store=None):
     return Daily(Wiring(Settings(store=str(folder)), store or files), files, DAY)
 
 
-def test_only_a_sweep_that_came_to_its_end_is_told(folder, store):
-    told = []
-    files = FilesStore(folder)
-    sweeps = Daily(Wiring(Settings(store=str(folder)), files), files, DAY, swept=lambda: told.append("swept"))
-    assert sweeps.look()
-    assert told == ["swept"]
-    store.put("heads/notes.txt", b"")
-    a_day_passes(folder)
-    assert sweeps.look()
-    assert not sweeps.look()
-    assert told == ["swept"]
-
-
 def a_day_passes(folder):
     turn = folder / ".locks" / TURN
     then = turn.stat().st_mtime - DAY

@@ -13,7 +13,9 @@ import servers
 from push_calls import Push
 from s3reg.api import create_app, metrics
 from s3reg.errors import by_code
+from s3reg.registry import Registry
 from s3reg.settings import Settings
+from s3reg.store.files import FilesStore
 from scraped import scraped
 
 HOME = Path(__file__).parents[2]
@@ -58,7 +60,7 @@ def scrape(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched") / "store"
     app = create_app(Settings(store=str(folder)))
     Push([app.test_client()]).run()
-    metrics.of(app).swept()
+    Registry(FilesStore(folder)).sweep()
     return scraped(app.test_client().get("/metrics").text)
 
 

@@ -153,7 +153,7 @@ class Checked(Machine):
         self.check()
         assert self.model.trash() == []
         left = {key for key in self.keys() if not key.startswith(fmt.HEADS)} - self.besides()
-        assert left == {fmt.FORMAT_KEY} | self.model.needed()
+        assert left == {fmt.FORMAT_KEY, fmt.SWEPT_KEY} | self.model.needed()
         now = {stat.key for stat in self.store.list(fmt.HEADS)}
         assert heads <= now
         for row in self.model.shown():

@@ -7,10 +7,10 @@ import pytest
 
 import tap
 from access_kit import public_der
-from faults import Before, Counting, Wrapped
+from faults import Before, Counting, FailsOnCall, Wrapped
 from registry.material import BASE, OTHER, end_trash, put_pack, read_head, swept
 from registry.test_registry_sweep import READS, keys, older
-from s3reg.errors import SweepStopped
+from s3reg.errors import StoreUnavailable, SweepStopped
 from s3reg.model import format as fmt
 from s3reg.model import format_access
 from s3reg.model.access import ApiKey
@@ -218,6 +218,41 @@ def test_a_dry_run_counts_them_and_writes_nothing(store, littered):
     assert {call.verb for call in counted.calls} <= READS
     assert cleared(store) == littered
     assert cleared(store) == {}
+
+
+# --- What it leaves itself --------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_that_ends_leaves_its_time_and_no_later_one_takes_that_for_litter(store):
+    registry = Registry(store)
+    assert registry.last_sweep() is None
+    assert registry.sweep().foreign == []
+    first = registry.last_sweep()
+    assert first == store.stat(fmt.SWEPT_KEY).modified
+    older(store, fmt.SWEPT_KEY, 100 * DAY)
+    registry.sweep(dry_run=True)
+    assert registry.last_sweep() == pytest.approx(first - 100 * DAY, abs=60)
+    again = registry.sweep()
+    assert (again.cleared, again.foreign) == ({}, [])
+    assert registry.last_sweep() >= first
+
+
+def test_a_sweep_that_stops_leaves_the_time_of_the_one_before(store):
+    Registry(store).sweep()
+    older(store, fmt.SWEPT_KEY, DAY)
+    before = Registry(store).last_sweep()
+    store.put("heads/notes.txt", b"")
+    with pytest.raises(SweepStopped):
+        Registry(store).sweep()
+    assert Registry(store).last_sweep() == before
+
+
+def test_a_sweep_that_cannot_leave_its_time_has_swept_all_the_same(store, caplog):
+    store.put(fmt.pack_key("default", "d" * 32, "e" * 64), b"")
+    fails = FailsOnCall(store, 1, StoreUnavailable(store="it", reason="away"), verb="put", prefix=fmt.SWEPT_KEY)
+    assert Registry(fails).sweep().removed == 1
+    assert Registry(store).last_sweep() is None
+    assert "sweep-unnoted" in caplog.text
 
 
 FOREIGN = [

@@ -41,7 +41,8 @@ READS = {"get", "stat", "list"}
 
 
 def keys(store, *prefixes):
-    return {stat.key for prefix in prefixes or ("",) for stat in store.list(prefix)}
+    """What lies there, besides when the last sweep was."""
+    return {stat.key for prefix in prefixes or ("",) for stat in store.list(prefix)} - {fmt.SWEPT_KEY}
 
 
 def older(store, key, seconds):

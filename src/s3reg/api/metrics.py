@@ -91,7 +91,7 @@ SWEPT = Metric(
     "s3reg_last_sweep_timestamp_seconds",
     "gauge",
     (),
-    "When the last sweep ended that this replica made; absent until there was one.",
+    "When the last sweep of the store ended, whoever made it; absent until there was one.",
 )
 BUILD = Metric("s3reg_build_info", "gauge", ("version",), "Always 1.")
 STATE = Metric(
@@ -116,10 +116,10 @@ TAG_DISK = Metric(
     ("template_uuid", "template_name", "tag_name"),
     "Bytes of the files of a template's version.",
 )
-COUNTED = (REQUESTS, REQUEST_SECONDS, STORE_CALLS, STORE_SECONDS, LINKS, LOGINS, DROPPED, SWEPT)
+COUNTED = (REQUESTS, REQUEST_SECONDS, STORE_CALLS, STORE_SECONDS, LINKS, LOGINS, DROPPED)
 """What workers count."""
 ALL = (
-    *(*COUNTED, BUILD),
+    *(*COUNTED, SWEPT, BUILD),
     *(STATE, DISK_TOTAL, DISK_FREE, DISK_USED, TEMPLATES, TEMPLATE_DISK, TEMPLATE_TAGS, TAG_DISK),
 )
 
@@ -127,9 +127,8 @@ ALL = (
 class Metrics:
     """What this process counts, and where what it counts is added up. Safe between threads."""
 
-    def __init__(self, tally: Tally, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._clock = clock
         # A counter that appears with its first event has no rate then.
         self.dropped(0)
         self._count(LOGINS, "ok", by=0)
@@ -149,10 +148,6 @@ class Metrics:
         """Events that could not be kept."""
         self._count(DROPPED, by=events)
 
-    def swept(self) -> None:
-        """A sweep has ended."""
-        self._tally.raise_to((SWEPT.name,), self._clock())
-
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request."""
         self._count(REQUESTS, route, method if method in METHODS else OTHER, str(status))
@@ -166,9 +161,8 @@ class Metrics:
         """What all workers of the replica counted, together."""
         added: dict[tuple[str, ...], list[float]] = {}
         for key, cells in self._tally.board.read():
-            join = max if key[0] == SWEPT.name else float.__add__
             sums = added.setdefault(key, [0.0] * len(cells))
-            added[key] = [join(one, more) for one, more in zip(sums, cells, strict=True)]
+            added[key] = [one + more for one, more in zip(sums, cells, strict=True)]
         made: dict[str, Any] = {metric.name: _family(metric) for metric in COUNTED}
         for (name, *labels), sums in sorted(added.items()):
             if isinstance(made[name], HistogramMetricFamily):
@@ -204,6 +198,8 @@ class Page:
         yield _gauge(STATE, [(("Running",), seen is not None), (("FAIL",), seen is None)])
         if seen is None:
             return
+        if seen.swept is not None and by.domains() is None:
+            yield _gauge(SWEPT, [((), seen.swept)])
         heads, room = seen.by(by)
         yield _gauge(DISK_TOTAL, [((), room.total)])
         yield _gauge(DISK_FREE, [((), room.free)])

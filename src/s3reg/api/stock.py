@@ -40,6 +40,8 @@ class Seen:
     heads: Sequence[Head]
     room: Room | None
     """None: the store has no end."""
+    swept: float | None
+    """When the last sweep came to its end, in seconds since 1970; None: none has."""
 
     def by(self, asker: Identity) -> tuple[Sequence[Head], Room]:
         """What of this the asker may see: templates, and how full the store is, as a list and `/registry/disk` tell it."""
@@ -97,4 +99,9 @@ class Stock:
 
 def stock_of(held: Wiring) -> Stock:
     """The stock of the registry there."""
-    return Stock(lambda: Seen(held.registry().templates(EVERYONE), held.observed.room()))
+
+    def look() -> Seen:
+        registry = held.registry()
+        return Seen(registry.templates(EVERYONE), held.observed.room(), registry.last_sweep())
+
+    return Stock(look)

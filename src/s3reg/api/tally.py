@@ -84,13 +84,6 @@ class Tally:
                 for cell, amount in amounts:
                     self._cells[first + cell] += amount
 
-    def raise_to(self, key: Key, value: float) -> None:
-        """Make the series' only number this one, if that is more."""
-        with self._lock:
-            first = self._find(key, 1)
-            if first is not None:
-                self._cells[first] = max(self._cells[first], value)
-
     def _find(self, key: Key, cells: int) -> int | None:
         """Where the series' numbers begin; None: there is no room for another series."""
         first = self._first.get(key)

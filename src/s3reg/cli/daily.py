@@ -35,10 +35,7 @@ class _Ending(Exception):
 
 
 class Daily:
-    """Sweeps `store` every so many seconds, through the registry of `held`. Errors are logged, and end nothing.
-
-    `swept` is called after each sweep that came to its end.
-    """
+    """Sweeps `store` every so many seconds, through the registry of `held`. Errors are logged, and end nothing."""
 
     def __init__(
         self,
@@ -48,12 +45,10 @@ class Daily:
         *,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
-        swept: Callable[[], None] = lambda: None,
     ) -> None:
         self._held = held
         self._store = store
         self._every = every
-        self._swept = swept
         self._ahead: Callable[[], float] = lambda: clock() - steady()
         self._was_ahead = self._ahead()
         self._jumped = False
@@ -78,7 +73,6 @@ class Daily:
             return False
         try:
             self._held.registry().sweep(told=self._told)
-            self._swept()
         except _Ending:
             pass
         except S3regError as e:

@@ -204,7 +204,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _begin_daily(self, app: Any) -> None:
         held: Wiring = app.extensions["s3reg"]
         if isinstance(held.store, FilesStore) and self._settings.sweep_seconds:
-            self._daily = Daily(held, held.store, self._settings.sweep_seconds, swept=metrics.of(app).swept)
+            self._daily = Daily(held, held.store, self._settings.sweep_seconds)
             self._daily.start()
 
     def _end_daily(self, arbiter: object, worker: object) -> None:

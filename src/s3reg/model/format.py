@@ -79,6 +79,8 @@ FORMAT_KEY = "format.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
 EVENTS = "events/"
+SWEPT_KEY = f"{CHECK}swept"
+"""Empty; its time is when the last sweep came to its end."""
 _MARKER = re.compile(r"gc/[0-9a-f]{32}\.json")
 _SCRATCH = re.compile(r"check/(sweep-[0-9a-f]{32}|[0-9a-f]{32}/.+)")
 _SWEPT = re.compile(

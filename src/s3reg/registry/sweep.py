@@ -81,6 +81,14 @@ def sweep(
     return done
 
 
+def last_ended(records: Records) -> float | None:
+    """When the last sweep came to its end, in seconds since 1970 by the store's clock; None: none has."""
+    try:
+        return records.store.stat(fmt.SWEPT_KEY).modified
+    except ObjectNotFound:
+        return None
+
+
 class _Candidates:
     """Keys and sizes, 40 bytes each: there may be a million. Those of one session, or template, come together."""
 
@@ -178,6 +186,8 @@ class _Sweep:
             self._round(some)
         self._step("tidying up")
         Leavings(self._records, self._roots, self._now, done, self._go_on).clear(damaged)
+        if not done.dry_run:
+            _note_end(self._records)
 
     def _step(self, what: str) -> None:
         self._done.step = what
@@ -361,6 +371,14 @@ def _check_none_lost(templates: Collection[str]) -> None:
     if templates:
         some, more = sorted(templates)[:LOST_SHOWN], len(templates) - LOST_SHOWN
         raise HeadLost(templates=", ".join(some) + (f" and {more} more" if more > 0 else ""))
+
+
+def _note_end(records: Records) -> None:
+    """Leave word for who watches over the timer. Nobody else needs it: without it, the sweep has done what it was to do."""
+    try:
+        records.store.put(fmt.SWEPT_KEY, b"")
+    except S3regError as e:
+        emit("sweep-unnoted", level=WARNING, code=e.code, reason=str(e))
 
 
 def _store_clock(records: Records) -> float:

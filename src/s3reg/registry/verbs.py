@@ -353,6 +353,10 @@ class Registry:
         gone = tuple(dict.fromkeys(map(names.template_id, lost)))
         return sweep.sweep(self._records, dry_run=dry_run, gone=gone, told=told)
 
+    def last_sweep(self) -> float | None:
+        """When the last one came to its end, in seconds since 1970 by the store's clock; None: none has."""
+        return sweep.last_ended(self._records)
+
     def fsck(
         self,
         *,
