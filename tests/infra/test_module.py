@@ -132,3 +132,15 @@ def test_a_mac_s_user_data_adds_the_registry_and_leaves_its_login_alone(tmp_path
     assert (tmp_path / "remotes.yaml").read_text() == kept
     assert "https://registry.example.com" in kept
     assert ("ca.pem" in kept) == bool(ca)
+
+
+def test_what_a_mac_installs_is_said_by_whoever_serves_it():
+    """Nothing is published under the name s3reg: whoever takes it would have a program of theirs run on every Mac."""
+    mac = dict(module_tables.named(module_tables.read(MODULE / "modules/mac-node")["variable"]))
+    assert "default" not in mac["s3reg"]
+    complete = dict(module_tables.named(module_tables.read(MODULE / "examples/complete")["variable"]))
+    assert "default" not in complete["wheel_url"]
+    said = [MODULE / "examples/complete/example.tfvars", MODULE / "modules/mac-node/README.md"]
+    for path in said:
+        (given,) = re.findall(r'(?m)^(?:wheel_url|\s+s3reg)\s+= "(.*?)"', path.read_text())
+        assert re.fullmatch(r"https://\S+\.whl", given), path

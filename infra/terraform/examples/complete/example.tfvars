@@ -5,3 +5,4 @@ root_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret
 mail                  = "ci@example.com"
 mac_ami_id            = "ami-0123456789abcdef0"
 mac_host_id           = "h-0123456789abcdef0"
+wheel_url             = "https://files.example.com/s3reg-0.1.0-py3-none-any.whl"

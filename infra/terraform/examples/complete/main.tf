@@ -74,9 +74,8 @@ variable "mac_host_id" {
 }
 
 variable "wheel_url" {
-  description = "Where the Mac installs s3reg from."
+  description = "Where the Mac installs s3reg from: a wheel that you serve."
   type        = string
-  default     = "s3reg"
 }
 
 # --- A VPC that is there already --------------------------------------------------------------------------------------------

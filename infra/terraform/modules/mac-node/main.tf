@@ -26,9 +26,8 @@ variable "remote" {
 }
 
 variable "s3reg" {
-  description = "What pip installs: s3reg, s3reg==1.2.3, or the URL of a wheel."
+  description = "What pip installs: the URL of a wheel that you serve, or s3reg==1.2.3 where pip asks an index of yours."
   type        = string
-  default     = "s3reg"
 
   validation {
     condition     = can(regex("^[^'\"\\s]+$", var.s3reg))
