@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -152,6 +153,9 @@ def test_the_sample_is_read_and_fits_together():
     read = configuration.read({}, config=str(SAMPLE))
     settings.check(read)
     assert (read.guarded, read.authorization, len(read.proxies), read.drain_seconds) == (True, True, 2, 20)
+    # One port for metrics, in whatever people begin with.
+    (port,) = re.findall(r"metrics_port = (\d+)", (SAMPLE.parents[1] / "infra/terraform/locals.tf").read_text())
+    assert read.metrics_listen == f"0.0.0.0:{port}"
     for line in SAMPLE.read_text().splitlines():
         if line.startswith("# ") and line.removeprefix("# ").removeprefix("or: ").partition(":")[0] in ROWS:
             shown = yaml.safe_load(line.removeprefix("# ").removeprefix("or: "))
