@@ -75,7 +75,8 @@ def make(folder: Path) -> None:
 def left(folder: Path) -> dict[str, object]:
     """What a store holds: heads by what they say, all else by key; not what a dead sweep leaves for a day."""
     store = opened(folder)
-    there = {stat.key: None for stat in store.list("") if not stat.key.startswith((fmt.MARKERS, fmt.CHECK, fmt.HEADS))}
+    passing = (fmt.MARKERS, fmt.CHECK, fmt.SWEPT_KEY, fmt.HEADS)
+    there = {stat.key: None for stat in store.list("") if not stat.key.startswith(passing)}
     return {**there, **{head.id: replace(head, gen=0, operations=()) for head in material.heads(store)}}
 
 

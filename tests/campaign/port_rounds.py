@@ -321,5 +321,4 @@ def check_tidy(store: ObjectStore) -> None:
     needed = set().union(*(needed_by(store, *row) for row in named))
     over = {key for key in there - needed if fmt.is_swept_key(key)}
     over |= {stat.key for prefix in (fmt.SESSIONS, fmt.MARKERS, fmt.CHECK) for stat in store.list(prefix)}
-    over -= {fmt.SWEPT_KEY}
     assert not over, f"nobody needs {over}"

@@ -163,8 +163,8 @@ def repaired(hand: Hand) -> Any:
 
 
 def keys_left(store: ObjectStore) -> Any:
-    """All that there is, but for what a sweep that died leaves for a while, and what is written of events."""
-    passing = (fmt.MARKERS, fmt.CHECK, fmt.EVENTS)
+    """All that there is, but for what a sweep that died leaves for a while, and what is written of events and of sweeps."""
+    passing = (fmt.MARKERS, fmt.CHECK, fmt.EVENTS, fmt.SWEPT_KEY)
     there = {stat.key for stat in store.list("") if not stat.key.startswith(passing)}
     old = {stat.key for stat in store.list(f"{fmt.EVENTS}2017/")}
     return there | old, ended_keys(store)

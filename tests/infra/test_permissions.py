@@ -10,6 +10,7 @@ import subprocess
 from urllib.parse import unquote
 
 import pytest
+import urllib3
 
 import machines
 import roles
@@ -66,6 +67,10 @@ def live(registry, folder):
     baker.done("du", *root)
     baker.done("events", *root)
     baker.done("keys", "revoke", "node", "--yes", *root)
+    assert (
+        "anka_registry_template_count 1"
+        in requests.get(f"{registry.url}/metrics", auth=("root", TOKEN), timeout=60).text
+    )
 
 
 class Noted(Wire):

@@ -11,6 +11,7 @@
     damaged/<sid>/<sha256>                a pack or map found bad
     events/<yyyy>/<mm>/<dd>/…             immutable: what was reported or noted within a minute, named by its time
     check/…                               scratch of `store check`
+    swept                                 empty; its time is when the last sweep ended
     auth/…                                credentials and groups: model/format_access.py
 
 Keys are derived here and nowhere else: records and messages hold ids and digests, so that no client can have another key
@@ -79,7 +80,7 @@ FORMAT_KEY = "format.json"
 HEADS, VERSIONS, MAPS, PACKS = "heads/", "versions/", "maps/", "packs/"
 SESSIONS, MARKERS, PULLS, DAMAGED, CHECK = "sessions/", "gc/", "pulls/", "damaged/", "check/"
 EVENTS = "events/"
-SWEPT_KEY = f"{CHECK}swept"
+SWEPT_KEY = "swept"
 """Empty; its time is when the last sweep came to its end."""
 _MARKER = re.compile(r"gc/[0-9a-f]{32}\.json")
 _SCRATCH = re.compile(r"check/(sweep-[0-9a-f]{32}|[0-9a-f]{32}/.+)")

@@ -105,7 +105,7 @@ def strange(records: Records) -> Iterator[str]:
         for stat in records.store.list("", after=after):
             ours = next((prefix for prefix in _OURS if stat.key.startswith(prefix)), None)
             if ours is None:
-                if stat.key != fmt.FORMAT_KEY:
+                if stat.key not in {fmt.FORMAT_KEY, fmt.SWEPT_KEY}:
                     yield stat.key
             elif stat.key <= ours + _LAST:
                 after = ours + _LAST

@@ -104,8 +104,6 @@ class Leavings:
 
     def _scratch(self) -> Iterator[str]:
         for stat in self._records.store.list(fmt.CHECK):
-            if stat.key == fmt.SWEPT_KEY:
-                continue
             if not fmt.is_scratch_key(stat.key):
                 foreign(self._done, stat.key)
             elif self._now - stat.modified > SCRATCH_SECONDS:
