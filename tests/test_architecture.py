@@ -39,7 +39,10 @@ ONLY_IN = {  # library -> where it may be imported; one that is not here may be 
     "gunicorn": ("cli/",),
     "prometheus_client": ("api/metrics.py",),
     "boto3": ("store/s3_line.py", "auth/awstoken.py"),
-    "botocore": ("store/s3.py", "store/s3_line.py", "store/s3_failures.py", "auth/awstoken.py"),
+    "botocore": (
+        *("store/s3.py", "store/s3_line.py", "store/s3_failures.py", "store/credential_process.py"),
+        "auth/awstoken.py",
+    ),
     "urllib3": ("client/", "store/s3", "store/check.py"),
     "marshmallow": ("wire/", "api/"),
     "yaml": ("configfile.py", "model/config.py", "client/"),

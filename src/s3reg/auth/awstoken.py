@@ -131,10 +131,15 @@ class AwsToken(ABC):
     def _made(self) -> Any:
         """A client in the name's own region, if it tells, else where the AWS variables say."""
         import boto3  # noqa: PLC0415 - as above
+        import botocore.session  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
 
+        from s3reg.store import credential_process  # noqa: PLC0415
+
         arn = _ARN.fullmatch(self._name)
-        return boto3.session.Session().client(
+        core = botocore.session.get_session()
+        credential_process.limit(core.get_component("credential_provider"))
+        return boto3.session.Session(botocore_session=core).client(
             self._service,
             # botocore itself looks at AWS_DEFAULT_REGION and the profile only.
             region_name=arn[1] if arn else os.environ.get("AWS_REGION"),

@@ -22,6 +22,7 @@ from s3reg.errors import (
     StoreUnavailable,
 )
 from s3reg.store import s3_answers
+from s3reg.store.credential_process import ProcessTooSlow
 from s3reg.store.s3_answers import Place, Refusal
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def refusal_of(e: failures.ClientError) -> Refusal:
 
 def reason_of(e: Exception) -> str:
     """A failure in words that hold nothing of what was sent."""
+    if isinstance(e, ProcessTooSlow):
+        return str(e)
     if _distrusted(e):
         return "its TLS certificate is not trusted; name its CA with the CA bundle setting"
     return next((words for kind, words in _WORDS.items() if isinstance(e, kind)), type(e).__name__)

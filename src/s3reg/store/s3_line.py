@@ -15,7 +15,7 @@ import botocore.utils
 from botocore.config import Config
 
 from s3reg import __version__
-from s3reg.store import s3_answers, signing
+from s3reg.store import credential_process, s3_answers, signing
 from s3reg.store.breaker import Breaker
 from s3reg.store.credentials import Lasting
 from s3reg.store.repeats import Repeats
@@ -54,6 +54,7 @@ class Line:
         chain = core.get_component("credential_provider")
         # botocore pretends that what a machine's service gives lasts for 17 minutes at least: links would outlive it.
         chain.get_provider("iam-role")._role_fetcher._evaluate_expiration = lambda _: None  # noqa: SLF001 - no public way
+        credential_process.limit(chain)
         credentials = Lasting(lambda: _found(chain), terms.store, reason_of, terms.clock)
         core.register_component("credential_provider", _Chain(credentials))
         session = boto3.session.Session(botocore_session=core)
