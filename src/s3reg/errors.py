@@ -58,6 +58,8 @@ class S3regError(Exception):
     remedy: ClassVar[str] = "look into the log; if it happens again, report it with the log lines around it"
     request_id: str | None = None
     """On a node: what the request is called that was answered so, in the log of whoever answered."""
+    about: str | None = None
+    """Which object of the store, or which file, for who works on the store itself. No answer has it: it may be another's."""
 
     def __init__(self, /, **detail: Any) -> None:
         self.detail = detail
@@ -207,6 +209,22 @@ class TemplateNotFound(S3regError):
     kind = Kind.NOT_FOUND
     says = "{template}: not found"
     remedy = "s3reg list shows the templates of the registry"
+
+
+class TemplateNotStored(TemplateNotFound):
+    """A store was asked about a template that it does not have."""
+
+    code = "template-not-stored"
+    says = "{template}: the store {store} has no template of this id or name"
+    remedy = "ask about one that it has: {known}"
+
+
+class NothingLost(TemplateNotFound):
+    """A template is said to have lost its head, and the store has nothing of it."""
+
+    code = "nothing-lost"
+    says = "{template}: the store has nothing of this id that has lost its head"
+    remedy = "look at the id: s3reg fsck names the templates whose heads are lost"
 
 
 class TagNotFound(S3regError):
@@ -802,6 +820,17 @@ class StoreFull(S3regError):
     says = "the store {store} has no space left"
     remedy = (
         "make room with s3reg revert, s3reg trash purge and then s3reg gc on that store, or give its disk more; "
+        "nothing half-written stays behind"
+    )
+
+
+class StoreInodesUsedUp(StoreFull):
+    """The directory store's disk has no inode for another file, though it may have bytes."""
+
+    code = "store-inodes-used-up"
+    says = "the disk of the store {store} takes no more files: its inodes are used up"
+    remedy = (
+        "remove other files from that disk, whose inodes df -i counts; a few are enough for s3reg gc to remove more; "
         "nothing half-written stays behind"
     )
 

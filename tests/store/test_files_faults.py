@@ -15,6 +15,7 @@ from s3reg.errors import (
     ObjectNotFound,
     PutUnsettled,
     StoreFull,
+    StoreInodesUsedUp,
     StoreReadOnly,
     StoreUnavailable,
     StoreUnsuitable,
@@ -106,6 +107,54 @@ def test_a_disk_that_is_out_of_inodes_is_good_for_reading_and_for_removing(mount
     assert store.get("heads/a").data == b"1"
     store.delete(["heads/a"])
     assert list(store.list("heads/")) == []
+
+
+def test_of_a_disk_without_inodes_these_are_said_to_lack_and_nothing_is_lost(mount, tmp_path):
+    root = mount("tmpfs", tmp_path / "small", "-t", "tmpfs", "-o", "size=8m,nr_inodes=60")
+    store = FilesStore(root, clearing=("gc/",))
+    etag = store.put("heads/a", b"old")
+    with contextlib.suppress(OSError):
+        for number in range(60):
+            (root / f".ballast{number}").touch()
+    for act in (
+        lambda: store.put("packs/a", b"1"),
+        lambda: store.put("heads/a", b"new", only_if=Match(etag)),
+        lambda: store.put("gc/a", b"1", only_if=ABSENT),
+        lambda: store.receive("packs/a", io.BytesIO(b"1"), size=1, sha256=hashlib.sha256(b"1").hexdigest()),
+    ):
+        with pytest.raises(StoreInodesUsedUp, match="inodes"):
+            act()
+        assert leftovers(root) == []
+    assert [item.key for item in store.list("")] == ["heads/a"]
+    assert store.get("heads/a").data == b"old"
+    for number in range(10):
+        (root / f".ballast{number}").unlink()
+    store.put("heads/a", b"new", only_if=Match(etag))
+    store.put("packs/a", b"1")
+    assert store.get("heads/a").data == b"new"
+
+
+@pytest.mark.parametrize("call", ["open", "pwrite", "fsync"])
+def test_a_quota_that_is_used_up_is_a_full_disk(tmp_path, monkeypatch, call):
+    store = FilesStore(tmp_path)
+    etag = store.put("heads/a", b"old")
+    (tmp_path / ".locks/reserve").unlink()
+    usual = getattr(os, call)
+
+    def refuse(what, *arguments, **more):
+        if call != "open" or "/.tmp/" in str(what):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return usual(what, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(StoreFull) as caught:
+            store.put("packs/a", b"1", only_if=ABSENT)
+        assert not isinstance(caught.value, StoreInodesUsedUp)
+    assert leftovers(tmp_path) == []
+    assert [item.key for item in store.list("")] == ["heads/a"]
+    store.put("heads/a", b"new", only_if=Match(etag))
+    store.put("packs/a", b"1", only_if=ABSENT)
 
 
 def test_the_first_turn_is_had_on_a_full_disk(mount, tmp_path):

@@ -1,5 +1,6 @@
 """A directory that did not change is not read again, and one that did always is."""
 
+import errno
 import itertools
 import os
 import threading
@@ -7,6 +8,7 @@ import threading
 import pytest
 
 from s3reg.errors import StoreUnavailable
+from s3reg.store import Match
 from s3reg.store.files import FilesStore
 from s3reg.store.files_list import TRUSTED_SECONDS, Folders
 
@@ -162,3 +164,100 @@ def test_s34_whoever_lists_while_others_put_and_delete_sees_all_that_was_answere
                 assert key in going or seen[key] >= etag
     writer.join()
     assert sorted(seen) == sorted(key for key, etag in answered.items() if etag is not None)
+
+
+def elsewhere(path):
+    """The directory lies on another volume."""
+    there = path.with_name(f"{path.name}-of-another-volume")
+    path.rename(there)
+    path.symlink_to(there)
+    return there
+
+
+def unmounted(path):
+    elsewhere(path).rename(path.with_name("unmounted"))
+
+
+def a_file(path):
+    path.rename(path.with_name("aside"))
+    path.write_bytes(b"")
+
+
+def a_pipe(path):
+    path.rename(path.with_name("aside"))
+    os.mkfifo(path)
+
+
+def a_loop(path):
+    path.rename(path.with_name("aside"))
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("harm", [unmounted, a_file, a_pipe, a_loop])
+def test_a_directory_that_cannot_be_read_is_no_empty_one(store, tmp_path, harm):
+    for key in ("heads/a", "packs/main/a/b"):
+        store.put(key, b"1")
+    before = store.relist("heads/")
+    harm(tmp_path / "heads.d")
+    for act in (
+        lambda: list(store.list("heads/")),
+        lambda: list(store.list("heads/a")),
+        lambda: store.relist("heads/"),
+        lambda: store.relist("heads/", before),
+        lambda: store.get("heads/a"),
+        lambda: store.stat("heads/b"),
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            act()
+        assert str(tmp_path / "heads.d") in caught.value.about
+    assert [stat.key for stat in store.list("packs/")] == ["packs/main/a/b"]
+
+
+def test_what_lies_on_another_volume_is_listed_and_missed_once_that_is_not_mounted(store, tmp_path):
+    store.put("packs/main/a/b", b"1")
+    there = elsewhere(tmp_path / "packs.d/main.d")
+    assert [stat.key for stat in store.list("packs/")] == ["packs/main/a/b"]
+    there.rename(tmp_path / "unmounted")
+    for act in (lambda: list(store.list("packs/")), lambda: store.get("packs/main/a/b")):
+        with pytest.raises(StoreUnavailable, match="leads nowhere"):
+            act()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize("folder", ["heads.d/", "heads.d/more.d/"])
+def test_a_directory_that_the_disk_does_not_give_makes_the_listing_fail(store, tmp_path, monkeypatch, error, folder):
+    store.put("heads/a", b"1")
+    store.put("heads/more/a", b"1")
+    usual = os.listdir
+
+    def refuse(path):
+        if path == f"{tmp_path}/{folder}":
+            raise OSError(error, os.strerror(error), path)
+        return usual(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for act in (lambda: list(store.list("heads/")), lambda: store.relist("heads/")):
+        with pytest.raises(StoreUnavailable) as caught:
+            act()
+        assert caught.value.about == f"{tmp_path}/{folder}"
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE])
+def test_a_directory_is_not_read_and_nothing_is_replaced_where_the_lock_fails_in_passing(
+    store, tmp_path, monkeypatch, error
+):
+    """Others hold it, and replace what such a listing would miss."""
+    etag = store.put("heads/a", b"1")
+    usual = os.open
+
+    def refuse(path, *arguments, **more):
+        if str(path).endswith("/clock"):
+            raise OSError(error, os.strerror(error), path)
+        return usual(path, *arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        for act in (lambda: list(store.list("heads/")), lambda: store.put("heads/a", b"2", only_if=Match(etag))):
+            with pytest.raises(StoreUnavailable):
+                act()
+    assert store.get("heads/a").data == b"1"

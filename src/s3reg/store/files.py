@@ -34,14 +34,13 @@ from s3reg.errors import (
     PreconditionFailed,
     PutUnsettled,
     S3regError,
-    StoreFull,
     StoreReadOnly,
     StoreUnavailable,
     StoreUnsuitable,
 )
 from s3reg.store import ABSENT, Absent, Link, Listing, Match, Object, Room, Stat, check_key, durable, links, paths
-from s3reg.store.files_list import GONE, Folders, etag_of, stat_of
-from s3reg.store.reserve import FULL, Reserve
+from s3reg.store.files_list import Folders, etag_of, stat_of
+from s3reg.store.reserve import FULL, Reserve, full
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -151,9 +150,9 @@ class FilesStore:
 
     def room(self) -> Room:
         """See the port."""
-        with self._reading(self._root):
+        with self._reading():
             found = os.statvfs(self._root)
-        return Room(free=found.f_bavail * found.f_frsize, total=found.f_blocks * found.f_frsize)
+            return Room(free=found.f_bavail * found.f_frsize, total=found.f_blocks * found.f_frsize)
 
     def sign_get(self, key: str, *, seconds: int) -> Link:
         """See the port."""
@@ -377,14 +376,15 @@ class FilesStore:
     # --- What the operating system says ---
 
     @contextlib.contextmanager
-    def _reading(self, key: str) -> Iterator[None]:
+    def _reading(self, key: str = "") -> Iterator[None]:
+        path = self._path(key) if key else self._root
         try:
             yield
-        except OSError as e:
-            if e.errno not in GONE:
-                raise StoreUnavailable(store=self.location, reason=e.strerror) from e
-            self._check_alive()
+        except FileNotFoundError:
+            self._folders.check_absent(path)
             raise ObjectNotFound(key=key) from None
+        except OSError as e:
+            raise self._folders.refused(path, e.strerror) from e
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -396,5 +396,5 @@ class FilesStore:
             if e.errno in _READ_ONLY:
                 raise StoreReadOnly(store=self.location, reason=e.strerror) from e
             if e.errno in FULL:
-                raise StoreFull(store=self.location) from e
-            raise StoreUnavailable(store=self.location, reason=e.strerror) from e
+                raise full(self.location, self._root) from e
+            raise self._folders.refused(e.filename, e.strerror) from e

@@ -26,7 +26,9 @@ from s3reg.store import Listing, Stat, paths
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-GONE = {errno.ENOENT, errno.ENOTDIR}
+_UNLOCKED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSPC, errno.EDQUOT}
+_UNLOCKED |= {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+"""Where these last, nothing can be replaced from here either. Others pass, and somebody replaces meanwhile: EMFILE, EIO."""
 TRUSTED_SECONDS = 60
 """After which all is looked at again: what others write into a file in place changes no directory."""
 
@@ -88,11 +90,13 @@ class Folders:
     def _held(self, kind: int) -> Iterator[None]:
         """Those who replace hold it together; who reads a directory, alone: that is short, and the others are many."""
         with contextlib.ExitStack() as held:
-            # Where nothing can be locked, nothing can be replaced from here either.
-            with contextlib.suppress(OSError):
+            try:
                 fd = os.open(self._touched, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 held.callback(os.close, fd)
                 fcntl.flock(fd, kind)
+            except OSError as e:
+                if e.errno not in _UNLOCKED:
+                    raise
             yield
 
     def _is_unchanged(self, traces: _Read) -> bool:
@@ -104,10 +108,10 @@ class Folders:
         """Which directory it is, and when it last changed; None if there is none."""
         try:
             found = os.stat(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as e:
-            if e.errno in GONE:
-                return None
-            raise StoreUnavailable(store=self._location, reason=e.strerror) from e
+            raise self.refused(directory, e.strerror) from e
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
     def _passed(self) -> int:
@@ -128,38 +132,64 @@ class Folders:
             # What vanished with its volume was passed over like what somebody deleted.
             self._check_alive()
 
-    def _below(self, folder: str, prefix: str, after: str, folders: dict[str, _Times | None] | None) -> Iterator[Stat]:
-        """The objects below `folder`, a key's beginning up to a slash. `folders` gets each directory that is read."""
+    def _below(
+        self, folder: str, prefix: str, after: str, folders: dict[str, _Times | None] | None, *, met: bool = False
+    ) -> Iterator[Stat]:
+        """The objects below `folder`, a key's beginning up to a slash. `folders` gets each directory that is read.
+
+        `met`: it was met in another one, and not asked for.
+        """
         directory = f"{self._root}/{paths.of_folder(folder)}"
         if folders is not None:
             # Before its entries are read: what comes in between shows as a later time.
             folders[directory] = self._times(directory)
-        for name, entry in self._entries(directory):
+        for name, entry in self._entries(directory, met=met):
             key = folder + name
             if name.endswith("/"):
                 if (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
-                    yield from self._below(key, prefix, after, folders)
+                    yield from self._below(key, prefix, after, folders, met=True)
             elif key > after and key.startswith(prefix):
                 try:
                     found = os.stat(directory + entry)
                 except FileNotFoundError:
+                    self.check_absent(directory + entry)
                     continue  # deleted meanwhile
                 except OSError as e:
-                    raise StoreUnavailable(store=self._location, reason=e.strerror) from e
+                    raise self.refused(directory + entry, e.strerror) from e
                 if stat.S_ISREG(found.st_mode):
                     yield stat_of(key, found)
 
-    def _entries(self, directory: str) -> Sequence[tuple[str, str]]:
+    def _entries(self, directory: str, *, met: bool) -> Sequence[tuple[str, str]]:
         """What lies in a directory, in the order of keys: names, those of directories with a slash, and file names."""
         try:
             with self._held(fcntl.LOCK_EX):
                 found = os.listdir(directory)
             return sorted((name, entry) for entry in found if (name := paths.name_of(entry)))
+        except FileNotFoundError:
+            self.check_absent(directory)
+            return []
         except OSError as e:
-            if e.errno not in GONE:
-                raise StoreUnavailable(store=self._location, reason=e.strerror) from e
+            if met and e.errno == errno.ENOTDIR:
+                return []  # somebody's file that is called like a directory of ours
+            raise self.refused(directory, e.strerror) from e
+
+    def check_absent(self, path: str) -> None:
+        """Raise StoreUnavailable unless what was not found is not there: not if the store is gone, or a link leads nowhere.
+
+        A part of the store may lie on another volume, which is not mounted now.
+        """
         self._check_alive()
-        return []
+        path = path.rstrip("/")
+        while len(path) > len(self._root) and not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if os.path.islink(path) and not os.path.exists(path):
+            raise self.refused(path, "a link there leads nowhere")
+
+    def refused(self, path: str | None, reason: str | None) -> StoreUnavailable:
+        """What the operating system says of a file or directory, as an error that names it to who works on the store."""
+        error = StoreUnavailable(store=self._location, reason=reason)
+        error.about = path
+        return error
 
 
 def etag_of(found: os.stat_result) -> str:

@@ -13,6 +13,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from s3reg.errors import StoreFull, StoreInodesUsedUp
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -27,6 +29,8 @@ _STEP = 64 * 1024
 """Given up at once, at least: a file's last block and what a directory or the file system itself may need beside it."""
 _PIECE = os.urandom(_STEP)
 """Not zeros: a file system that compresses would keep nothing for these."""
+_FEW = 8
+"""Inodes: an object takes one, and so does each directory on the way to it."""
 
 
 class Reserve:
@@ -98,3 +102,13 @@ class Reserve:
             yield fd
         finally:
             os.close(fd)
+
+
+def full(store: str, folder: str) -> StoreFull:
+    """What the store lacks, once its disk was full: bytes, a quota of them, or inodes, of which the reserve keeps none."""
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(folder)
+        # Where inodes are made as they are needed, none are counted.
+        if disk.f_files and disk.f_favail < _FEW:
+            return StoreInodesUsedUp(store=store)
+    return StoreFull(store=store)
