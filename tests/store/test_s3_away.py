@@ -122,3 +122,24 @@ def test_who_is_asked_for_fewer_requests_says_so(store, wire):
     with pytest.raises(StoreBusy, match="fewer requests") as caught:
         store.get("a")
     assert "try again" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("act", "about"),
+    [
+        (lambda store: store.get("heads/a"), "heads/a"),
+        (lambda store: store.stat("heads/a"), "heads/a"),
+        (lambda store: store.put("heads/a", b"1"), "heads/a"),
+        (lambda store: list(store.list("heads/")), "heads/"),
+        (lambda store: store.delete(["heads/a", "heads/b"]), "heads/a and 1 more"),
+    ],
+    ids=["get", "stat", "put", "list", "delete"],
+)
+def test_who_works_on_the_store_is_told_which_object_it_was_about(minio, bucket, wire, act, about):
+    store = S3Store(bucket(minio), prefix="mine", endpoint=wire.endpoint, region=minio.region)
+    store._line.repeats = Repeats(sleep=lambda _: None)
+    wire.rule = lambda _: SLOW_DOWN
+    with pytest.raises(StoreUnavailable) as caught:
+        act(store)
+    assert caught.value.about == f"mine/{about}"
+    assert "heads" not in str(caught.value.as_dict()), "a node learns nothing of others' objects"

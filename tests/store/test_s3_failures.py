@@ -239,9 +239,9 @@ def test_settings_that_make_no_sense_are_refused_at_once_without_telling_a_crede
         S3Store(**settings)
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "delete"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_page_that_somebody_on_the_way_answers_with_is_no_answer(minio, bucket, verb):
-    """A portal, or a proxy that is not set up, says 200 to all. (What is not deleted, the next sweep deletes.)"""
+    """A portal, or a proxy that is not set up, says 200 to all."""
     name = bucket(minio)
     with http_wires.Wire(minio.endpoint) as wire:
         wire.rule = lambda _: http_wires.page

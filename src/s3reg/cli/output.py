@@ -12,6 +12,7 @@ import sys
 import textwrap
 import unicodedata
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,7 @@ from rich.text import Text
 from s3reg.client.progress import Bar, Json, Lines, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from s3reg.errors import S3regError
 
@@ -70,32 +71,40 @@ def give(answer: Answer, *, machine_readable: bool, code: int = 0) -> None:
 def give_error(error: S3regError, exit_code: int, *, machine_readable: bool) -> None:
     """Print the error: two or three lines on stderr for people, the object on stdout for programs."""
     name = type(error).__name__
-    tell_failure(
-        str(error), error.next_step, exit_code, name, machine_readable=machine_readable, request=error.request_id
-    )
+    facts = {"request_id": error.request_id, "object": error.about}
+    tell_failure(str(error), error.next_step, exit_code, name, machine_readable=machine_readable, facts=facts)
 
 
 def tell_failure(
-    message: str, next_step: str, exit_code: int, name: str, *, machine_readable: bool, request: str | None = None
+    message: str,
+    next_step: str,
+    exit_code: int,
+    name: str,
+    *,
+    machine_readable: bool,
+    facts: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Print a failure that may have no class of ours; `name` is what `exception_type` says.
 
-    `request`: the id of the request that a registry answered so, for whoever looks into its log.
+    `facts`: the id of the request that a registry answered so, for whoever looks into its log; the store's object.
     """
     message, next_step = plain(message), plain(next_step)
+    known = {what: plain(fact) for what, fact in facts.items() if fact}
     if machine_readable:
-        sys.stdout.write(failure(message, next_step, exit_code, name, request))
+        sys.stdout.write(failure(message, next_step, exit_code, name, known))
         sys.stdout.flush()
         return
     sys.stderr.write(f"s3reg: {message}\n")
-    for more in (next_step, request and f"(request {request})"):
+    for more in (next_step, *(f"({what.removesuffix('_id')} {fact})" for what, fact in known.items())):
         if more:
             sys.stderr.write(f"       {more}\n")
 
 
-def failure(message: str, next_step: str, exit_code: int, name: str, request: str | None = None) -> str:
+def failure(
+    message: str, next_step: str, exit_code: int, name: str, facts: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """A failure as a program reads it."""
-    more = {"exception_type": name, "remedy": next_step, **({"request_id": request} if request else {})}
+    more = {"exception_type": name, "remedy": next_step, **facts}
     return json.dumps({"status": "ERROR", "body": {}, "message": message, "code": exit_code, **more})
 
 
@@ -115,6 +124,11 @@ def progress(*, machine_readable: bool) -> Progress:
     if sys.stderr.isatty():
         return Bar(Console(stderr=True))
     return Lines(sys.stderr)
+
+
+def row(message: dict[str, Any]) -> dict[str, Any]:
+    """A message's values as answers have them: a template's id is its `uuid` in every command, as in Anka's."""
+    return {"uuid" if name == "template" else name: value for name, value in message.items()}
 
 
 def counted(count: int, one: str, many: str = "") -> str:

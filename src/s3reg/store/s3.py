@@ -140,7 +140,7 @@ class S3Store:
             condition = {"IfNoneMatch": "*"}
 
         def send() -> dict[str, Any]:
-            with self._asking("PutObject", key, only_if) as line:
+            with self._asking("PutObject", key, only_if, about=self._root + key) as line:
                 return dict(line.client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, **condition))
 
         answer = send() if condition else self._line.repeats(send)
@@ -156,13 +156,14 @@ class S3Store:
         """See the port. Raises StoreDenied or StoreUnavailable when any of the keys could not be deleted."""
         names = (self._root + check_key(key) for key in keys)
         while batch := list(islice(names, DELETE_KEYS)):
-            objects = {"Objects": [{"Key": name} for name in batch], "Quiet": True}
-            answer = self._line.repeats(partial(self._delete, objects))
-            codes = {str(one.get("Code", "")) for one in answer.get("Errors", [])} - {"NoSuchKey"}
-            for code in sorted(codes):
+            answer = self._line.repeats(partial(self._delete, batch))
+            failed = {str(one.get("Code", "")): one.get("Key") for one in answer.get("Errors", ())}
+            for code in sorted(failed.keys() - {"NoSuchKey"}):
                 status = s3_answers.FORBIDDEN if code == "AccessDenied" else s3_answers.OK
-                about = answer["ResponseMetadata"]["HTTPHeaders"]
-                raise told(Refusal("DeleteObjects", status, code, ids=s3_answers.ids_of(about)), self._place)
+                ids = s3_answers.ids_of(answer["ResponseMetadata"]["HTTPHeaders"])
+                error = told(Refusal("DeleteObjects", status, code, ids=ids), self._place)
+                error.about = failed[code]
+                raise error
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
         """See the port."""
@@ -184,7 +185,8 @@ class S3Store:
         self, operation: str, key: str = "", *, query: dict[str, str] | None = None, asked: dict[str, str] | None = None
     ) -> Any:
         """The answer to a GET that we sign and send: a listing of 10,000 and as many records, in a third of boto3's time."""
-        with self._asking(operation, key) as line:
+        about = self._root + key if key else (query or {}).get("prefix", "")
+        with self._asking(operation, key, about=about) as line:
             answer = line.get(self._root + key if key else "", query or {}, asked or {})
             if int(answer.headers.get("Content-Length", len(answer.content))) != len(answer.content):
                 raise StoreUnavailable(store=self.location, reason=f"{operation}: the answer ended too early")
@@ -194,7 +196,7 @@ class S3Store:
             raise told(refusal, self._place, key=key)
 
     def _head(self, key: str) -> dict[str, Any]:
-        with self._asking("HeadObject", key) as line:
+        with self._asking("HeadObject", key, about=self._root + key) as line:
             try:
                 return dict(line.client.head_object(Bucket=self._bucket, Key=self._root + key, ChecksumMode="ENABLED"))
             except failures.ClientError as e:
@@ -204,9 +206,17 @@ class S3Store:
                 line.client.head_bucket(Bucket=self._bucket)
                 raise ObjectNotFound(key=key) from e
 
-    def _delete(self, objects: dict[str, Any]) -> dict[str, Any]:
-        with self._asking("DeleteObjects") as line:
-            return dict(line.client.delete_objects(Bucket=self._bucket, Delete=objects))
+    def _delete(self, names: Sequence[str]) -> dict[str, Any]:
+        """The answer, which tells of each of these what became of it: one that is not a store's own tells nothing."""
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        with self._asking("DeleteObjects", about=names[0] + more) as line:
+            objects = {"Objects": [{"Key": name} for name in names]}
+            answer = dict(line.client.delete_objects(Bucket=self._bucket, Delete=objects))
+            told_of = {str(one.get("Key")) for one in (*answer.get("Deleted", ()), *answer.get("Errors", ()))}
+            if not told_of.issuperset(names):
+                reason = "DeleteObjects: the answer does not tell of every object"
+                raise StoreUnavailable(store=self.location, reason=reason)
+            return answer
 
     def room(self) -> None:
         """See the port."""
@@ -284,10 +294,13 @@ class S3Store:
         return found
 
     @contextlib.contextmanager
-    def _asking(self, operation: str, key: str = "", only_if: Absent | Match | None = None) -> Iterator[Line]:
+    def _asking(
+        self, operation: str, key: str = "", only_if: Absent | Match | None = None, *, about: str = ""
+    ) -> Iterator[Line]:
         """A request is sent inside, if the store is there, and how it ends is noted. Raises what `translated` does.
 
-        StoreUnavailable too where nothing is sent, because the store is away: a put is not in doubt then.
+        StoreUnavailable too where nothing is sent, because the store is away: a put is not in doubt then. `about`: what
+        lies in the bucket, for who works on it.
         """
         line = self._line
         refusal = line.breaker.refusal()
@@ -296,13 +309,12 @@ class S3Store:
         try:
             with self._translated(operation, key, only_if):
                 yield line
-        except (StoreUnavailable, PutUnsettled) as e:
-            line.breaker.failed(str(e.detail["reason"]), slowly=isinstance(e.__cause__, TIMEOUTS))
-            raise
-        except StoreDenied:
-            raise  # perhaps for want of credentials: then the store was not asked
-        except S3regError:
-            line.breaker.answered()
+        except S3regError as e:
+            e.about = about or None
+            if isinstance(e, StoreUnavailable | PutUnsettled):
+                line.breaker.failed(str(e.detail["reason"]), slowly=isinstance(e.__cause__, TIMEOUTS))
+            elif not isinstance(e, StoreDenied):  # perhaps for want of credentials: then the store was not asked
+                line.breaker.answered()
             raise
         line.breaker.answered()
 
