@@ -1,6 +1,7 @@
 """Stores that misbehave on purpose, each round a real one: how tests bring about what a network or a rival does.
 
     FailsOnCall(store, 3, StoreUnavailable(...))     the third call raises and is not applied
+    Refuses(store, "packs/", "get")                  each such call raises StoreUnavailable
     LosesAnswer(store, 1)                            the first put is applied, then PutUnsettled
     Counting(store)                                  records every call
     Before(store, "put", act, prefix="heads/")       runs `act` just before the first such call is applied
@@ -16,7 +17,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from s3reg.errors import PreconditionFailed, PutUnsettled
+from s3reg.errors import PreconditionFailed, PutUnsettled, StoreUnavailable
 from s3reg.store import Absent, Link, Listing, Match, Object, ObjectStore, Room, Stat
 
 if TYPE_CHECKING:
@@ -122,6 +123,19 @@ class FailsOnCall(_OnNth):
     def _call(self, call: Call, act: Callable[[], T]) -> T:
         if self._is_nth(call):
             raise self._error
+        return act()
+
+
+class Refuses(Wrapped):
+    """Each call of these verbs on keys with this prefix is refused, again and again; `verbs` may be set anew."""
+
+    def __init__(self, store: ObjectStore, prefix: str, *verbs: str) -> None:
+        super().__init__(store)
+        self._prefix, self.verbs = prefix, verbs
+
+    def _call(self, call: Call, act: Callable[[], T]) -> T:
+        if any(call.is_on(verb, self._prefix) for verb in self.verbs):
+            raise StoreUnavailable(store="the store", reason="the answer ended too early")
         return act()
 
 

@@ -3,13 +3,26 @@
 import array
 import hashlib
 import json
+import random
 import threading
 from dataclasses import replace
 
 import pytest
 
-from faults import Corrupting, Counting, FailsOnCall, Wrapped
-from registry.material import BASE, CHUNK, OTHER, Placed, Pusher, file_map, mapped, pack_bytes, read_head
+from faults import Corrupting, Counting, FailsOnCall, Refuses, Wrapped
+from registry.material import (
+    BASE,
+    CHUNK,
+    OTHER,
+    Placed,
+    Pusher,
+    config,
+    file_map,
+    mapped,
+    pack_bytes,
+    put_pack,
+    read_head,
+)
 from registry.material import chunk as chunk_of
 from s3reg.errors import ObjectNotFound, StoreUnavailable
 from s3reg.model import format as fmt
@@ -20,6 +33,7 @@ from s3reg.model.names import Digest
 from s3reg.model.packs import PackRef
 from s3reg.model.template import PackUse
 from s3reg.registry import Registry
+from s3reg.registry.withheld import LARGE
 
 
 class GarblesOnce:
@@ -169,19 +183,6 @@ def test_a_pack_whose_table_does_not_bear_out_a_map_stays_bad_though_its_frames_
 # --- What the store tells of, and does not give ----------------------------------------------------------------------
 
 
-class Refuses(Wrapped):
-    """Each call of these verbs on keys with this prefix is refused, again and again."""
-
-    def __init__(self, store, prefix, *verbs):
-        super().__init__(store)
-        self._prefix, self.verbs = prefix, verbs
-
-    def _call(self, call, act):
-        if any(call.is_on(verb, self._prefix) for verb in self.verbs):
-            raise StoreUnavailable(store="the store", reason="the answer ended too early")
-        return act()
-
-
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(
     ("prefix", "what", "noted"),
@@ -216,6 +217,53 @@ def test_packs_that_an_overloaded_store_refused_as_they_were_read_are_asked_for_
     done = Registry(refuses).fsck(read_data=100, told=tell)
     assert (done.read.count, done.damage) == (2, [])
     assert list(store.list(fmt.DAMAGED)) == []
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("read_data", [0, 100])
+def test_a_store_that_gives_nothing_and_tells_of_all_has_too_much_to_do_and_nothing_is_noted(store, read_data):
+    """MinIO answers 503 to GET and 200 to HEAD. It begins once the versions were read."""
+    refuses = Refuses(store, "")
+
+    def tell(done):
+        if done.step in {"checksums", "reading"}:
+            refuses.verbs = ("get",)
+
+    key = next(stat.key for stat in store.list(fmt.PACKS))
+    store.put(key, last_flipped(store.get(key).data))  # else nothing is read without --read-data
+    with pytest.raises(StoreUnavailable):
+        Registry(refuses).fsck(read_data=read_data, told=tell)
+    assert list(store.list(fmt.DAMAGED)) == []
+
+
+class GivesSmall(Wrapped):
+    """As MinIO while its disk hangs: it gives what it keeps with its records, and HEAD answers."""
+
+    def _call(self, call, act):
+        if call.is_on("get", "") and self.store.stat(call.keys[0]).size >= LARGE:
+            raise StoreUnavailable(store="the store", reason="SlowDownRead")
+        return act()
+
+
+@pytest.fixture
+def large(node, store):
+    """Four packs of 128 KiB and more, as only bytes are that cannot be compressed."""
+    for number in range(4):
+        opened = node.open(BASE, f"v{number}", force=True)
+        words = [random.Random(f"{number} {place}").randbytes(CHUNK) for place in range(3)]
+        disk = mapped(store, opened.session, "disk", file_map(put_pack(store, opened.session, words)), drive=0)
+        node.commit(opened.session, (disk, config()), f"v{number}", force=True)
+    return [stat.key for stat in store.list(fmt.PACKS)]
+
+
+def test_a_store_that_gives_no_large_object_is_short_of_breath_and_one_that_gives_others_lost_this_one(store, large):
+    gives = GivesSmall(store)
+    with pytest.raises(StoreUnavailable):
+        Registry(gives).fsck(read_data=100)
+    assert list(store.list(fmt.DAMAGED)) == []
+    rotten = Refuses(store, large[0], "get")
+    assert {one.key for one in Registry(rotten).fsck(read_data=100).damage} == {large[0]}
+    assert [stat.key for stat in store.list(fmt.DAMAGED)] == [fmt.damaged_key(*fmt.pack_of_key(large[0]))]
 
 
 @pytest.mark.usefixtures("full")

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Counting
+from faults import Counting, Refuses
 from registry.askers import guest, tenant
 from registry.material import BASE, OTHER, Pusher, base, change_head, config, heads, read_head
-from s3reg.errors import NameAmbiguous, RecordDamaged, TemplateNotFound
+from s3reg.errors import NameAmbiguous, RecordDamaged, StoreUnavailable, TemplateNotFound
 from s3reg.model import format as fmt
 from s3reg.model.identity import EVERYONE
 from s3reg.model.packs import PackRef
@@ -303,6 +303,18 @@ class TestDamage:
         assert usage.templates[0] == there[0]
         with pytest.raises(RecordDamaged):
             registry.usage(EVERYONE, BASE)
+
+    def test_a_version_that_the_store_withholds_counts_for_nothing_and_one_it_does_not_tell_of_ends_it(
+        self, node, store
+    ):
+        node.push(tag="v1")
+        node.push(tag="v2", words=("z",))
+        rotten = fmt.version_key(BASE, read_head(store).versions[0].id)
+        (template,) = Registry(Refuses(store, rotten, "get")).usage(EVERYONE).templates
+        assert ["does not give it" in one.damaged for one in template.versions] == [True, False]
+        assert template.versions[1].exclusive > 0
+        with pytest.raises(StoreUnavailable):
+            Registry(Refuses(store, rotten, "get", "stat")).usage(EVERYONE)
 
     def test_what_is_shared_with_a_head_that_does_not_tell_its_domain_is_shared(self, node, registry, store):
         opened = node.open(OTHER, bases=(base(node.push()),), name="other")

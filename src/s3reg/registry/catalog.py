@@ -69,7 +69,7 @@ class Catalog:
             if not damaged:
                 raise
             head = damaged[0]
-        versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions])
+        versions = self._records.versions([Base(head.id, entry.id) for entry in head.versions], withheld=True)
         return Described(head, tuple(versions), last_pulls(self._records, [head], head.id))
 
     def version(self, asker: Identity, ref: str, *, tag: str | None, number: int | None) -> tuple[Head, Entry, Version]:

@@ -131,7 +131,8 @@ class Records:
 
         One whose record cannot be read counts for no more than the largest such: what it shares is not known.
         """
-        found = self.versions([Base(head.id, entry.id) for entry in head.versions])
+        # A record that the store withholds must not keep every other version from being pushed or taken out.
+        found = self.versions([Base(head.id, entry.id) for entry in head.versions], withheld=True)
         lost = [entry.size for entry, version in zip(head.versions, found, strict=True) if version is None]
         union = union_bytes(version for version in found if version is not None)
         return min(max([union, *lost]), LARGEST_SIZE)

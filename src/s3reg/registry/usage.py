@@ -25,6 +25,7 @@ from s3reg.model.template import Base
 from s3reg.registry import sessions
 from s3reg.registry.recent import Recent
 from s3reg.registry.sight import may_list, sees
+from s3reg.registry.withheld import given
 from s3reg.store.together import gather
 from s3reg.telemetry import emit
 
@@ -181,7 +182,8 @@ class Accounts:
 
     def _read(self, base: Base) -> tuple[_Needs, int]:
         """Past what is kept of whole versions: reading all of them would leave nothing there that a pull needs."""
-        found = self._records.read(fmt.version_key(base.template, base.version))
+        key = fmt.version_key(base.template, base.version)
+        found = given(self._records.store, key, lambda: self._records.read(key))
         if found is None:
             raise RecordDamaged(
                 what=f"version {base.version} of template {base.template}", reason="its record is missing"
