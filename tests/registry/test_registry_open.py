@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Before, Counting, FailsOnCall, LosesAnswer
+from faults import Before, Counting, FailsOnCall, LosesAnswer, Wrapped
 from registry.askers import guest
 from registry.material import (
     BASE,
@@ -249,6 +249,32 @@ def test_a_base_whose_record_or_head_is_damaged_is_dropped_and_the_push_goes_on(
 
     store.put(fmt.head_key(OTHER), b"not json")
     assert reasons(fresh.open(BASE, "v1", bases=(base(done),)))[OTHER] == "there is no such version"
+
+
+class Sums(Wrapped):
+    """A store that keeps these checksums."""
+
+    def __init__(self, store, sums):
+        super().__init__(store)
+        self._sums = sums
+
+    def stat(self, key):
+        return replace(super().stat(key), sha256=self._sums.get(key))
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "another"])
+def test_a_base_whose_map_is_not_there_is_no_base(node, store, harm):
+    """A file that did not change takes its map over unread: its next version would name what nobody has."""
+    pushed, sound = node.push(), node.push(OTHER, name="other", words="z")
+    (key,) = [stat.key for stat in store.list(fmt.MAPS) if pushed.entry.id in stat.key]
+    if harm == "gone":
+        store.delete([key])
+    else:
+        store.put(key, store.get(key).data[: -1 if harm == "cut" else None])
+    told = Sums(store, {key: "0" * 64} if harm == "another" else {})
+    opened = Pusher(Registry(told), store).open(tag="v2", bases=(base(sound),))
+    assert [version.template for version in opened.bases] == [OTHER]
+    assert [(one, "map" in reason) for one, reason in opened.dropped] == [(base(pushed), True)]
 
 
 def test_a_damaged_head_of_the_template_itself_refuses_the_push(node, store):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from s3reg.errors import FormatUnknown, RecordDamaged
+from s3reg.errors import FormatUnknown, ObjectNotFound, RecordDamaged
 from s3reg.model import format as fmt
 from s3reg.model.identity import Action
 from s3reg.store.together import gather
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s3reg.model.identity import Identity
     from s3reg.model.names import Digest, Domain, SessionId, TemplateId
     from s3reg.model.packs import PackRef
-    from s3reg.model.template import Base, Head, Marker, Session, Version
+    from s3reg.model.template import Base, Head, MapRef, Marker, Session, Version
     from s3reg.registry.records import Records
     from s3reg.store import Stat
 
@@ -70,8 +70,8 @@ def inspect(
 ) -> tuple[dict[Base, Version], Dropped]:
     """Those of `wanted` that the session may build on, and the others, with the reason.
 
-    `bad`: packs and maps that were found so; what lacks a map is no base. The session's record on the store must name all
-    of `wanted` already.
+    `bad`: packs and maps that were found so; what lacks a map is no base: a file that did not change takes its map over
+    unread. The session's record on the store must name all of `wanted` already.
     """
     bases = list(wanted)
     if not bases:
@@ -81,6 +81,7 @@ def inspect(
     heads = _heads(records, {base.template for base in bases})
     named = [base for base in bases if _names(heads.get(base.template), base)]
     versions = dict(zip(named, records.versions(named, withheld=True), strict=True))
+    lacking = _not_there(records, filter(None, versions.values()))
     usable: dict[Base, Version] = {}
     dropped: Dropped = []
     for base in bases:
@@ -93,6 +94,8 @@ def inspect(
             dropped.append((base, f"it lives in another domain than {session.domain!r}"))
         elif any(file.map is not None and (file.map.sid, file.map.sha256) in bad for file in version.files):
             dropped.append((base, "a map of it was found damaged"))
+        elif any(file.map in lacking for file in version.files):
+            dropped.append((base, "a map of it is missing, or is another one"))
         elif markers is None:
             dropped.append((base, "what a sweep is about to remove cannot be read"))
         elif any(marker.touches(version) for marker in markers):
@@ -100,6 +103,21 @@ def inspect(
         else:
             usable[base] = version
     return usable, dropped
+
+
+def _not_there(records: Records, versions: Iterable[Version]) -> set[MapRef | None]:
+    """The maps of these versions that the store does not have, as far as it tells without giving them."""
+
+    def look(row: tuple[Domain, MapRef]) -> MapRef | None:
+        domain, ref = row
+        try:
+            found = records.store.stat(fmt.map_key(domain, ref.sid, ref.sha256))
+        except ObjectNotFound:
+            return ref
+        return None if (found.size, found.sha256 or ref.sha256) == (ref.size, ref.sha256) else ref
+
+    rows = {(version.domain, file.map) for version in versions for file in version.files if file.map is not None}
+    return set(gather(look, rows)) - {None}
 
 
 def read_markers(records: Records) -> list[Marker] | None:
