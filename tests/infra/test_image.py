@@ -43,6 +43,7 @@ mount -o remount,bind,ro "$1"
 mount -o remount,bind,ro "$1/libraries"
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -o remount,bind,ro /
+cd /
 shift 2
 exec setpriv --reuid "$1" --regid "$2" --clear-groups --no-new-privs --bounding-set=-all,+dac_read_search \\
     --inh-caps=-all,+dac_read_search --ambient-caps=+dac_read_search -- "${@:3}"
