@@ -166,7 +166,7 @@ def test_what_the_library_lacks_is_said_and_nothing_is_changed(house, fsck):
     assert code == 8
     (row,) = told["repairs"]
     assert row["version"] is None
-    assert (row["template"], row["name"]) == (house.machine.id, told["damage"][0]["name"])
+    assert (row["uuid"], row["name"]) == (house.machine.id, told["damage"][0]["name"])
     assert house.machine.drives[0] in row["problem"]
     assert house.head() == before
     assert [one["tag"] for one in told["damage"]] == ["v2"]

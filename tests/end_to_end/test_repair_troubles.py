@@ -137,7 +137,7 @@ def test_each_version_of_several_templates_is_put_back_or_said_why_not(site):
         site.store.put(key, bytes(data))
     code, told = site.fsck("--repair-from", first.library)
     assert code == 8
-    outcomes = {(row["template"], row["tag"]): row for row in told["repairs"]}
+    outcomes = {(row["uuid"], row["tag"]): row for row in told["repairs"]}
     assert {key: row["problem"] is None for key, row in outcomes.items()} == {
         (first.id, "v1"): True,
         (first.id, "v2"): True,
@@ -237,3 +237,32 @@ def test_a_closed_registry_takes_the_repair_from_who_may_push_there_and_nobody_e
     (head,) = Registry(site.store).templates(EVERYONE)
     assert head.domain == "blue"
     assert site.pulled(machine, "v1", "runner") == wanted
+
+
+def test_what_several_versions_have_in_common_is_sent_once_though_the_library_noted_none_of_them(site):
+    machine = site.made()
+    site.push(machine, "v1")
+    (machine.folder / "policy.json").write_text("{}")
+    site.push(machine, "v2")
+    (Library(machine.library).own).rename(machine.library / "another-node-s")
+    site.hurt()
+    code, told = site.fsck("--repair-from", machine.library)
+    assert (code, [row["problem"] for row in told["repairs"]]) == (0, [None, None])
+    assert [row["sent"] > 0 for row in told["repairs"]] == [True, False]
+    assert site.pulled(machine, "v2", "runner") == machines.contents(machine.library, machine)
+    assert site.fsck()[0] == 0
+
+
+def test_a_library_in_which_nothing_can_be_laid_aside_is_said_to_be_beside_what_was_found(site):
+    machine = site.made()
+    site.push(machine, "v1")
+    own = Library(machine.library).own
+    own.rename(machine.library / "another-node-s")
+    own.mkdir()
+    (own / "repair").write_text("a file")
+    site.hurt()
+    code, told = site.fsck("--repair-from", machine.library)
+    assert (code, [row["tag"] for row in told["damage"]]) == (8, ["v1"])
+    (row,) = told["repairs"]
+    assert str(own / "repair") in row["problem"]
+    assert row["remedy"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import secrets
 import sys
 from collections import Counter
@@ -22,7 +23,8 @@ from s3reg.client import repair
 from s3reg.client.connection import Access, Connection
 from s3reg.client.library import Library
 from s3reg.client.repair import Hurt, Outcome
-from s3reg.errors import Invalid, Kind, SettingInvalid
+from s3reg.errors import Invalid, Kind, SettingInvalid, TemplateNotFound, TemplateNotStored
+from s3reg.model.identity import EVERYONE
 from s3reg.registry.damage import What
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 _ALL = "100"
 RANGES_TOLD = 100
 """Of one file, to a program."""
+NAMED = 5
+"""Of the templates that there are, where another one was asked about."""
 
 
 class _Command(click.Command):
@@ -113,14 +117,18 @@ def fsck(
     registry = registry_over(flags.existing_store(read), read)
     if not registry.status().store:
         raise SettingInvalid(name="--store", reason=f"there is no store of s3reg in {read.store!r}")
-    with _Shown(machine_readable=asked.machine_readable) as shown:
-        done = registry.fsck(
-            read_data=read_data,
-            seed=secrets.randbits(32) if seed is None else seed,
-            only=templates,
-            record=not no_record,
-            told=shown,
-        )
+    try:
+        with _Shown(machine_readable=asked.machine_readable) as shown:
+            done = registry.fsck(
+                read_data=read_data,
+                seed=secrets.randbits(32) if seed is None else seed,
+                only=templates,
+                record=not no_record,
+                told=shown,
+            )
+    except TemplateNotFound as e:
+        wanted, known = str(e.detail["template"]), [head.name for head in registry.templates(EVERYONE)]
+        raise TemplateNotStored(template=wanted, store=registry.store.location, known=_near(wanted, known)) from e
     outcomes = [] if library is None else list(_repaired(asked, read, registry.store, library, done))
     called = {one.template: one.name for one in done.damage if one.template and one.name}
     replaced = {one.hurt.version for one in outcomes if one.version is not None}
@@ -134,6 +142,13 @@ def fsck(
     output.give(answer, machine_readable=asked.machine_readable, code=code)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _near(wanted: str, known: Sequence[str]) -> str:
+    """Those that may have been meant; the first ones, where none is like it."""
+    near = difflib.get_close_matches(wanted, known, n=NAMED) or list(known[:NAMED])
+    more = f" and {len(known) - len(near)} more" if len(known) > len(near) else ""
+    return f"{', '.join(near)}{more}" if near else "there is none"
 
 
 def _repaired(asked: Asked, read: Settings, store: ObjectStore, folder: Path, done: Checked) -> Iterator[Outcome]:
@@ -291,7 +306,7 @@ def _body(done: Checked, percent: float) -> dict[str, Any]:
 
 def _outcome(one: Outcome, called: Mapping[TemplateId, str]) -> dict[str, Any]:
     return {
-        "template": one.hurt.template,
+        "uuid": one.hurt.template,
         "name": called.get(one.hurt.template, ""),
         "tag": one.hurt.tag,
         "replaced": one.hurt.version,
@@ -322,7 +337,7 @@ def _damage(damage: Sequence[Damage]) -> list[dict[str, Any]]:
             "object": one.key,
             "reason": one.reason,
             "remedy": one.remedy,
-            "template": one.template,
+            "uuid": one.template,
             "name": one.name,
             "version": one.version,
             "tag": one.tag,

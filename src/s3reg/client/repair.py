@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from s3reg import wire
-from s3reg.client import localtags, vmconfig
+from s3reg.client import localtags, platform, vmconfig
 from s3reg.client.library import PUBLISHING, LocalFile, LocalVm
 from s3reg.client.plan import Plan
 from s3reg.client.push import Push, PushOptions, loading
@@ -26,7 +26,7 @@ from s3reg.model.chunks import CHUNK_LOG2
 from s3reg.model.template import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from s3reg.client.connection import Connection
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 ASIDE = "repair"
 """Below a library's own records: small files of the versions that are put back, by template."""
+MOST_ONTO = 8
+"""Of the versions that were put back, the last ones, which the next may build on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,19 @@ def repair(
 
     What hinders one version is told, and hinders no other; unless the registry does not answer: that is raised.
     """
+    back: list[wire.VersionRef] = []
     for one in hurt:
         try:
-            yield _repaired(connection, library, one, avoid, progress)
+            # What one push stored, the next may name: damaged versions of a template share packs as sound ones do.
+            with platform.refusals_named(library.root):
+                outcome = _repaired(connection, library, one, progress, avoid=avoid, onto=back[-MOST_ONTO:])
         except S3regError as e:
             if e.kind is Kind.UNAVAILABLE:
                 raise
-            yield Outcome(one, problem=e)
+            outcome = Outcome(one, problem=e)
+        if outcome.version is not None:
+            back.append(wire.VersionRef(one.template, outcome.version))
+        yield outcome
 
 
 def clear(library: Library) -> None:
@@ -88,7 +96,13 @@ def clear(library: Library) -> None:
 
 
 def _repaired(
-    connection: Connection, library: Library, hurt: Hurt, avoid: frozenset[str], progress: Progress
+    connection: Connection,
+    library: Library,
+    hurt: Hurt,
+    progress: Progress,
+    *,
+    avoid: frozenset[str],
+    onto: Sequence[wire.VersionRef],
 ) -> Outcome:
     listed = _listed(connection, hurt)
     with contextlib.ExitStack() as stack:
@@ -98,7 +112,7 @@ def _repaired(
             member.name: member.digest for member in _row(library, hurt)
         }
         options = PushOptions(tag=hurt.tag, description=listed.description, force=True)
-        kind = functools.partial(_Repair, hurt=hurt, avoid=avoid, digests=digests)
+        kind = functools.partial(_Repair, hurt=hurt, avoid=avoid, onto=onto, digests=digests)
         one = stack.enter_context(loading(connection, library, vm, options, progress, kind=kind))
         pushed = one.run()
     return Outcome(hurt, pushed.answer.version, pushed.sent)
@@ -117,11 +131,24 @@ def _listed(connection: Connection, hurt: Hurt) -> wire.VersionEntry:
 class _Repair(Push):
     """A push that replaces one version, and nothing else."""
 
-    def __init__(self, *args: Any, hurt: Hurt, avoid: frozenset[str], digests: Mapping[str, str], **more: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        hurt: Hurt,
+        avoid: frozenset[str],
+        onto: Sequence[wire.VersionRef],
+        digests: Mapping[str, str],
+        **more: Any,
+    ) -> None:
         super().__init__(*args, **more)
         self._hurt = hurt
         self._avoid = avoid
+        self._onto = onto
         self._digests = digests
+
+    def _bases(self) -> list[wire.VersionRef]:
+        """What was put back just now, too."""
+        return list(dict.fromkeys([*self._onto, *super()._bases()]))[: wire.MOST_BASES]
 
     def _session(self, began: Began | None) -> tuple[wire.SessionAnswer, bool]:
         """Without the bases that are damaged: their maps may be no better than their packs."""
@@ -189,7 +216,8 @@ def _as_recorded(connection: Connection, library: Library, hurt: Hurt, stack: co
     if plan.version != hurt.version:
         raise VersionChanged(template=plan.name, version=hurt.tag)
     aside = library.own / ASIDE / hurt.template
-    aside.mkdir(parents=True)
+    # What a killed repair left, and could not be cleared away, is written anew.
+    aside.mkdir(parents=True, exist_ok=True)
     stack.callback(shutil.rmtree, aside, ignore_errors=True)
     held = {digest: path for path, digest, _ in library.ledger.held()}
     files: list[LocalFile] = []
