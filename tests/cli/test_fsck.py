@@ -76,7 +76,7 @@ def test_damage_is_a_row_for_each_file_and_an_exit_code(s3reg, store, tmp_path):
     done = s3reg("-j", "fsck", tmp_path / "store")
     assert (done.code, done.answer["status"], done.answer["code"]) == (DAMAGED, "ERROR", DAMAGED)
     (told,) = done.answer["body"]["damage"]
-    assert (told["template"], told["tag"], told["file"], told["object"]) == (BASE, "v1", "disk", key)
+    assert (told["uuid"], told["tag"], told["file"], told["object"]) == (BASE, "v1", "disk", key)
     assert told["lost"] == [[65536, 131072]]
     assert done.answer["body"]["noted_as_bad"] == {"objects": 1, "sound_again": 0, "not_noted": 0}
 
@@ -94,6 +94,17 @@ def test_one_template_alone(s3reg, store, tmp_path):
     assert s3reg("fsck", tmp_path / "store", "--template", "other").code == 0
     assert s3reg("fsck", tmp_path / "store", "--template", "sequoia").code == DAMAGED
     assert s3reg("fsck", tmp_path / "store", "--template", "nobody").code == Kind.NOT_FOUND.exit_code
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(("wanted", "known"), [("seqoia", "sequoia and 1 more"), ("x", "other, sequoia")])
+def test_a_template_that_the_store_does_not_have_is_told_with_those_that_may_be_meant(s3reg, tmp_path, wanted, known):
+    done = s3reg("fsck", "-t", wanted, tmp_path / "store")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.splitlines() == [
+        f"s3reg: {wanted}: the store directory {tmp_path / 'store'} has no template of this id or name",
+        f"       ask about one that it has: {known}",
+    ]
 
 
 @pytest.mark.usefixtures("store")

@@ -254,3 +254,27 @@ def test_what_has_lost_its_head_is_swept_once_that_is_said_to_be_gone_for_good(s
     assert s3reg("gc", "--lost", BASE, folder).code == 18
     assert s3reg("gc", "--lost", OTHER, folder).out.startswith("6 objects removed, ")
     check_sound(store)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("lost", "code", "says"),
+    [("base", 2, "takes the id of a template"), ("22222222-0000-4000-8000-000000000009", 3, "s3reg fsck names")],
+)
+def test_what_has_lost_no_head_is_refused_with_where_those_are_told(s3reg, folder, lost, code, says):
+    done = s3reg("gc", "--lost", lost, folder)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert lost in done.err
+    assert "s3reg list" not in done.err, "what has no head is in no list"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_that_fails_at_one_object_is_told_with_that(s3reg, folder):
+    head = folder / "heads.d" / f"{BASE}.json"
+    head.unlink()
+    head.symlink_to(folder / "nowhere")
+    done = s3reg("gc", folder)
+    assert done.code == 10
+    assert f"       (object {head})\n" in done.err
+    assert s3reg("-j", "gc", folder).answer["object"] == str(head)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from push_calls import API
+from s3reg.client.connection import Access, Connection
 from s3reg.model import names
 
 
@@ -101,3 +103,37 @@ def test_a_vm_comes_out_as_it_went_in(s3reg, pushed, disk, tmp_path):
     done = s3reg("--library", tmp_path / "b", "export", "base", tmp_path / "out")
     assert done.code == 0
     assert disk.read_bytes() in [path.read_bytes() for path in (tmp_path / "out").iterdir()]
+
+
+def rows(value):
+    """Every object in an answer."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, dict) else []), *(row for one in inside for row in rows(one))]
+
+
+def test_every_command_calls_a_template_s_id_its_uuid(s3reg, pushed, tmp_path):
+    address, template = pushed
+    s3reg("-a", address, "push", "base", "-t", "v2", "--force")
+    s3reg("-a", address, "untag", "base", "v1")
+    connection = Connection(Access(address))
+    connection.call("POST", f"{API}/sessions", {"template": template, "name": "base", "tag": "v3"})
+    connection.close()
+    head = next((tmp_path / "store" / "heads.d").iterdir())
+    for arguments in (
+        ["list"],
+        ["show", "base"],
+        ["du", "--tags"],
+        ["prune", "--keep-last", "1", "--dry-run"],
+        ["trash", "list"],
+        ["sessions", "list"],
+        ["gc", "--dry-run", tmp_path / "store"],
+        ["trash", "restore", "base"],
+        ["untag", "base", "v1"],
+        ["rename", "base", "other"],
+    ):
+        found = rows(s3reg("-j", "-a", address, *arguments).answer["body"])
+        assert {row["uuid"] for row in found if "uuid" in row} == {template}, arguments
+        assert not any("template" in row for row in found), arguments
+    head.write_bytes(b"{}")
+    found = rows(s3reg("-j", "fsck", tmp_path / "store").answer["body"])
+    assert {row["uuid"] for row in found if "uuid" in row} == {template}

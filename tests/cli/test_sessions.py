@@ -49,7 +49,7 @@ def test_a_program_gets_all_that_is_known(s3reg, registry, opened, http):
         "session": opened[0],
         "state": "open",
         "owner": "everyone",
-        "template": TEMPLATE,
+        "uuid": TEMPLATE,
         "name": "",
         "domain": "main",
         "signed": 7,
@@ -75,3 +75,21 @@ def test_one_that_there_is_not_is_told(s3reg, registry):
     assert (done.code, done.out) == (7, "")
     assert "f" * 32 in done.err
     assert s3reg("sessions", "abort", "x", "-a", registry).code == 2
+
+
+def test_it_is_looked_for_before_anybody_is_asked(s3reg, registry, opened, http, terminal):
+    terminal("y\n")
+    done = s3reg("sessions", "abort", opened[0], "f" * 32, "-a", registry)
+    assert (done.code, "Go on?" in done.err) == (7, False)
+    http.call("POST", f"{API}/sessions/{opened[0]}/uploads", {"objects": []})
+    done = s3reg("sessions", "abort", opened[0], "-a", registry)
+    assert done.code == 0
+    assert f"{opened[0]} (to {TEMPLATE}, by everyone) will be given up. Go on?" in done.err
+
+
+def test_whoever_thinks_better_of_it_leaves_it(s3reg, registry, opened, http, terminal):
+    terminal("n\n")
+    done = s3reg("sessions", "abort", opened[0], "-a", registry)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("nothing was given up\n")
+    http.call("POST", f"{API}/sessions/{opened[0]}/uploads", {"objects": []})

@@ -65,8 +65,8 @@ class TestList:
         s3reg("revert", "base")
         (one,) = s3reg("-j", "trash", "list", versions.id).answer["body"]
         assert one["until"] - one["removed"] == 7 * 24 * 3600
-        assert {name: one[name] for name in ("template", "name", "tag", "deleted")} == {
-            "template": versions.id, "name": "base", "tag": "v3", "deleted": False,
+        assert {name: one[name] for name in ("uuid", "name", "tag", "deleted")} == {
+            "uuid": versions.id, "name": "base", "tag": "v3", "deleted": False,
         }  # fmt: skip
 
     def test_nothing_removed_is_an_empty_list_and_an_unknown_template_is_3(self, s3reg, versions):

@@ -41,7 +41,7 @@ def du(asked: Asked, templates: tuple[str, ...], *, tags: bool) -> None:
     found = list({one.template: one for answer in answers for one in answer.templates}.values())
     whole = answers[0] if len(answers) == 1 else None
     body = {
-        "templates": [wire.write(one) for one in found],
+        "templates": [output.row(wire.write(one)) for one in found],
         "total": {name: getattr(whole, name) for name in _SUMS} if whole else None,
     }
     headings = ("template", "own", "shared", "in use", "trash", "frees")

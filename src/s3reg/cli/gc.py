@@ -18,7 +18,8 @@ from s3reg.cli import flags, output, stored
 from s3reg.cli.interrupts import ENDING
 from s3reg.cli.node import when
 from s3reg.cli.output import Answer, Columns, counted
-from s3reg.errors import S3regError
+from s3reg.errors import Invalid, S3regError
+from s3reg.model import names
 from s3reg.registry import Swept
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
+def _ids(context: click.Context, option: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    del context, option
+    for word in words:
+        if not names.is_template_id(word):
+            # A template without its head has no name.
+            raise Invalid(reason=f"--lost takes the id of a template, as s3reg fsck tells it, not {word!r}")
+    return words
+
+
 @flags.taking("store", "s3_", "log_", "event_")
 @click.command()
 @flags.WHERE
@@ -39,6 +49,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
     "--lost",
     multiple=True,
     metavar="TEMPLATE-ID",
+    callback=_ids,
     shell_complete=stored.lost,
     help="Its head is gone for good, as s3reg fsck tells: what is left of it goes. Again for more of them.",
 )
@@ -241,7 +252,7 @@ def _push_body(one: UnderWay) -> dict[str, Any]:
     assert one.session is not None, "a sweep that cannot read one stops"
     return {
         "session": one.id,
-        "template": one.session.template,
+        "uuid": one.session.template,
         "name": one.name,
         "owner": one.session.owner,
         "opened": one.session.opened,

@@ -16,6 +16,7 @@ from s3reg.cli import candidates, output
 from s3reg.cli.node import TRIES_TO_ASK, connected, when
 from s3reg.cli.options import OpenGroup
 from s3reg.cli.output import Answer, Columns
+from s3reg.errors import SessionNotFound
 from s3reg.model import names
 from s3reg.wire import sessions as messages
 
@@ -53,7 +54,7 @@ def list_(asked: Asked) -> None:
     ]
     headings = ("session", "template", "owner", "opened", "heard of", "sent", "until")
     table = Columns(headings, rows, below=("session",))
-    body = [dataclasses.asdict(one) for one in found]
+    body = [output.row(dataclasses.asdict(one)) for one in found]
     output.give(Answer(body, "", table), machine_readable=asked.machine_readable)
 
 
@@ -65,7 +66,17 @@ def abort(asked: Asked, ids: tuple[str, ...], *, yes: bool) -> None:
     """Give pushes up: their next call is refused, and the next sweep removes what they uploaded."""
     ids = tuple(dict.fromkeys(names.session_id(sid) for sid in ids))
     with connected(asked) as connection:
-        output.confirm(f"{', '.join(ids)} will be given up.", yes=yes, machine_readable=asked.machine_readable)
+        found = {one.session: one for one in connection.ask(messages.SessionsAnswerSchema, "GET", _PATH).sessions}
+        for sid in ids:
+            if sid not in found:
+                raise SessionNotFound(session=sid)
+        what = ", ".join(f"{sid} (to {found[sid].name or found[sid].template}, by {found[sid].owner})" for sid in ids)
+        output.confirm(
+            f"{what} will be given up.",
+            yes=yes,
+            machine_readable=asked.machine_readable,
+            declined="nothing was given up",
+        )
         for sid in ids:
             connection.call("POST", f"{_PATH}/abort", wire.write(messages.SessionName(sid)))
     text = f"{', '.join(ids)} given up"

@@ -65,7 +65,9 @@ def list_(asked: Asked, template_: str | None) -> None:
         for one in found
     ]
     table = Columns(("template", "tag", "size", "removed", "by", "until", "version"), rows, below=("version",))
-    output.give(Answer([wire.write(one) for one in found], "", table), machine_readable=asked.machine_readable)
+    output.give(
+        Answer([output.row(wire.write(one)) for one in found], "", table), machine_readable=asked.machine_readable
+    )
 
 
 @trash.command()

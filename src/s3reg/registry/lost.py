@@ -11,7 +11,7 @@ import secrets
 from logging import WARNING
 from typing import TYPE_CHECKING
 
-from s3reg.errors import HeadThere, TemplateNotFound
+from s3reg.errors import HeadThere, NothingLost
 from s3reg.model import format as fmt
 from s3reg.model.names import MAIN_DOMAIN, SessionId
 from s3reg.model.template import Head
@@ -42,11 +42,11 @@ def is_lost(records: Records, template: TemplateId) -> bool:
 
 
 def check_lost(records: Records, template: TemplateId) -> None:
-    """Raise HeadThere for a template that has its head, TemplateNotFound where nothing has lost one."""
+    """Raise HeadThere for a template that has its head, NothingLost where nothing has lost one."""
     if records.head(template) is not None:
         raise HeadThere(template=template)
     if not is_lost(records, template):
-        raise TemplateNotFound(template=template)
+        raise NothingLost(template=template)
 
 
 def give_up(records: Records, template: TemplateId) -> None:
