@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ class Told:
     value: Any = field(repr=False)
     source: str | None
     """The flag, the variable, or FILE:LINE; None: nobody, it is the default."""
+    named: str | None
+    """The setting, for an error, as whoever said it calls it; None: nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,22 @@ class Reading:
     def source(self, name: str) -> str | None:
         """Who said what this setting is; None: nobody."""
         return next(one.source for one in self.told if one.setting.name == name)
+
+    def renamed(self, e: SettingInvalid) -> SettingInvalid:
+        """The same error, with its setting named as whoever said it calls it: whoever found it knows values only."""
+        name = e.detail.get("name")
+        for one in self.told:
+            if one.named is not None and name in {one.setting.name, one.setting.variable, one.setting.flag}:
+                return SettingInvalid(**{**e.detail, "name": one.named})
+        return e
+
+    @contextlib.contextmanager
+    def renaming(self) -> Iterator[None]:
+        """What is raised inside as SettingInvalid is `renamed` outside."""
+        try:
+            yield
+        except SettingInvalid as e:
+            raise self.renamed(e) from e
 
 
 def read(environ: Mapping[str, str], **flags: str | None) -> Settings:
@@ -89,7 +108,7 @@ def gather(environ: Mapping[str, str], **flags: str | None) -> Reading:
         except SettingInvalid as e:
             troubles.append(e)
             wrong.add(row.name)
-            told.append(Told(row, row.default, None))
+            told.append(Told(row, row.default, None, None))
     return Reading(tuple(told), frozenset(wrong), tuple(troubles))
 
 
@@ -117,12 +136,12 @@ def _told(row: Setting, said: Iterable[_Spelling]) -> Told:
     for one in said:
         if one.text:
             try:
-                return Told(row, _value(row, one), one.source)
+                return Told(row, _value(row, one), one.source, one.named)
             except ValueError as e:
                 raise SettingInvalid(name=one.named, reason=str(e)) from None
         if row.name in CLOSING:
             raise SettingInvalid(name=one.named, reason="it is empty; leave it out, if more is to be open")
-    return Told(row, row.default, None)
+    return Told(row, row.default, None, None)
 
 
 def _value(row: Setting, said: _Spelling) -> Any:

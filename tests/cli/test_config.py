@@ -157,14 +157,14 @@ def test_all_that_is_in_the_way_is_named_not_only_the_first(check, tmp_path):
         *("client certificates", "client certificates", "store"),
     ]
     named = [
-        *("S3REG_LOGIN_SECOND: there is no such setting", "theads in ", "S3REG_NO_AUTH", "cert.pem: it holds no"),
+        *("S3REG_LOGIN_SECOND: there is no such setting", "theads in ", "--no-auth", "--tls-cert: "),
         *(
             "cannot listen on 192.0.2.1:0",
             "cannot listen on 192.0.2.1:1",
             "S3REG_ROOT_TOKEN: ",
             "S3REG_ROOT_TOKEN_PREVIOUS",
         ),
-        *("S3REG_CLIENT_CA", "S3REG_CLIENT_CRL", "is a file, not a directory"),
+        *("--client-ca: ", "--client-crl: ", "is a file, not a directory"),
     ]
     assert all(words in said for words, (_, said) in zip(named, told, strict=True)), told
 
@@ -193,6 +193,25 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_named(check, tmp_path)
     code, steps = check("--tls-cert", certificate, "--tls-key", other)
     ((step, said),) = wrong(steps)
     assert (code, step, "the key does not belong to the certificate" in said) == (2, "TLS", True)
+
+
+@pytest.mark.parametrize("way", ["flag", "variable", "file"])
+def test_what_is_found_wrong_later_is_named_as_whoever_said_it_calls_it(check, s3reg, tmp_path, way):
+    (tmp_path / "cert.pem").write_text("none")
+    wrong_ones = {"client_crl": tmp_path / "crl.pem", "tls_cert": tmp_path / "cert.pem"}
+    rows = [ROWS[name] for name in wrong_ones]
+    text = "".join(f"{name}: {path}\n" for name, path in wrong_ones.items())
+    flags = [part for row in rows for part in (row.flag, wrong_ones[row.name])] if way == "flag" else []
+    variables = {row.variable: wrong_ones[row.name] for row in rows} if way == "variable" else {}
+    _, steps = check(*flags, file=text if way == "file" else None, **variables)
+    names = {
+        "flag": ["--client-crl", "--tls-cert"],
+        "variable": ["S3REG_CLIENT_CRL", "S3REG_TLS_CERT"],
+        "file": [f"{name} in {tmp_path / 's3reg.yaml'}:{number}" for number, name in enumerate(wrong_ones, 1)],
+    }[way]
+    assert [said.split(": ")[0] for _, said in wrong(steps)] == [f"setting {name}" for name in names]
+    config = ["--config", tmp_path / "s3reg.yaml"] if way == "file" else []
+    assert f"setting {names[0]}: revoked by whom?" in s3reg("serve", *flags, *config).err
 
 
 def test_an_address_at_which_somebody_listens_is_told_and_is_no_failure(check):

@@ -74,7 +74,11 @@ def read(flags: Mapping[str, str | None], url: str | None = None, *, quietly: bo
 
     `quietly`: from warnings on, unless somebody says another level. Raises SettingInvalid.
     """
-    reading = gather(flags, url)
+    return settled(gather(flags, url), quietly=quietly)
+
+
+def settled(reading: Reading, *, quietly: bool = False) -> Settings:
+    """The settings of what was read; the log is set up by them. `quietly` and errors as in `read`."""
     found = reading.settings()
     if quietly and reading.source("log_level") is None:
         found = dataclasses.replace(found, log_level=_QUIETLY)

@@ -60,10 +60,17 @@ def rehearse(reading: Reading) -> list[Step]:
             steps.append(Step(name, f"not tried: {', '.join(wrong)}", advice=True))
             continue
         try:
-            steps += [Step(name, *found) for found in act(read)]
+            steps += [_step(reading, name, *found) for found in act(read)]
         except S3regError as e:
-            steps.append(Step(name, str(e), e))
+            steps.append(_step(reading, name, str(e), e))
     return steps
+
+
+def _step(reading: Reading, name: str, said: str, trouble: S3regError | None = None, advice: bool = False) -> Step:
+    if isinstance(trouble, SettingInvalid):
+        trouble = reading.renamed(trouble)
+        said = str(trouble)
+    return Step(name, said, trouble, advice)
 
 
 _Found = tuple[str] | tuple[str, S3regError | None] | tuple[str, S3regError | None, bool]
