@@ -13,7 +13,7 @@ import click
 from s3reg import __version__, settings
 from s3reg.api import traces, trial
 from s3reg.api.wiring import Wiring, open_store
-from s3reg.cli import flags, output, serving
+from s3reg.cli import flags, output, proxies, serving
 from s3reg.cli.adopt import adopt
 from s3reg.cli.config import config
 from s3reg.cli.fsck import fsck
@@ -48,12 +48,16 @@ def serve(asked: Asked, /, **told: str | None) -> None:
     for name, (option, meant) in _OF_NODES.items():
         if getattr(asked, name) is not None:
             raise SettingInvalid(name=option, reason=f"it says who a node is; {meant}")
-    read = flags.read(told)
-    settings.check(read)
-    tls = Tls.named(read)
+    reading = flags.gather(told)
+    read = flags.settled(reading)
+    with reading.renaming():
+        settings.check(read)
+        tls = Tls.named(read)
+    proxies.ask_once([read.s3_endpoint, read.traces])
     with serving.listening(read) as sock, serving.listening_beside(read) as beside:
         # The store is opened here once, and let go before the fork: a missing bucket is told before anything is served.
-        location = _tried(read)
+        with reading.renaming():
+            location = _tried(read)
         asks = "asks for credentials" if read.guarded else "everyone may do everything"
         line = f"s3reg {__version__} serves {location} at {serving.url_of(sock, read)} ({asks})"
         serving.serve(read, sock, tls, lambda: click.echo(line), beside)
