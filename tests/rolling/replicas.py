@@ -94,6 +94,15 @@ class Forked(Replica):
     def kill(self) -> None:
         self._child.kill()
 
+    def outcome(self) -> running.Outcome:
+        """What it came to, once it has."""
+        return self._child.outcome()
+
+    def logged(self, words: str) -> list[str]:
+        """The lines of its log that have these words."""
+        lines = (self._child.folder / "err").read_text().splitlines()
+        return [line for line in lines if words in line and " info " not in line]
+
 
 def status(url: str) -> int:
     """Of a GET over a connection of its own; 0: it came to none."""

@@ -17,6 +17,7 @@ import urllib3
 import running
 from rolling.replicas import Forked, Replica, status, workers
 from s3reg.cli import serving
+from s3reg.cli.arbiter import Pause
 
 QUICK_TO_DESPAIR = "import s3reg.cli.serving as s; s.HUNG_SECONDS = 4; from s3reg.cli.main import main; main()"
 CALLERS = 6
@@ -163,6 +164,58 @@ def test_a_process_that_was_killed_is_replaced(replica):
     os.kill(before[0], signal.SIGKILL)
     until(lambda: len(set(workers(one.pid)) - set(before)) == 1, "no other worker came")
     assert status(f"{one.url}/registry/vm") == 200
+
+
+@contextlib.contextmanager
+def away(store):
+    """No process can start over this store meanwhile."""
+    elsewhere = store.rename(store.parent / "elsewhere")
+    store.touch()
+    yield
+    store.unlink()
+    elsewhere.rename(store)
+
+
+def test_while_a_process_cannot_be_replaced_the_others_serve_on_and_later_it_is(replica, tmp_path):
+    one = replica(WORKERS="2")
+    before = until(lambda: len(found := workers(one.pid)) == 2 and found, "no two workers")
+    assert one.ready()
+    with away(tmp_path / "store"):
+        os.kill(before[0], signal.SIGKILL)
+        (told,) = until(lambda: one.logged("worker-not-started"), "no other worker was tried")
+        assert "is a file, not a directory" in told
+        assert status(f"{one.url}/livez") == 200
+    until(lambda: len(set(workers(one.pid)) - set(before)) == 1, "no other worker came")
+    assert set(one.logged("")) - {told} == set(one.logged("gunicorn.error: 'Worker (pid:"))  # that one was killed
+
+
+def test_when_none_of_its_processes_can_start_it_ends_and_has_said_why(replica, tmp_path):
+    one = replica(WORKERS="1")
+    (only,) = until(lambda: workers(one.pid), "no worker")
+    assert one.ready()
+    with away(tmp_path / "store"):
+        os.kill(only, signal.SIGKILL)
+        assert one.outcome().code == 3
+    (told,) = one.logged("worker-not-started")
+    assert "is a file, not a directory" in told
+
+
+def test_each_process_that_could_not_start_is_waited_for_twice_as_long_as_the_one_before():
+    now = 0.0
+    pause = Pause(lambda: now)
+    assert not pause
+    for seconds in (1, 2, 4, 8, 16, 32, 60, 60):
+        pause.lengthen()
+        now += seconds - 0.001
+        assert pause
+        now += 0.001
+        assert not pause
+    pause.lengthen()
+    pause.end()
+    assert not pause
+    pause.lengthen()
+    now += 1
+    assert not pause
 
 
 def test_a_process_that_hangs_is_replaced(tmp_path, monkeypatch):

@@ -10,11 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from s3reg.cli.ending import Ending, turn_away
 from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from s3reg.cli.patience import PatientWorker
@@ -25,6 +27,29 @@ SPARE_SECONDS = 2
 """Between when a worker must have ended and when it is killed."""
 ARRIVE_SECONDS = 0.1
 """For connections that had begun when nobody new was let in: several round trips between a client and a replica."""
+AGAIN_SECONDS, AGAIN_AT_MOST_SECONDS = 1.0, 60.0
+"""After a worker that ended before it served, until another one is started: doubled with each further one."""
+
+
+class Pause:
+    """Until another worker is started: none, unless those before it ended before they served."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seconds = 0.0
+        self._until = float("-inf")
+
+    def lengthen(self) -> None:
+        """One more has."""
+        self._seconds = min(2 * self._seconds or AGAIN_SECONDS, AGAIN_AT_MOST_SECONDS)
+        self._until = self._clock() + self._seconds
+
+    def end(self) -> None:
+        """All that are wanted serve."""
+        self._seconds, self._until = 0.0, float("-inf")
+
+    def __bool__(self) -> bool:
+        return self._clock() < self._until
 
 
 class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
@@ -40,6 +65,7 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self._drain_seconds = drain_seconds
         self._ends: float | None = None
         """When it stops taking connections, once it is told to end."""
+        self._pause = Pause()
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal. Who says SIGTERM twice does not want to wait."""
@@ -68,12 +94,28 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         found: list[int] = super().wait_for_signals(timeout)
         return found
 
+    def reap_workers(self) -> None:
+        """Bury workers that have ended. One that could not even start is tried again later, if others serve meanwhile.
+
+        Else the replica ends.
+        """
+        before = dict(self.WORKERS)
+        super().reap_workers()
+        gone = [before[pid] for pid in before.keys() - self.WORKERS.keys()]
+        if self.ending.told or all(worker.serves or worker.is_leaving for worker in gone):
+            return
+        self._pause.lengthen()
+        served = any(worker.serves and not worker.is_leaving for worker in self.WORKERS.values())
+        if not served and any(worker.could_not_start for worker in gone):
+            # Whoever started it is to know: it may be a setting.
+            raise HaltServer("no worker could start", self.WORKER_BOOT_ERROR)
+
     def manage_workers(self) -> None:
         """Have as many workers as are wanted. One that is spent serves until its successor does."""
         self._look_at_the_clock()
         staying = [worker for worker in self.WORKERS.values() if not worker.is_leaving]
         fresh = [worker for worker in staying if not worker.is_spent]
-        for _ in range(self.num_workers - len(fresh)):
+        for _ in range(0 if self._pause else self.num_workers - len(fresh)):
             try:
                 self.spawn_worker()
             except OSError as e:
@@ -84,6 +126,7 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
                 return
         if len(fresh) < self.num_workers or not all(worker.serves for worker in fresh):
             return
+        self._pause.end()
         too_many = sorted(fresh, key=lambda worker: worker.age)[: len(fresh) - self.num_workers]
         for worker in [worker for worker in staying if worker.is_spent] + too_many:
             worker.is_leaving = True

@@ -28,6 +28,7 @@ from s3reg.api import audit, headers, health, metrics, requestlog, traces
 from s3reg.cli.arbiter import FINISH_SECONDS
 from s3reg.cli.caller import PIECE, Caller, HeadTooLarge, Limits, NoHttp
 from s3reg.cli.ending import Ending, Flag
+from s3reg.errors import S3regError
 from s3reg.telemetry import emit, of_request, request_id
 from s3reg.wire import requestid
 
@@ -65,11 +66,13 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
         self.ending = Ending()
         """The replica's own takes its place before the fork."""
         self.serves = Flag()
-        """It takes connections. For the arbiter, like the next two."""
+        """It takes connections. For the arbiter, like the next three."""
         self.is_spent = Flag()
         """It has answered as many requests as one worker may."""
         self.is_leaving = False
         """It was told to end."""
+        self.could_not_start = Flag()
+        """Its application could not be made, and the log says why."""
         self.callers: set[Caller] = set()
         """All connections that are open."""
         self._leaving: deque[Caller] = deque()
@@ -78,7 +81,15 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
     def init_process(self) -> None:
         """Where gunicorn lets the worker begin; ends when it does."""
         more_files()
-        super().init_process()
+        try:
+            super().init_process()
+        except Exception as e:
+            if self.booted:
+                raise
+            _tell_why(e)
+            self.could_not_start.set()
+            # Not gunicorn's own code for it, which ends the replica whoever else serves.
+            sys.exit(0)
 
     def load_wsgi(self) -> None:
         """The application; what it answers is sent in pieces, each of which must be taken in time."""
@@ -261,6 +272,14 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             client.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         except OSError:
             return  # it did not wait for the answer
+
+
+def _tell_why(e: Exception) -> None:
+    """One event of the log: why a worker could not start."""
+    if isinstance(e, S3regError):
+        emit("worker-not-started", level=logging.ERROR, reason=str(e), next=e.next_step)
+    else:
+        emit("worker-not-started", level=logging.ERROR, reason=type(e).__name__, trouble=e)
 
 
 def more_files() -> None:
