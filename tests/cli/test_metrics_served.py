@@ -154,6 +154,25 @@ def test_callers_that_stay_take_no_more_than_their_places_and_are_let_go():
         assert _again(url).data == b"here"
 
 
+def test_what_goes_wrong_there_is_one_event_of_the_log_and_nothing_beside_it(caplog, capfd):
+    def app(environ, start):
+        write = start("200 OK", [("Content-Type", "text/plain")])
+        if environ["PATH_INFO"] == "/slow":
+            write(b"begun")
+            raise TimeoutError  # as writing more would, to a caller that reads none of it
+        raise OSError(environ["PATH_INFO"])
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        beside.serve(sock, app)
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        assert ask(f"{url}/slow").data == b"begun"
+        assert ask(f"{url}/metrics").status == 500
+    (record,) = caplog.records
+    assert (record.event, record.levelname) == ("metrics-port-failed", "ERROR")
+    assert str(record.exc_info[1]) == "/metrics"
+    assert capfd.readouterr() == ("", "")
+
+
 def _again(url):
     """An answer, as soon as a place is free: a thread gives its own back just after its caller has the answer."""
     while True:

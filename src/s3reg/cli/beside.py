@@ -6,10 +6,14 @@ wait for a store, and any of them answers for all. It speaks plain HTTP, though 
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+
+from s3reg.telemetry import emit
 
 if TYPE_CHECKING:
     import socket
@@ -21,8 +25,36 @@ CALLER_SECONDS = 5.0
 """That each read from, and write to, a caller may take."""
 
 
+LONGEST_LINE = 65_536
+"""Bytes of a request's first line, and of each header: Python's own."""
+
+
+class _Answer(ServerHandler):
+    headers_sent: bool
+    request_handler: WSGIRequestHandler
+
+    def log_exception(self, exc_info: Any) -> None:
+        """One event of our log, where Python's own would write a traceback beside it; none if the caller went away."""
+        if not (self.headers_sent and isinstance(exc_info[1], OSError)):
+            _tell(exc_info[1])
+
+
 class _Handler(WSGIRequestHandler):
     timeout = CALLER_SECONDS
+    rfile: Any
+    wfile: Any
+    server: Any
+
+    def handle(self) -> None:
+        """Answer one request, as Python's own does, but for what a failure leaves behind."""
+        self.raw_requestline = self.rfile.readline(LONGEST_LINE + 1)
+        if len(self.raw_requestline) > LONGEST_LINE:
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(414)
+        elif self.parse_request():
+            answer = _Answer(self.rfile, self.wfile, sys.stderr, self.get_environ(), multithread=True)
+            answer.request_handler = self
+            answer.run(self.server.get_app())
 
     def log_message(self, *_: object) -> None:
         """Nothing: what the app is asked, it logs itself, and whoever scrapes comes again and again."""
@@ -63,7 +95,15 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: the caller is gone, or too slow."""
+        """Tell what nobody has answered to; a caller that is gone, or too slow, is no failure."""
+        del request, client_address
+        trouble = sys.exc_info()[1]
+        if not isinstance(trouble, OSError):
+            _tell(trouble)
+
+
+def _tell(trouble: BaseException | None) -> None:
+    emit("metrics-port-failed", level=logging.ERROR, trouble=trouble)
 
 
 def serve(sock: socket.socket, app: Callable[..., Any]) -> None:
