@@ -332,6 +332,19 @@ def test_a_body_that_breaks_off_says_nothing(web, standing):
                 assert line.recv(65536).startswith(b"HTTP/1.1 400 "), (path, header, body)
 
 
+def test_a_length_that_is_none_says_nothing(web, standing):
+    """Taken for no length at all, it would be no body: a revert without its tag."""
+    parts = urlsplit(web.url)
+    asked = ("DELETE", f"/registry/revert?id={standing.machine.id}"), ("POST", f"{API}/revert"), ("POST", "/log")
+    lengths = ("abc", "-5", "+2", "2, 3", "2.0", "0x2", "\xb2", "1" * 5000, "2\r\nContent-Length: 3")
+    for method, path in asked:
+        for length in lengths:
+            with socket.create_connection((parts.hostname, parts.port), timeout=60) as line:
+                head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+                line.sendall(head.encode("latin-1") + b"{}x")
+                assert line.recv(65536).startswith(b"HTTP/1.1 400 "), (path, length[:80])
+
+
 def test_a_method_that_a_path_does_not_take(web):
     native(web.open(f"{API}/plan", method="POST", json={}), 405, "method-not-allowed")
     assert "POST" in anka(web.open("/registry/vm", method="POST", json={}), 405)
