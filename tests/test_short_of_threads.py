@@ -91,7 +91,7 @@ def test_a_look_at_the_store_that_could_not_begin_makes_no_replica_unready_for_e
 
 
 def test_a_look_at_what_there_is_that_could_not_begin_is_begun_later(short):
-    stock = Stock(lambda: Seen((), None), wait_seconds=1)
+    stock = Stock(lambda: Seen((), None, None), wait_seconds=1)
     with pytest.raises(RuntimeError):
         stock.seen()
     short.now = False

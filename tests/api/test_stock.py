@@ -28,7 +28,7 @@ def test_a_look_is_kept_for_a_while(clock):
 
     def look():
         looks.append(clock.now)
-        return Seen((), None)
+        return Seen((), None, None)
 
     stock = Stock(look, clock=clock, wait_seconds=WAIT)
     assert stock.seen() is not None
@@ -47,7 +47,7 @@ def test_what_was_seen_before_is_given_while_a_look_takes_long_and_no_second_one
         looks.append(clock.now)
         if len(looks) > 1:
             assert goes_on.wait(WAIT)
-        return Seen((len(looks),), None)
+        return Seen((len(looks),), None, None)
 
     stock = Stock(look, clock=clock, wait_seconds=WAIT)
     assert stock.seen().heads == (1,)
@@ -68,7 +68,7 @@ def test_after_a_look_that_failed_nothing_is_known_and_soon_it_is_looked_again(c
     def look():
         if fails.pop(0):
             raise error
-        return Seen((), None)
+        return Seen((), None, None)
 
     stock = Stock(look, clock=clock, wait_seconds=WAIT)
     assert stock.seen() is not None
