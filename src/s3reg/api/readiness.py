@@ -1,17 +1,17 @@
 """Whether this replica can serve, from a look at the store that nobody waits for twice.
 
-A look is at most two seconds old, and one at most is under way. It gets a thread of its own: who asks waits three seconds
-for it, whatever the store does; while one takes longer, the answer is at once that the store cannot be reached.
+A look is at most two seconds old. Who asks waits three seconds for it, whatever the store does; while one takes longer, the
+answer is at once that the store cannot be reached.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s3reg.api.looks import Looks
 from s3reg.errors import S3regError, StoreUnavailable
 from s3reg.telemetry import emit
 
@@ -62,12 +62,8 @@ class Readiness:
         self, look: Callable[[], None], clock: Callable[[], float] = time.time, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._look = look
-        self._clock = clock
         self._wait_seconds = wait_seconds
-        self._lock = threading.Lock()
-        self._last: Verdict | None = None
-        self._seen = 0.0
-        self._under_way: _Look | None = None
+        self._looks = Looks(self._found, lambda _: FRESH_SECONDS, clock)
         self._ends: Callable[[], bool] = lambda: False
 
     def ending(self, when: Callable[[], bool]) -> None:
@@ -78,41 +74,27 @@ class Readiness:
         """What a look at the store found that is two seconds old at most."""
         if self._ends():
             return Verdict(ENDING, "ending: this replica takes no more calls", "ask another replica")
-        with self._lock:
-            if self._last is not None and 0 <= self._clock() - self._seen < FRESH_SECONDS:
-                return self._last
-            look = self._under_way
-            if look is None:
-                look = _Look(threading.Event(), time.monotonic() + self._wait_seconds)
-                threading.Thread(target=self._run, args=(look,), daemon=True).start()
-                self._under_way = look  # only now: a system that is short of threads refuses to start one
-        if look.done.wait(max(0.0, look.until - time.monotonic())) and self._last is not None:
-            return self._last
-        return _verdict(StoreUnavailable(store="?", reason="?"))
+        under_way = self._looks.begun()
+        if under_way is not None:
+            in_time = under_way.done.wait(max(0.0, under_way.since + self._wait_seconds - time.monotonic()))
+            if not in_time:
+                return _verdict(StoreUnavailable(store="?", reason="?"))
+        found = self._looks.last
+        assert found is not None
+        return found
 
-    def _run(self, look: _Look) -> None:
+    def _found(self) -> Verdict:
         trouble: BaseException | None = None
         try:
             self._look()
         except Exception as e:  # noqa: BLE001 - a defect of ours is no reason to answer nothing
             trouble = e
-        found = _verdict(trouble)
-        with self._lock:
-            before, self._last, self._seen, self._under_way = self._last, found, self._clock(), None
+        before, found = self._looks.last, _verdict(trouble)
         if trouble is not None and (before is None or before.reason != found.reason):
             emit("unready", level=logging.ERROR, reason=found.reason, why=str(trouble))
         elif trouble is None and before is not None and not before.ready:
             emit("ready-again", was=before.reason)
-        look.done.set()
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One that is under way."""
-
-    done: threading.Event
-    until: float
-    """How long it is waited for, by `time.monotonic`."""
+        return found
 
 
 def _verdict(trouble: BaseException | None) -> Verdict:

@@ -1,4 +1,4 @@
-"""What the registry holds, for who asks again and again: looked at now and then, by one at a time, in a thread of its own.
+"""What the registry holds, for who asks again and again: looked at now and then.
 
 Who asks while a look is under way waits for it a moment, and gets what was seen before it if that was not long enough: a
 store that hangs keeps nobody waiting.
@@ -7,11 +7,11 @@ store that hangs keeps nobody waiting.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s3reg.api.looks import Looks
 from s3reg.errors import S3regError
 from s3reg.model.identity import EVERYONE
 from s3reg.registry import disk
@@ -61,40 +61,24 @@ class Stock:
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._look = look
-        self._clock = clock
         self._wait_seconds = wait_seconds
-        self._lock = threading.Lock()
-        self._seen: Seen | None = None
-        self._until = float("-inf")
-        """When it is to be looked again."""
-        self._under_way: threading.Event | None = None
+        self._looks = Looks(self._seen, lambda seen: RETRY_SECONDS if seen is None else KEPT_SECONDS, clock)
 
     def seen(self) -> Seen | None:
         """What there is; None: the last look failed, or none has ended yet."""
-        with self._lock:
-            if self._clock() >= self._until and self._under_way is None:
-                begun = threading.Event()
-                threading.Thread(target=self._look_once, args=(begun,), name="stock", daemon=True).start()
-                self._under_way = begun  # only now: a system that is short of threads refuses to start one
-            done = self._under_way
-        if done is not None:
-            done.wait(self._wait_seconds)
-        with self._lock:
-            return self._seen
+        under_way = self._looks.begun()
+        if under_way is not None:
+            under_way.done.wait(self._wait_seconds)
+        return self._looks.last
 
-    def _look_once(self, done: threading.Event) -> None:
-        found = None
+    def _seen(self) -> Seen | None:
         try:
-            found = self._look()
+            return self._look()
         except S3regError as e:
             emit("stock-unseen", level=logging.WARNING, code=e.code, reason=str(e))
         except Exception as e:  # noqa: BLE001 - whatever it is, the next look may succeed
             emit("stock-unseen", level=logging.ERROR, trouble=e)
-        with self._lock:
-            self._seen = found
-            self._until = self._clock() + (RETRY_SECONDS if found is None else KEPT_SECONDS)
-            self._under_way = None
-        done.set()
+        return None
 
 
 def stock_of(held: Wiring) -> Stock:
