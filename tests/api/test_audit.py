@@ -9,6 +9,7 @@ import pytest
 import faults
 import pki
 from access_kit import Closed, basic, through_nginx
+from clocks import Clock
 from push_calls import API, TEMPLATE, Push
 from s3reg.api import audit, create_app
 from s3reg.model.identity import ROOT
@@ -178,13 +179,6 @@ def test_a_login_that_fails_is_told_with_the_key_that_it_was_for(closed, lines):
     (told,) = lines
     assert (told["deed"], told["key"], told["by"]) == ("login", "nix", "nobody")
     assert "x" * 64 not in json.dumps([lines, events(closed.app)])
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_refusals_without_end_are_a_few_lines_and_a_number_each_minute(closed, lines):

@@ -1,12 +1,13 @@
 import pytest
 
-from auth.replicas import Clock, Replicas
+from auth.replicas import Replicas
+from clocks import Clock
 from s3reg.store.files import FilesStore
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1_700_000_000.25)
 
 
 @pytest.fixture

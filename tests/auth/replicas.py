@@ -15,6 +15,7 @@ from s3reg.auth.roottoken import RootTokens
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+    from clocks import Clock
     from s3reg.auth.tap import Login
     from s3reg.model.access import ApiKey
     from s3reg.store import ObjectStore
@@ -25,16 +26,6 @@ HOME = "192.0.2.1"
 AWAY = "192.0.2.2"
 KEPT = 2.0
 """Seconds for which a replica goes by what it read."""
-
-
-class Clock:
-    """A clock that goes on when it is told to."""
-
-    def __init__(self, now: float = 1_700_000_000.25) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Replicas:

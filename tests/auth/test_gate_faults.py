@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from auth.replicas import HOME, KEPT, SECRET, Clock, Replicas, admit, bearer, login, secret
+from auth.replicas import HOME, KEPT, SECRET, Replicas, admit, bearer, login, secret
+from clocks import Clock
 from faults import Before, Counting, FailsOnCall, LosesAnswer
 from s3reg import crypto
 from s3reg.errors import (

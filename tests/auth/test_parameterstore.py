@@ -54,18 +54,6 @@ def put(environment, clients):
     return put
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def roots(clock):
     """`roots(name)`: the root tokens of a registry whose setting is that."""

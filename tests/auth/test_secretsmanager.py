@@ -57,18 +57,6 @@ def made(aws):
     return make
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def roots(clock):
     """`roots(name)`: the root tokens of a registry whose setting is that."""

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auth.replicas import SECRET, Clock, bearer, data
+from auth.replicas import SECRET, bearer, data
+from clocks import Clock
 from s3reg import crypto
 from s3reg.auth.tap import LARGEST_DATA, SKEW_SECONDS, Tap
 from s3reg.errors import Unauthenticated

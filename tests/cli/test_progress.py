@@ -7,16 +7,8 @@ import random
 import pytest
 from rich.console import Console
 
+from clocks import Clock
 from s3reg.client.progress import Bar, Json, Lines, Silent
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_a_line_every_few_seconds_and_one_at_the_end():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clocks import Clock
 from s3reg.client.connection import Access, Connection
 from s3reg.client.pace import FEWEST_AT_FIRST, MOST, PATIENCE, PERIOD, REST, SMALLEST_PIECE, TOO_LONG, WORTH, Pace
 from s3reg.errors import Interrupted, RegistryUnreachable
@@ -19,15 +20,6 @@ from wires import certificate
 WAIT = 30
 MB = 10**6
 NEVER = threading.Event()
-
-
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Noted(threading.Event):

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import faults
+from clocks import Clock
 from s3reg.errors import FormatUnknown, NameInvalid, RecordDamaged, StoreUnavailable
 from s3reg.model import format as fmt
 from s3reg.model import names
@@ -178,16 +179,8 @@ def test_of_many_only_the_last_stretch_is_listed_to_its_end_and_only_what_is_wan
 # --- Writing ---------------------------------------------------------------------------------------------------------
 
 
-class Clock:
-    def __init__(self):
-        self.now = float(NOON)
-
-    def __call__(self):
-        return self.now
-
-
 def test_what_waits_while_the_store_takes_its_time_goes_together_but_never_over_a_minute(store):
-    clock = Clock()
+    clock = Clock(float(NOON))
     paused = faults.Paused(store, "put", prefix="events/")
     registry = Registry(paused, clock=clock)
     registry.prepare()
