@@ -119,6 +119,24 @@ def test_the_variable_wins_over_the_file_and_the_flag_over_both_each_setting_by_
     assert (read.threads, read.login_seconds, read.link_seconds) == (3, 12, 61)
 
 
+def test_an_error_that_is_found_later_names_the_setting_as_whoever_said_it_did(file):
+    path = file("tls_cert: cert.pem\nclient_ca: ca.pem\n")
+    environ = {"S3REG_S3_CA_BUNDLE": "ca.pem", "S3REG_CLIENT_CA": "other.pem"}
+    reading = configuration.gather(environ, config=str(path), store="s3://bucket")
+    named = {
+        "S3REG_TLS_CERT": f"tls_cert in {path}:1",
+        "S3REG_CLIENT_CA": "S3REG_CLIENT_CA",
+        "ca_bundle": "S3REG_S3_CA_BUNDLE",
+        "store": "--store",
+        "S3REG_CLIENT_CRL": "S3REG_CLIENT_CRL",  # nobody said it
+        "--cert": "--cert",  # none of ours
+    }
+    for name, by in named.items():
+        with pytest.raises(SettingInvalid) as e, reading.renaming():
+            raise SettingInvalid(name=name, reason="why")
+        assert str(e.value) == f"setting {by}: why"
+
+
 def test_the_flag_names_another_file_than_the_variable(file, tmp_path):
     (tmp_path / "other.yaml").write_text("threads: 7")
     read = configuration.read({"S3REG_CONFIG": file("threads: 8")}, config=str(tmp_path / "other.yaml"))

@@ -68,7 +68,9 @@ class Reading:
         """The same error, with its setting named as whoever said it calls it: whoever found it knows values only."""
         name = e.detail.get("name")
         for one in self.told:
-            if one.named is not None and name in {one.setting.name, one.setting.variable, one.setting.flag}:
+            row = one.setting
+            # The adapter of S3 has those that are its own without the prefix.
+            if one.named is not None and name in {row.name, row.name.removeprefix("s3_"), row.variable, row.flag}:
                 return SettingInvalid(**{**e.detail, "name": one.named})
         return e
 
