@@ -99,6 +99,18 @@ def test_a_dry_run_says_what_stays_and_what_for_and_writes_nothing(s3reg, folder
     assert {stat.key: stat.etag for stat in store.list("")} == before
 
 
+def test_pushes_of_a_time_to_come_are_told_with_the_way_to_end_them(s3reg, folder, store):
+    (key,) = [stat.key for stat in store.list(fmt.SESSIONS)]
+    path = folder / "sessions.d" / key.removeprefix(fmt.SESSIONS)
+    then = path.stat().st_mtime + 7200
+    os.utime(path, (then, then))
+    done = s3reg("gc", folder)
+    assert done.out.count("\n") == 1
+    assert "; 1 push heard of at a time to come (the store's clock was set back): s3reg sessions abort" in done.out
+    assert "1 push heard of at a time to come" in s3reg("gc", "--dry-run", folder).out
+    assert s3reg("-j", "gc", folder).answer["body"]["stays"]["pushes"]["ahead"] == 1
+
+
 def test_a_program_gets_all_of_it(s3reg, folder, store):
     dry = s3reg("-j", "gc", "--dry-run", folder).answer["body"]
     body = s3reg("-j", "gc", folder).answer["body"]

@@ -111,6 +111,8 @@ def test_scratch_goes_after_a_day(store):
         older(store, fmt.CHECK + name, DAY + 60)
     assert cleared(store) == {"scratch": 2}
     assert keys(store, fmt.CHECK) == {fmt.CHECK + names[0]}
+    older(store, fmt.CHECK + names[0], -DAY - 60)  # before the clock was set back
+    assert cleared(store) == {"scratch": 1}
 
 
 # --- Damage marks -----------------------------------------------------------------------------------------------------

@@ -410,6 +410,29 @@ def test_a_dead_sweeps_marker_goes_after_an_hour(store, orphans):
     assert keys(store, fmt.MARKERS) == set()
 
 
+def test_a_marker_of_an_hour_to_come_is_a_dead_sweeps_too(store, orphans):
+    """The store's clock was set back: until then nothing could be built on what it names."""
+    put_marker(store, GCID, orphans)
+    older(store, fmt.marker_key(GCID), -60)
+    assert swept(store).cleared == {}
+    older(store, fmt.marker_key(GCID), -3600)
+    assert swept(store).cleared == {"markers": 1}
+
+
+def test_a_push_heard_of_at_a_time_to_come_is_told_and_given_up_once_somebody_says_so(node, store):
+    """Nobody can tell whether its node goes on with it: its beat may be of a moment before the clock was set back."""
+    session = node.open().session
+    node.files(session)
+    assert swept(store).ahead == 0
+    older(store, fmt.session_key(session.id), -365 * 24 * 3600)
+    for _ in range(2):
+        done = swept(store)
+        assert (done.ahead, done.sessions, done.given_up, done.removed) == (1, 1, 0, 0)
+    Registry(store).abort_any(EVERYONE, session.id)
+    done = swept(store)
+    assert (done.ahead, done.sessions, done.given_up, done.removed) == (0, 0, 1, 2)
+
+
 def test_a_marker_that_cannot_be_taken_away_ends_nothing(store, orphans):
     class Stuck(Wrapped):
         def delete(self, keys):

@@ -109,7 +109,7 @@ def _etags(stats):
 def test_what_dead_processes_left_is_removed_after_a_day_and_not_before(tmp_path):
     FilesStore(tmp_path).put("a", b"1")
     aside = tmp_path / ".tmp"
-    for name, age in (("old", 25 * 3600), ("young", 23 * 3600), ("new", 0)):
+    for name, age in (("old", 25 * 3600), ("young", 23 * 3600), ("new", 0), ("of-a-clock-set-back", -25 * 3600)):
         (aside / name).write_bytes(b"half")
         os.utime(aside / name, (time.time() - age, time.time() - age))
     assert [item.key for item in FilesStore(tmp_path).list("")] == ["a"]

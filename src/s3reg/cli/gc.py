@@ -145,7 +145,7 @@ def _tell_so_far(done: Swept, asked: Asked) -> None:
 def _summary(done: Swept) -> str:
     """One line."""
     objects, *besides = _went(done) or ["0 objects removed, 0 bytes"]
-    return "; ".join((objects, _stays(done), *besides))
+    return "; ".join((objects, _stays(done), *besides, *_ahead(done)))
 
 
 def _stays(done: Swept) -> str:
@@ -192,6 +192,7 @@ def _forecast(done: Swept) -> tuple[Columns | str, ...]:
         *(("", "", decimal(one.stored), _push(one, now)) for one in done.pushes),
         *(("would leave the trash", "", "", text) for text in _some(done.purged, "version")),
         *(("would be given up", "", "", text) for text in _some(done.given_up, "push", "pushes")),
+        *(("stays", "", "", text) for text in _ahead(done)),
         *(("would go", f"{count:,}", "", kind) for kind, count in done.cleared.items()),
         *(("left alone", "", "", key) for key in done.foreign),
     ]
@@ -215,6 +216,12 @@ def _ago(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
+def _ahead(done: Swept) -> list[str]:
+    """Of pushes that no sweep gives up before that time has come, what a person may do."""
+    why = "heard of at a time to come (the store's clock was set back): s3reg sessions abort ends what nobody goes on with"
+    return [f"{text} {why}" for text in _some(done.ahead, "push", "pushes")]
+
+
 def _some(count: int, one: str, many: str = "") -> list[str]:
     """So many of them; nothing if there are none."""
     return [counted(count, one, many)] if count else []
@@ -235,6 +242,7 @@ def _body(done: Swept) -> dict[str, Any]:
             },
             "pushes": {
                 "count": done.sessions,
+                "ahead": done.ahead,
                 "objects": done.held_objects,
                 "bytes": done.held,
                 "sessions": [_push_body(one) for one in done.pushes],

@@ -106,7 +106,7 @@ class Leavings:
         for stat in self._records.store.list(fmt.CHECK):
             if not fmt.is_scratch_key(stat.key):
                 foreign(self._done, stat.key)
-            elif self._now - stat.modified > SCRATCH_SECONDS:
+            elif abs(self._now - stat.modified) > SCRATCH_SECONDS:  # of later than now: the clock was set back
                 yield stat.key
 
     def _clear_pull_marks(self) -> None:

@@ -51,7 +51,8 @@ MOST_MARKED = 10_000
 BATCH = 1000
 """Objects removed in one request, where the store takes so many."""
 DEAD_SECONDS = 3600
-"""So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there."""
+"""So old, a marker is taken for one of a sweep that died. Removing one that lives is safe: its sweep ends there. One that is
+so much later than now too: the store's clock was set back."""
 CLOCK_TRIES = 3
 PUSHES_SHOWN = 100
 LOST_SHOWN = 10
@@ -218,7 +219,7 @@ class _Sweep:
                 marker = fmt.read_marker(found.data) if found else None
                 if not fmt.is_marker_key(stat.key) or (marker and fmt.marker_key(marker.id) != stat.key):
                     raise RecordDamaged(what=stat.key, reason="it is no marker of ours")
-            if marker and self._now - stat.modified > DEAD_SECONDS:
+            if marker and abs(self._now - stat.modified) > DEAD_SECONDS:
                 emit("dead-marker-removed", level=WARNING, key=stat.key)
                 self._done.cleared["markers"] = self._done.cleared.get("markers", 0) + 1
                 if not self._done.dry_run:
@@ -280,6 +281,8 @@ class _Sweep:
             found = self._roots.read_sessions()
         self._roots.hold(session for session, _ in found)
         done.sessions = len(found)
+        # Nobody can tell when it was set back: perhaps just now, and they are heard of in a moment.
+        done.ahead = sum(stat.modified - self._now > DEAD_SECONDS for _, stat in found)
         return found
 
     def _sorted_out(self, found: _Candidates, sessions: list[tuple[Session, Stat]]) -> _Candidates:

@@ -254,6 +254,8 @@ class Swept:
     """Pushes under way."""
     pushes: list[UnderWay] = field(default_factory=list)
     """The first of them."""
+    ahead: int = 0
+    """Of the pushes, those heard of at a time that is to come: the store's clock was set back. None of them is given up."""
     given_up: int = 0
     """Pushes that were too old, and are none any more."""
     foreign: list[str] = field(default_factory=list)

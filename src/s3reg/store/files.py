@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _TMP, _LOCKS, _CLOCK, _RESERVE = ".tmp", ".locks", "clock", "reserve"
 _LEFTOVER_SECONDS = 24 * 3600
-"""A temporary file that nobody wrote to for so long belongs to a process that died."""
+"""A temporary file that nobody wrote to for so long, or before the clock was set back, belongs to a process that died."""
 _PIECE = 1 << 20
 _MOST_TRIES = 100
 """To rename into a directory that others prune meanwhile."""
@@ -258,7 +258,7 @@ class FilesStore:
             with os.scandir(f"{self._root}/{_TMP}") as entries:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):
-                        if entry.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                        if abs(time.time() - entry.stat().st_mtime) > _LEFTOVER_SECONDS:
                             os.unlink(entry.path)
 
     @contextlib.contextmanager
