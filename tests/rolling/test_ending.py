@@ -10,14 +10,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import urllib3
+from gunicorn.errors import HaltServer
 
 import running
 from rolling.replicas import Forked, Replica, status, workers
 from s3reg.cli import serving
 from s3reg.cli.arbiter import Pause
+from s3reg.cli.arbiter import Replica as Arbiter
+from s3reg.settings import Settings
 
 QUICK_TO_DESPAIR = "import s3reg.cli.serving as s; s.HUNG_SECONDS = 4; from s3reg.cli.main import main; main()"
 CALLERS = 6
@@ -198,6 +202,36 @@ def test_when_none_of_its_processes_can_start_it_ends_and_has_said_why(replica, 
         assert one.outcome().code == 3
     (told,) = one.logged("worker-not-started")
     assert "is a file, not a directory" in told
+
+
+def worker(**more):
+    return SimpleNamespace(**{"serves": False, "is_leaving": False, "could_not_start": False, **more})
+
+
+@pytest.mark.parametrize(
+    ("gone", "others", "told", "ends", "waits"),
+    [
+        (worker(could_not_start=True), [], False, True, True),
+        (worker(could_not_start=True), [worker()], False, True, True),
+        (worker(could_not_start=True), [worker(serves=True)], False, False, True),
+        (worker(could_not_start=True), [worker(serves=True, is_leaving=True)], False, True, True),
+        (worker(could_not_start=True), [], True, False, True),
+        (worker(), [], False, False, True),
+        (worker(serves=True), [], False, False, False),
+        (worker(is_leaving=True), [], False, False, False),
+    ],
+    ids=["first", "first of two", "successor", "after a leaving one", "drained", "killed early", "killed", "left"],
+)
+def test_what_follows_from_the_end_of_a_process(gone, others, told, ends, waits):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        one = Arbiter(serving._Server(Settings(workers=1), sock.dup(), None, lambda: None, None), 0)
+    one.WORKERS = dict(enumerate(others))
+    if told:
+        one.ending.told.set()
+    with pytest.raises(HaltServer) if ends else contextlib.nullcontext():
+        one.judge([gone])
+    assert bool(one._pause) == waits
+    os.close(int(one.cfg.bind[0].removeprefix("fd://")))
 
 
 def test_each_process_that_could_not_start_is_waited_for_twice_as_long_as_the_one_before():

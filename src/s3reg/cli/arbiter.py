@@ -95,19 +95,22 @@ class Replica(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         return found
 
     def reap_workers(self) -> None:
-        """Bury workers that have ended. One that could not even start is tried again later, if others serve meanwhile.
-
-        Else the replica ends.
-        """
+        """Bury workers that have ended. Raises HaltServer if that is to end the replica."""
         before = dict(self.WORKERS)
         super().reap_workers()
-        gone = [before[pid] for pid in before.keys() - self.WORKERS.keys()]
-        if self.ending.told or all(worker.serves or worker.is_leaving for worker in gone):
+        self.judge([before[pid] for pid in before.keys() - self.WORKERS.keys()])
+
+    def judge(self, gone: list[PatientWorker]) -> None:
+        """What follows from the end of these: who ended before it served is tried again later.
+
+        Raises HaltServer if it could not start, and nobody else serves: whoever started the replica is to know, it may be
+        a setting.
+        """
+        if all(worker.serves or worker.is_leaving for worker in gone):
             return
         self._pause.lengthen()
         served = any(worker.serves and not worker.is_leaving for worker in self.WORKERS.values())
-        if not served and any(worker.could_not_start for worker in gone):
-            # Whoever started it is to know: it may be a setting.
+        if any(worker.could_not_start for worker in gone) and not served and not self.ending.told:
             raise HaltServer("no worker could start", self.WORKER_BOOT_ERROR)
 
     def manage_workers(self) -> None:
