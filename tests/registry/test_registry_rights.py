@@ -173,7 +173,18 @@ VERBS = {
     "plan": Verb(lambda it, who, ref: it.registry.plan(who, ref).version.id, Action.PULL),
     "pulled": Verb(lambda it, who, _: it.registry.pulled(who, BASE, it.vid), Action.PULL),
 }
-OF_NOBODY = {"prepare", "signing_secret", "status", "note", "finish", "sweep", "last_sweep", "fsck", "adopt", "note_same"}
+OF_NOBODY = {
+    "prepare",
+    "signing_secret",
+    "status",
+    "note",
+    "finish",
+    "sweep",
+    "last_sweep",
+    "fsck",
+    "adopt",
+    "note_same",
+}
 """These are the process's own; no asker is given to them."""
 every_verb = pytest.mark.parametrize("name", VERBS)
 needing = [name for name, verb in VERBS.items() if verb.needs]
