@@ -59,18 +59,18 @@ CONFIGS = {
 """Configurations that are none."""
 
 
-REQUEST = re.compile(r" {7}\(request \S+\)")
-"""The line that names what the registry's log has of it."""
+WHERE = re.compile(r" {7}\((request|object) \S+\)")
+"""The line that names what the registry's log has of it, or the object of the store that it is about."""
 
 
 def refused(outcome: Outcome, code: int) -> str:
     """The command's two lines, the second without its indent: exactly these, and this exit code.
 
-    A registry's refusal has a third one, for whoever runs it.
+    There may be a third one, for whoever runs the registry.
     """
     assert outcome.code == code, (outcome.code, outcome.err)
     lines = outcome.err.splitlines()
-    if REQUEST.fullmatch(lines[-1]):
+    if WHERE.fullmatch(lines[-1]):
         lines.pop()
     *before, message, next_step = lines
     assert all(PROGRESS.fullmatch(line) for line in before), outcome.err

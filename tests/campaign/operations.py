@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import machines
-from refusals import PROGRESS, REQUEST
+from refusals import PROGRESS, WHERE
 from registry.material import Pusher
 from s3reg.model.names import template_id
 from s3reg.registry import Registry
@@ -86,7 +86,7 @@ def told(outcome: Outcome) -> str:
     assert 2 <= len(lines) <= 3, outcome.err
     assert re.fullmatch(r"s3reg: \S.*", lines[0]), outcome.err
     assert re.fullmatch(r" {7}\S.*", lines[1]), outcome.err
-    assert all(REQUEST.fullmatch(line) for line in lines[2:]), outcome.err
+    assert all(WHERE.fullmatch(line) for line in lines[2:]), outcome.err
     for trace in ("Error(", "Errno", "object at 0x", "?,", "None", "inside s3reg", "X-Amz-", "signature="):
         assert trace not in outcome.err, outcome.err
     return f"[{outcome.code}] {lines[0]}\n     {lines[1]}"

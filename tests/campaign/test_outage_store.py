@@ -31,10 +31,12 @@ class Minio:
         self.live()
 
     def live(self):
+        self.dead = False
         self.server = self._running.enter_context(servers.minio(self._folder, port=self._port))
 
     def kill(self):
         """kill -9: nobody answers at its address."""
+        self.dead = True
         self.server.kill()
         self._running.close()
 
@@ -49,9 +51,20 @@ def mortal(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def site(start, mortal, tmp_path_factory):
+def standing(start, mortal, tmp_path_factory):
     with over_minio(start, mortal.server, tmp_path_factory.mktemp("site")) as site:
         yield site
+
+
+@pytest.fixture
+def site(standing, mortal):
+    """Where everybody lives, whatever became of them in the test before."""
+    standing.mend()
+    if mortal.dead:
+        mortal.live()
+    if standing.server.ended.is_set():
+        standing.live()
+    return standing
 
 
 def drawn(operation, chance):
@@ -77,8 +90,11 @@ def comes_back_at_once(site, mortal, operation, where, *, api_too=False):
             site.live()
         alive.set()
 
+    rule = Nth(n, kills(kill, moment))
+    getattr(site, wire).rule = rule
+    # A node's pauses are shortened, and who was killed takes a moment to come back: whoever asks meanwhile, waits here.
     site.api.rule = lambda _: alive.wait(60) and None
-    rule = getattr(site, wire).rule = Nth(n, kills(kill, moment))
+    site.outer.rule = lambda passage: (rule(passage) if wire == "outer" else None) or (alive.wait(60) and None)
     outcome = job.run().outcome()
     assert alive.wait(60)
     assert rule.met is not None
