@@ -12,7 +12,7 @@ from s3reg.api.wiring import open_store
 from s3reg.model import format as fmt
 from s3reg.settings import Settings
 
-STANDING = ("format.json", "heads/", "auth/", "events/", "pulls/")
+STANDING = ("format.json", "swept", "heads/", "auth/", "events/", "pulls/")
 """What lies there besides what versions need; that pull marks are of named versions is looked at too."""
 
 

@@ -9,7 +9,7 @@ import machines
 import running
 from machines import MIB
 
-ROUNDS = pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.campaign)])
+ROUNDS = pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.campaign)])
 """Of kills at random moments."""
 
 

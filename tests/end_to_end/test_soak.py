@@ -17,7 +17,7 @@ def test_pushers_pullers_killed_pushes_and_sweeps_of_one_store_at_once_lose_noth
     servers.needs(minio)
     size = [
         "--seconds=0",
-        "--turns=8",
+        "--turns=5",
         "--pushers=2",
         "--pullers=2",
         "--workers=1",
