@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from api.fuzzed import Place
+from clocks import Clock
 from push_calls import Push
 from s3reg.api import create_app
 from s3reg.settings import Settings
@@ -22,6 +23,11 @@ def store(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     return Settings(store=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 import tap
 from access_kit import Closed, public_der
+from clocks import Clock
 
 PUBLIC = base64.b64encode(public_der(tap.key())).decode()
 NOW = 1_800_000_000.123456
@@ -19,12 +20,12 @@ NOW = 1_800_000_000.123456
 
 @pytest.fixture
 def clock():
-    return [NOW]
+    return Clock(NOW)
 
 
 @pytest.fixture
 def closed(tmp_path, clock):
-    return Closed(tmp_path / "store", clock=lambda: clock[0])
+    return Closed(tmp_path / "store", clock=clock)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_plus_of_a_public_key_is_one_though_nobody_escapes_it(ask, plus):
 def test_a_change_changes_what_is_named_and_nothing_else(ask, clock):
     ask("POST", {"id": "ci", "ttl": 60, "groups": ["g1"], "publicKey": PUBLIC})
     before = keys(ask)["ci"]
-    clock[0] += 10
+    clock.now += 10
     assert ask("PUT", {"id": "ci", "groups": ["test1", "test3"]}).json == {"status": "OK", "message": ""}
     assert keys(ask)["ci"] == {**before, "groups": ["test1", "test3"]}
     assert ask("PUT", {"id": "ci", "ttl": "100"}).json == {"status": "OK", "message": ""}

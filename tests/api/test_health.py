@@ -34,21 +34,6 @@ class Flaky(faults.Wrapped):
         return act()
 
 
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self):
-        self.now = 1_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def flaky(store):
     return Flaky(store)

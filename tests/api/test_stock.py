@@ -11,18 +11,6 @@ WAIT = 60
 """Longer than any look in these tests takes."""
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def test_a_look_is_kept_for_a_while(clock):
     looks = []
 

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from clocks import Clock
 from s3reg.errors import StoreUnavailable
 from s3reg.store import Match
 from s3reg.store.files import FilesStore
@@ -17,16 +18,6 @@ MANY, LOOKS = 2000, 10
 """Objects, more than the kernel gives in one piece; listings of them."""
 TICKS = 10_000
 """Listings within which the clock of any file system has ticked."""
-
-
-class Clock:
-    """Seconds that a test lets go by."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
 
 
 @pytest.fixture
@@ -85,7 +76,7 @@ def test_what_others_write_into_a_file_in_place_shows_within_a_minute(store, tmp
     (tmp_path / "heads.d" / "a").write_bytes(b"1234")
 
     assert found.again("heads/", listing) is listing
-    clock.seconds += TRUSTED_SECONDS
+    clock.now += TRUSTED_SECONDS
     assert told(found.again("heads/", listing)) == [("heads/a", 4)]
 
 
