@@ -11,6 +11,7 @@ from campaign.killing_wires import kills
 from campaign.operations import OPERATIONS, kept
 from campaign.wired_site import Nth
 from http_wires import Wire
+from s3reg.errors import NotACopy
 
 LEAST = {"sweep": (30, 30), "check": (15, 15)}
 """Requests of a bucket, and calls of a directory, that each makes, at least."""
@@ -93,7 +94,7 @@ class Copies:
         died, _ = killed(self._wires[1], self.run, n, moment)
         if died:
             outcome = self.run().outcome()
-            done = outcome.code == 2 and "is no copy" in outcome.err
+            done = outcome.code == NotACopy.kind.exit_code and "is no copy" in outcome.err
             assert outcome.code == 0 or done, outcome.err
         self._wires.reverse()
         place = ("--store", self._site.place[1], "--s3-endpoint", self._wires[0].endpoint)
