@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from faults import LosesAnswer
+from faults import Before, LosesAnswer
 from registry.material import BASE, Pusher, change_session, sessions
 from s3reg.errors import Invalid, NameInvalid, SessionExpired, SessionNotFound, SessionTooLarge
 from s3reg.model import format as fmt
@@ -118,6 +118,14 @@ def test_s17_an_aborted_session_takes_no_heartbeat_and_is_kept_for_the_sweep(nod
     assert sessions(store)[0].state is SessionState.EXPIRED
     with pytest.raises(SessionExpired):
         registry.sign_uploads(node.asker, session.id, [])
+
+
+def test_aborting_a_session_that_a_sweep_removes_meanwhile_is_no_error(node, store):
+    session = node.open().session
+    # The change reads it a second time.
+    late = Before(store, "get", lambda: store.delete([fmt.session_key(session.id)]), prefix=fmt.SESSIONS, n=2)
+    Registry(late).abort(node.asker, session.id)
+    assert late.happened
 
 
 def test_aborting_a_session_that_is_gone_is_no_error(node, registry):

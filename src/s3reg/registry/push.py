@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass, replace
 from logging import WARNING
@@ -139,7 +140,8 @@ class Pushing:
         found = self.records.session(sid)
         if found is None or found[0].owner != asker.name:
             return
-        self.records.change_session(sid, expired)
+        with contextlib.suppress(SessionNotFound):  # a sweep removed it since
+            self.records.change_session(sid, expired)
         emit("session-aborted", session=sid)
 
     def _begin(self, asker: Identity, template: TemplateId, domain: Domain, wanted: tuple[Base, ...]) -> Session:
