@@ -73,7 +73,7 @@ def test_a_sweep_or_a_check_that_dies_anywhere_is_repeated(where, operation, mom
     n = 0
     while round_of(site, operation, n + 1, moment):
         n += 1
-        # Each sweep reads what the ones before it left: with all of theirs, the next one would never come past its last call.
+        # A sweep reads what those before it left: with all of that, the next one would never come past its last call.
         site.store.delete([stat.key for stat in site.store.list(fmt.MARKERS)])
     assert n >= LEAST[operation][where == "directory"]
     site.check_clean()
