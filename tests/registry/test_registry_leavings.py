@@ -10,7 +10,7 @@ from access_kit import public_der
 from faults import Before, Counting, FailsOnCall, Wrapped
 from registry.material import BASE, OTHER, end_trash, put_pack, read_head, swept
 from registry.test_registry_sweep import READS, keys, older
-from s3reg.errors import StoreUnavailable, SweepStopped
+from s3reg.errors import StoreDenied, StoreUnavailable, SweepStopped
 from s3reg.model import format as fmt
 from s3reg.model import format_access
 from s3reg.model.access import ApiKey
@@ -255,6 +255,12 @@ def test_a_sweep_that_cannot_leave_its_time_has_swept_all_the_same(store, caplog
     assert Registry(fails).sweep().removed == 1
     assert Registry(store).last_sweep() is None
     assert "sweep-unnoted" in caplog.text
+
+
+def test_who_may_not_look_when_the_last_sweep_was_does_not_know(store):
+    Registry(store).sweep()
+    denied = FailsOnCall(store, 1, StoreDenied(store="it", reason="AccessDenied"), verb="stat", prefix=fmt.SWEPT_KEY)
+    assert Registry(denied).last_sweep() is None
 
 
 FOREIGN = [

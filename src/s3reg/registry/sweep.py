@@ -25,6 +25,7 @@ from s3reg.errors import (
     RecordDamaged,
     S3regError,
     StoreCopied,
+    StoreDenied,
     SweepStopped,
 )
 from s3reg.model import format as fmt
@@ -83,10 +84,13 @@ def sweep(
 
 
 def last_ended(records: Records) -> float | None:
-    """When the last sweep came to its end, in seconds since 1970 by the store's clock; None: none has."""
+    """When the last sweep came to its end, in seconds since 1970 by the store's clock; None: none has.
+
+    None too where a role that is older than this may not look.
+    """
     try:
         return records.store.stat(fmt.SWEPT_KEY).modified
-    except ObjectNotFound:
+    except (ObjectNotFound, StoreDenied):
         return None
 
 
